@@ -1,0 +1,41 @@
+"""What n draws can tell about the optimum of a forward fit: its error and its floor.
+
+At the maximum likelihood parameters θ, with H the Hessian of E_p[−log q] and V the
+covariance of the score ∇ log q: the error of θ is H⁻¹VH⁻¹/n, and q loses tr(H⁻¹V)/(2n)
+nats against the best of its family (Huber 1967; White 1982).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from vi_compare.approximation import GuideApproximation
+
+# The Hessian is P × P and dense.
+MOST_PARAMETERS = 300
+
+
+def sandwich(q: GuideApproximation, u: Array) -> tuple[np.ndarray, float] | None:
+    """Covariance (P, P) of the flat parameters and the loss of fit in nats, for a
+    maximum-likelihood q on draws u (n, d); None above 300 parameters.
+
+    Directions in which q does not change (the common level of logits) get no error.
+    """
+    flat, unravel = ravel_pytree(q.params)
+    if flat.size > MOST_PARAMETERS:
+        return None
+    log_q = lambda flat, one: GuideApproximation(q.guide, unravel(flat), q.target).log_prob(one)
+
+    @jax.jit
+    def curvature(flat, u):
+        loss = lambda flat: -jax.vmap(log_q, (None, 0))(flat, u).mean()
+        score = jax.vmap(jax.grad(log_q), (None, 0))(flat, u)
+        return jax.hessian(loss)(flat), score.T @ score / len(u)
+
+    hessian, outer = map(np.asarray, curvature(flat, u))
+    inverse = np.linalg.pinv(hessian, rcond=1e-10, hermitian=True)
+    return inverse @ outer @ inverse / len(u), float(np.trace(inverse @ outer)) / (2 * len(u))

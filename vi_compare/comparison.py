@@ -1,0 +1,183 @@
+"""Comparison: what came out of a study, saved and loaded as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vi_compare.errors import InputError
+from vi_compare.evidence import ALL, Estimate
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+RESULTS, DRAWS, PAGE = "results.json", "fits.nc", "report.html"
+# Keys of results that differ between two runs of the same command.
+TIMES = ("compile_seconds", "run_seconds", "created")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything measured, and nothing else: reports are made from this alone.
+
+    Attributes:
+        results: plain data, as in ``results.json`` (schema 1, ``results.schema.json``).
+        draws: an ``xarray.DataTree``: ``reference``, ``fits/<group>`` with ``posterior``
+            (chain, draw) for ArviZ, ``sample_stats`` (log_p, log_q), ``unconstrained``
+            (u), ``optimisation`` (losses), and ``curves`` for one-dimensional targets.
+    """
+
+    results: dict[str, Any]
+    draws: xr.DataTree
+
+    @property
+    def fits(self) -> list[dict[str, Any]]:
+        return self.results["fits"]
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """{fit: the headline word}"""
+        return {fit["name"]: fit["verdict"]["word"] for fit in self.fits}
+
+    @property
+    def scores(self) -> dict[tuple[str, str, str], Estimate]:
+        """{(fit, metric, label): Estimate}; the label "all" is the headline."""
+        out = {}
+        for fit in self.fits:
+            for metric, entry in fit["metrics"].items():
+                head = {k: v for k, v in entry.items() if k != "by"}
+                out[fit["name"], metric, ALL] = Estimate(**head)
+                for label, part in entry.get("by", {}).items():
+                    out[fit["name"], metric, label] = Estimate(
+                        **(head | {"floor": None, "reason": ""} | part)
+                    )
+        return out
+
+    def save(self, folder: str | Path, page: str) -> Path:
+        """Write the run folder; an interrupted save leaves the old files, or none.
+
+        Raises:
+            InputError: when the folder cannot be written.
+        """
+        folder = Path(folder)
+        text = json.dumps(self.results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        with writable(folder) as scratch:
+            (scratch / RESULTS).write_text(text, encoding="utf-8")
+            (scratch / PAGE).write_text(page, encoding="utf-8")
+            self.draws.to_netcdf(scratch / DRAWS, engine="h5netcdf")
+            folder.mkdir(parents=True, exist_ok=True)
+            with _undisturbed():
+                for name in (DRAWS, RESULTS, PAGE):
+                    os.replace(scratch / name, folder / name)
+        return folder / PAGE
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Comparison:
+        """Read a run folder.
+
+        Raises:
+            InputError: when it is none, or its files are not of one run.
+        """
+        folder = Path(folder)
+        results = read_results(folder)
+        import xarray as xr
+
+        try:
+            with xr.open_datatree(folder / DRAWS, engine="h5netcdf") as tree:
+                draws = tree.load()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder / DRAWS} cannot be read ({error}); run it again") from None
+        if draws.attrs.get("run") != results["run"]:
+            raise InputError(f"{RESULTS} and {DRAWS} in {folder} are not of one run; run it again")
+        return cls(results, draws)
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """results.json of a run folder.
+
+    Raises:
+        InputError: when there is none, or it is not of schema 1.
+    """
+    path = folder / RESULTS
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(
+            f"{folder} holds no {RESULTS}; give a folder that `vi-compare run` has written"
+        ) from None
+    except ValueError:
+        raise InputError(f"{path} is not valid JSON; run it again") from None
+    if not isinstance(results, dict) or results.get("schema") != 1:
+        raise InputError(f"{path} is not of schema 1; run it again with this version")
+    return results
+
+
+def fingerprint(results: dict[str, Any]) -> str:
+    """Hash of all results but the times: two runs of one command have the same."""
+    text = json.dumps(without_times(results), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def without_times(value: Any) -> Any:
+    """The same results without what a clock said."""
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in TIMES}
+    if isinstance(value, list):
+        return [without_times(v) for v in value]
+    return value
+
+
+def number(x: Any) -> float | None:
+    """A finite number, or None: JSON has no NaN, and neither have we."""
+    x = None if x is None else float(x)
+    return x if x is not None and math.isfinite(x) else None
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[Path]:
+    """A scratch folder on the same disk as `folder`, removed afterwards.
+
+    Raises:
+        InputError: when nothing can be written there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"the output folder {folder} is a file; give another --out")
+    anchor = folder
+    while not anchor.exists():
+        anchor = anchor.parent
+    try:
+        with tempfile.TemporaryDirectory(prefix=".vi-compare-", dir=anchor) as scratch:
+            if not os.access(anchor, os.W_OK):
+                raise PermissionError(13, "Permission denied")
+            yield Path(scratch)
+    except OSError as error:
+        raise InputError(
+            f"the output folder {folder} cannot be written ({error.strerror}); give another --out"
+        ) from None
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until the files are in place together."""
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    old = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)
+        if caught:
+            raise KeyboardInterrupt

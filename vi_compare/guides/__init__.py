@@ -1,0 +1,1 @@
+"""What q can be: one guide a file; `build(model, ...)` makes it, its options are build's."""

@@ -1,0 +1,103 @@
+"""Labels: ``GUIDE/DIVERGENCE[/SOLVER]``, each with options, as text and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vi_compare import catalogue
+from vi_compare.errors import InputError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a label, checked against the catalogue.
+
+    Attributes:
+        kind: "guides", "divergences" or "solvers".
+        name: of the entry.
+        options: every option of the entry with its value, in the entry's order.
+        text: as short as it can be written: the first option by value, defaults left out.
+    """
+
+    kind: str
+    name: str
+    options: tuple[tuple[str, Any], ...]
+    text: str
+
+    @property
+    def full(self) -> str:
+        """With every option by name: what the random numbers derive from."""
+        return f"{self.name}({','.join(f'{k}={v}' for k, v in self.options)})"
+
+    def build(self, *given: Any) -> Any:
+        return catalogue.load(self.kind, self.name).build(*given, **dict(self.options))
+
+
+def parse_part(kind: str, text: str) -> Part:
+    """``mixture:2`` or ``mixture:components=2`` -> Part.
+
+    Raises:
+        InputError: for an unknown name, an unknown option, or a value of the wrong type.
+    """
+    name, _, rest = text.strip().partition(":")
+    build = catalogue.load(kind, name).build
+    given: dict[str | None, str] = {}
+    for item in filter(None, (piece.strip() for piece in rest.split(","))):
+        option, equals, value = (piece.strip() for piece in item.partition("="))
+        bare = not equals
+        flag = bare and option in catalogue.options(build)
+        key, value = (option, "true") if flag else (None, option) if bare else (option, value)
+        if key in given:
+            raise InputError(f"{text}: {key or 'the first option'} is given twice")
+        given[key] = value
+    values = catalogue.resolve(build, text, given)
+    return Part(kind, name, tuple(values.items()), _short(kind, name, values, build))
+
+
+def _short(kind: str, name: str, values: dict[str, Any], build) -> str:
+    defaults = {k: p.default for k, p in catalogue.options(build).items()}
+    shown = {k: v for k, v in values.items() if v != defaults[k]}
+    if kind == "guides" and values:
+        # A guide's first option (components, rank) is part of what it is.
+        first = next(iter(values))
+        shown = {first: values[first]} | shown
+        if len(shown) == 1:
+            return f"{name}:{values[first]}"
+    options = ",".join(k if v is True else f"{k}={v}" for k, v in shown.items())
+    return f"{name}:{options}" if options else name
+
+
+@dataclass(frozen=True)
+class FitLabel:
+    """What to fit.
+
+    Attributes:
+        guide, divergence: as given.
+        solver: as given, or None for the default of the pair.
+    """
+
+    guide: Part
+    divergence: Part
+    solver: Part | None
+
+    @property
+    def name(self) -> str:
+        return "/".join(p.text for p in (self.guide, self.divergence, self.solver) if p)
+
+
+def parse_label(text: str) -> FitLabel:
+    """``mixture:2/reverse-kl`` or ``mvn/forward-kl/svi:steps=500`` -> FitLabel.
+
+    Raises:
+        InputError: as `parse_part`, and for anything but two or three parts.
+    """
+    pieces = text.split("/")
+    if len(pieces) not in (2, 3) or not all(piece.strip() for piece in pieces):
+        raise InputError(
+            f"cannot read the fit {text!r}; write GUIDE/DIVERGENCE or "
+            f"GUIDE/DIVERGENCE/SOLVER, e.g. mixture:2/reverse-kl"
+        )
+    guide, divergence = parse_part("guides", pieces[0]), parse_part("divergences", pieces[1])
+    solver = parse_part("solvers", pieces[2]) if len(pieces) == 3 else None
+    return FitLabel(guide, divergence, solver)

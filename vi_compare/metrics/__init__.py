@@ -1,0 +1,1 @@
+"""What is measured: one idea a file; `measure(evidence) -> {label: Estimate}`."""

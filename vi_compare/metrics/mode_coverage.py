@@ -1,0 +1,23 @@
+"""Which modes of the target the fit has, by basin mass."""
+
+import numpy as np
+
+from vi_compare.evidence import ALL, Estimate, Evidence, worst
+
+LEAST_MASS = 0.01
+
+
+def measure(evidence: Evidence) -> dict[str, Estimate]:
+    """Mass of each basin under the fit ÷ under the target, for basins of at least 1 %."""
+    modes = evidence.modes
+    if modes is None:
+        return {ALL: Estimate.missing(evidence.modes_reason)}
+    by = {}
+    for m, (p, q) in enumerate(zip(modes.target, modes.fit, strict=True), start=1):
+        if p < LEAST_MASS:
+            continue
+        # Ratio of two proportions; smoothed so that a count of 0 still has an error.
+        smoothed = (q * modes.n + 2) / (modes.n + 4)
+        variance = smoothed * (1 - smoothed) / modes.n / p**2 + q**2 * (1 - p) / modes.n / p**3
+        by[f"mode {m}"] = Estimate(float(q / p), float(np.sqrt(variance)), "1", modes.n, 1.0)
+    return worst(by, lambda ratio: -ratio)

@@ -1,0 +1,29 @@
+"""How far the fit's mode weights are from the target's."""
+
+import numpy as np
+
+from vi_compare.evidence import ALL, Estimate, Evidence
+
+
+def measure(evidence: Evidence) -> dict[str, Estimate]:
+    """Jensen-Shannon distance of basin masses, 0 to 1; its floor is that of two target samples."""
+    modes = evidence.modes
+    if modes is None:
+        return {ALL: Estimate.missing(evidence.modes_reason)}
+    distance = _distance(modes.target, modes.fit)
+    floor = _distance(modes.target, modes.floor)
+    rng = np.random.default_rng(0)  # parametric bootstrap: the distance is no mean
+    resample = lambda share: rng.multinomial(modes.n, share / share.sum(), 200) / modes.n
+    copies = [_distance(p, q) for p, q in zip(resample(modes.target), resample(modes.fit), strict=True)]
+    return {ALL: Estimate(distance, float(np.std(copies, ddof=1)), "1", modes.n, floor)}
+
+
+def _distance(p: np.ndarray, q: np.ndarray) -> float:
+    """√JS with logarithms to base 2, so that it ends at 1."""
+    middle = (p + q) / 2
+
+    def kl(a):
+        held = a > 0
+        return float(np.sum(a[held] * np.log2(a[held] / middle[held])))
+
+    return float(np.sqrt(max(0.0, (kl(p) + kl(q)) / 2)))

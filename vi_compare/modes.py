@@ -1,0 +1,113 @@
+"""Modes of a target, found by ascent on log p over u from draws of anybody.
+
+A point belongs to the basin where its ascent ends. Two end points are one mode when they
+are close, or when on the straight line between them log p never falls more than
+`SADDLE` below the lower one: shallower dents are not called modes. Steps are short
+(`LONGEST_STEP` of a standard deviation) so that an ascent does not leap over a saddle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from vi_compare.evidence import Draws
+from vi_compare.target import Target, batched
+
+MOST_DIMENSIONS = 50
+DRAWS = 2000
+SADDLE = 0.1  # nats
+CLOSE = 0.02  # standard deviations
+LONGEST_STEP = 0.1
+ITERATIONS = 400
+
+
+def find_modes(
+    target: Target, sets: Mapping[str, Draws]
+) -> tuple[np.ndarray, dict[str, np.ndarray]] | str:
+    """Modes (M, d) over u, and for each set the shares (M,) of its first 2,000 draws.
+
+    The order is that of the first set's shares. Returns a reason instead when modes
+    cannot be looked for.
+    """
+    if target.dim > MOST_DIMENSIONS:
+        return f"modes are not looked for above {MOST_DIMENSIONS} dimensions"
+    pooled = np.concatenate([np.asarray(draws.u[:DRAWS]) for draws in sets.values()])
+    scale = _scale(pooled)
+    ends, log_p = map(np.asarray, _ascend(target, jnp.asarray(pooled), jnp.asarray(scale)))
+    ok = np.isfinite(log_p)
+    modes = _merge(target, ends[ok], log_p[ok], scale)
+    member = np.argmin(_distance(ends, modes, scale), axis=1)
+    shares, start = {}, 0
+    for name, draws in sets.items():
+        stop = start + min(DRAWS, len(draws))
+        counts = np.bincount(member[start:stop], minlength=len(modes))
+        shares[name], start = counts / (stop - start), stop
+    order = np.argsort(-next(iter(shares.values())), kind="stable")
+    return modes[order], {name: share[order] for name, share in shares.items()}
+
+
+def _scale(u: np.ndarray) -> np.ndarray:
+    """(d,) a robust spread per coordinate: heavy tails must not lengthen the steps."""
+    low, high = np.quantile(u, [0.16, 0.84], axis=0)
+    return np.maximum((high - low) / 2, 1e-12)
+
+
+@partial(jax.jit, static_argnums=0)
+def _ascend(target: Target, u: Array, scale: Array) -> tuple[Array, Array]:
+    """Scaled gradient ascent with a step that grows on success and shrinks on failure."""
+    value_and_slope = jax.value_and_grad(lambda x: target.log_density(x * scale))
+
+    def climb(x):
+        def more(carry):
+            i, _, _, _, _, moved = carry
+            return (i < ITERATIONS) & (moved > 1e-6)
+
+        def step(carry):
+            i, x, log_p, slope, rate, _ = carry
+            move = rate * slope
+            length = jnp.sqrt(jnp.sum(move**2))
+            move = move * jnp.minimum(1.0, LONGEST_STEP / jnp.maximum(length, 1e-300))
+            tried = x + move
+            new_log_p, new_slope = value_and_slope(tried)
+            up = new_log_p > log_p
+            keep = lambda new, old: jnp.where(up, new, old)
+            rate = jnp.where(up, 1.5 * rate, 0.3 * rate)
+            moved = jnp.sqrt(jnp.sum(move**2))
+            return i + 1, keep(tried, x), keep(new_log_p, log_p), keep(new_slope, slope), rate, moved
+
+        log_p, slope = value_and_slope(x)
+        start = (0, x, log_p, slope, jnp.asarray(0.1, x.dtype), jnp.asarray(jnp.inf, x.dtype))
+        _, x, log_p, *_ = jax.lax.while_loop(more, step, start)
+        return x * scale, log_p
+
+    return batched(climb)(u / scale)
+
+
+def _distance(a: np.ndarray, b: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return np.sqrt((((a[:, None] - b[None]) / scale) ** 2).mean(axis=2))
+
+
+def _merge(target: Target, ends: np.ndarray, log_p: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Distinct maxima (M, d), the highest first."""
+    ends, log_p = ends[np.argsort(-log_p)], np.sort(log_p)[::-1]
+    along = jax.jit(jax.vmap(target.log_density))
+    modes = np.empty((0, ends.shape[1]))
+    while len(ends):
+        candidate, height = ends[0], log_p[0]
+        line = np.linspace(0, 1, 33)[1:-1, None]
+        joined = False
+        for mode in modes[np.argsort(_distance(candidate[None], modes, scale)[0])[:5]]:
+            path = np.asarray(along(jnp.asarray(mode + line * (candidate - mode))))
+            joined = joined or bool(np.nanmin(path) >= height - SADDLE)
+        if not joined:
+            modes = np.vstack([modes, candidate])
+        far = _distance(ends, candidate[None], scale)[:, 0] > CLOSE
+        far[0] = False
+        ends, log_p = ends[far], log_p[far]
+    return modes

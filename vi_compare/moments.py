@@ -1,0 +1,185 @@
+"""Expectation maximisation for Gaussian mixtures, as matrix products over all draws.
+
+log(w_k N(x; m_k, C_k)) is linear in the features (1, x_i, x_i x_j), so the E-step is one
+product features @ coefficients and the M-step one product responsibilitiesᵀ @ features.
+Draws are whitened first, which keeps the cancellation in those products harmless.
+(Dempster, Laird and Rubin 1977; starts after k-means++, Arthur and Vassilvitskii 2007.)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from vi_compare.families import GaussianMixture
+
+
+class EM(NamedTuple):
+    """Result of `em`.
+
+    Attributes:
+        mixture: in the units of the draws.
+        log_likelihood: (iterations,) mean log likelihood of the draws before each
+            iteration, in nats; NaN after the last one used.
+        iterations: how many were used.
+        gain: of the last iteration, in nats.
+        revived: how often a component that had lost its draws was started afresh.
+    """
+
+    mixture: GaussianMixture
+    log_likelihood: Array
+    iterations: Array
+    gain: Array
+    revived: Array
+
+
+def em(
+    u: Array, start: GaussianMixture, *, iterations: int, tolerance: float, floor: float
+) -> EM:
+    """Maximum likelihood of draws u (n, d) over mixtures with K components.
+
+    Args:
+        u: draws, (n, d).
+        start: where to start; its K is kept.
+        iterations: at most so many.
+        tolerance: stop when the mean log likelihood gains less, in nats.
+        floor: added to every covariance in whitened units, where the draws have
+            covariance 1: no component can collapse on a point.
+    """
+    frame = whiten(u)
+    x = frame.into(u)
+    features = _features(x)
+    spare = jnp.linalg.cholesky(jnp.eye(u.shape[1]) * (1 + floor))
+    begin = (frame.mixture_into(start), 0, -jnp.inf, jnp.inf, 0)
+    trace = jnp.full(iterations, jnp.nan, u.dtype)
+
+    def go_on(carry):
+        (_, i, _, gain, _), _ = carry
+        return (i < iterations) & (gain > tolerance)
+
+    def step(carry):
+        (mixture, i, before, _, revived), trace = carry
+        joint = features @ _coefficients(mixture)
+        log_q = jax.nn.logsumexp(joint, axis=1)
+        likelihood = log_q.mean()
+        sums = jnp.exp(joint - log_q[:, None]).T @ features  # (K, F)
+        fresh, empty = _maximise(sums, len(u), floor)
+        # A component that holds less than one draw is put on the draw explained worst.
+        worst = x[jnp.argmin(log_q)]
+        fresh = _revive(fresh, empty, worst, spare, len(u))
+        gain = jnp.where(empty.any(), jnp.inf, likelihood - before)
+        return (fresh, i + 1, likelihood, gain, revived + empty.sum()), trace.at[i].set(likelihood)
+
+    (mixture, i, _, gain, revived), trace = jax.lax.while_loop(go_on, step, (begin, trace))
+    return EM(frame.mixture_out_of(mixture), trace + frame.log_jacobian, i, gain, revived)
+
+
+def kmeans_start(u: Array, key: Array, components: int) -> GaussianMixture:
+    """k-means++ style start: centres far apart, then one hard assignment for the moments."""
+    frame = whiten(u)
+    x = frame.into(u)
+    first_key, *keys = jax.random.split(key, components)
+    first = x[jax.random.randint(first_key, (), 0, len(x))]
+    square = lambda centre: jnp.sum((x - centre) ** 2, axis=1)
+    centres, nearest = [first], square(first)
+    for k in keys:
+        centre = x[jax.random.categorical(k, jnp.log(nearest + 1e-300))]
+        centres.append(centre)
+        nearest = jnp.minimum(nearest, square(centre))
+    distance = jax.vmap(square)(jnp.stack(centres))  # (K, n)
+    hard = jax.nn.one_hot(jnp.argmin(distance, axis=0), components, dtype=u.dtype)
+    mixture, empty = _maximise(hard.T @ _features(x), len(u), 1e-3)
+    spare = jnp.eye(u.shape[1], dtype=u.dtype)
+    mixture = _revive(mixture, empty, x[jnp.argmax(nearest)], spare, len(u))
+    return frame.mixture_out_of(mixture)
+
+
+class Frame(NamedTuple):
+    """The affine map to coordinates in which the draws have mean 0 and covariance 1."""
+
+    mean: Array
+    tril: Array
+
+    @property
+    def log_jacobian(self) -> Array:
+        return -jnp.log(jnp.diagonal(self.tril)).sum()
+
+    def into(self, u: Array) -> Array:
+        return jax.scipy.linalg.solve_triangular(self.tril, (u - self.mean).T, lower=True).T
+
+    def mixture_into(self, mixture: GaussianMixture) -> GaussianMixture:
+        solve = lambda m: jax.scipy.linalg.solve_triangular(self.tril, m, lower=True)
+        covariances = jax.vmap(lambda c: solve(solve(c).T))(mixture.covariances)
+        return GaussianMixture(mixture.weights, self.into(mixture.means), covariances)
+
+    def mixture_out_of(self, mixture: GaussianMixture) -> GaussianMixture:
+        weights, means, covariances = mixture
+        means = means @ self.tril.T + self.mean
+        return GaussianMixture(weights, means, self.tril @ covariances @ self.tril.T)
+
+
+def whiten(u: Array) -> Frame:
+    """The frame of draws u (n, d); a coordinate that never varies keeps its own scale."""
+    covariance = jnp.atleast_2d(jnp.cov(u.T))
+    scale = jnp.trace(covariance) / len(covariance) + jnp.finfo(u.dtype).tiny
+    tril = jnp.linalg.cholesky(covariance + 1e-12 * scale * jnp.eye(len(covariance)))
+    return Frame(u.mean(axis=0), tril)
+
+
+def _pairs(d: int) -> tuple[Array, Array]:
+    return jnp.tril_indices(d)
+
+
+def _features(x: Array) -> Array:
+    """(n, d) -> (n, 1 + d + d(d+1)/2)."""
+    i, j = _pairs(x.shape[1])
+    return jnp.concatenate([jnp.ones((len(x), 1), x.dtype), x, x[:, i] * x[:, j]], axis=1)
+
+
+def _coefficients(mixture: GaussianMixture) -> Array:
+    """(F, K) so that features @ coefficients = log(w_k N(x; m_k, C_k))."""
+    d = mixture.means.shape[1]
+    i, j = _pairs(d)
+
+    def one(weight, mean, covariance):
+        tril = jnp.linalg.cholesky(covariance)
+        precision = jax.scipy.linalg.cho_solve((tril, True), jnp.eye(d, dtype=mean.dtype))
+        shift = precision @ mean
+        log_det = 2 * jnp.log(jnp.diagonal(tril)).sum()
+        constant = jnp.log(weight) - 0.5 * (mean @ shift + log_det + d * jnp.log(2 * jnp.pi))
+        quadratic = -precision[i, j] * jnp.where(i == j, 0.5, 1.0)
+        return jnp.concatenate([constant[None], shift, quadratic])
+
+    return jax.vmap(one)(*mixture).T
+
+
+def _maximise(sums: Array, n: int, floor: float) -> tuple[GaussianMixture, Array]:
+    """Weighted moment match from sums (K, F); also which components hold under one draw."""
+    d = _dimension(sums.shape[1])
+    i, j = _pairs(d)
+    count = sums[:, 0]
+    empty = count < 1.0
+    safe = jnp.where(empty, 1.0, count)[:, None]
+    means, second = sums[:, 1 : 1 + d] / safe, sums[:, 1 + d :] / safe
+    full = jnp.zeros((len(sums), d, d), sums.dtype)
+    full = full.at[:, i, j].set(second).at[:, j, i].set(second)
+    covariances = full - means[:, :, None] * means[:, None, :] + floor * jnp.eye(d)
+    return GaussianMixture(count / n, means, covariances), empty
+
+
+def _dimension(features: int) -> int:
+    """d from F = 1 + d + d(d+1)/2."""
+    return int(((8 * features + 1) ** 0.5 - 3) / 2)
+
+
+def _revive(mixture: GaussianMixture, empty: Array, point: Array, spare: Array, n: int):
+    """Empty components start again at `point` with the draws' own covariance."""
+    weights = jnp.where(empty, 1.0 / n, mixture.weights)
+    return GaussianMixture(
+        weights / weights.sum(),
+        jnp.where(empty[:, None], point, mixture.means),
+        jnp.where(empty[:, None, None], spare @ spare.T, mixture.covariances),
+    )

@@ -1,0 +1,192 @@
+"""The loop under stochastic solvers: compiled chunks of SVI steps, many restarts at once.
+
+``numpyro.infer.SVI.run`` has no stop, no callback, and does not say where a NaN came
+from; this loop has all three, on SVI's own ``init`` and ``update``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from numpyro.infer import SVI
+
+from vi_compare.approximation import GuideApproximation
+from vi_compare.blame import blame
+from vi_compare.divergences import Divergence
+from vi_compare.target import Target
+
+CHUNK = 200
+# The loss has stopped falling when, of this many chunks, the newer half is on average
+# no lower than the older half by more than two standard errors.
+WINDOW = 6
+
+
+@dataclass
+class Trajectory:
+    """What R restarts did.
+
+    Attributes:
+        losses: one (R, CHUNK) array per chunk.
+        means: one (R, P) array per chunk: the flat unconstrained parameters, averaged.
+        failed: (R,) "" or where and why a restart stopped being finite.
+        phase_chunks: chunks done at the last step size.
+        stationary: whether every phase ended by the test, not by the limit.
+    """
+
+    losses: list[np.ndarray] = field(default_factory=list)
+    means: list[np.ndarray] = field(default_factory=list)
+    failed: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
+    phase_chunks: int = 0
+    stationary: bool = False
+
+    @property
+    def steps(self) -> int:
+        return CHUNK * len(self.losses)
+
+    def loss(self) -> np.ndarray:
+        """(R, steps)"""
+        return np.concatenate(self.losses, axis=1)
+
+    def fall(self) -> tuple[np.ndarray, np.ndarray]:
+        """By how much the mean loss fell within the window (R,), and the error (R,)."""
+        means = np.stack([chunk.mean(axis=1) for chunk in self.losses[-WINDOW:]])
+        old, new = means[: len(means) // 2], means[len(means) // 2 :]
+        with np.errstate(invalid="ignore"):
+            error = np.sqrt(old.var(axis=0, ddof=1) + new.var(axis=0, ddof=1))
+            return old.mean(axis=0) - new.mean(axis=0), error / np.sqrt(len(old))
+
+    def still(self) -> bool:
+        """Whether every restart that lives has stopped falling."""
+        fall, error = self.fall()
+        alive = self.failed == ""
+        return bool((fall[alive] <= 2 * error[alive]).all())
+
+    def tail(self) -> np.ndarray:
+        """(chunks, R, P) chunk means at the last step size."""
+        return np.stack(self.means[-max(1, self.phase_chunks) :])
+
+
+class Loop:
+    """Runs SVI from given starts until the loss has stopped falling at every step size.
+
+    Args:
+        target, guide, divergence: what to fit; the guide must have been set up.
+        rates: Adam's step sizes, one phase each.
+        least: chunks that a phase lasts at least (`WINDOW` or more).
+        steps: limit on the steps of all phases together.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        guide: Callable,
+        divergence: Divergence,
+        rates: Sequence[float],
+        least: int,
+        steps: int,
+    ):
+        adam = optax.inject_hyperparams(optax.adam)(learning_rate=rates[0])
+        self.svi = SVI(target.model, guide, adam, divergence)
+        self.target, self.guide = target, guide
+        self.rates, self.least, self.steps = rates, max(least, WINDOW), steps
+        self.compile_seconds = self.run_seconds = 0.0
+        self.trajectory = Trajectory()
+
+    def run(self, starts: dict[str, Array], key: Array, progress: Callable) -> dict[str, Array]:
+        """From start parameters with a leading axis R -> averaged constrained parameters.
+
+        ``self.trajectory`` tells how it went; `progress(done, total, words)` is called
+        after every chunk.
+        """
+        begin = time.perf_counter()
+        state, chunk = self._compile(starts, key)
+        compiled = time.perf_counter()
+        self._go(state, chunk, progress)
+        params = self._averaged(starts)
+        self.compile_seconds = compiled - begin
+        self.run_seconds = time.perf_counter() - compiled
+        return params
+
+    def _compile(self, starts, key):
+        restarts = len(jax.tree.leaves(starts)[0])
+        self.trajectory.failed = np.full(restarts, "", dtype=object)
+        args, kwargs = self.target.args, self.target.kwargs
+        begin = lambda start, key: self.svi.init(key, *args, init_params=start, **kwargs)
+        keys = jax.vmap(lambda r: jax.random.fold_in(key, r))(jnp.arange(restarts))
+        state = jax.jit(jax.vmap(begin))(starts, keys)
+        return state, jax.jit(jax.vmap(self._chunk)).lower(state).compile()
+
+    def _step(self, state):
+        return self.svi.update(state, *self.target.args, **self.target.kwargs)
+
+    def _flat(self, state) -> Array:
+        return ravel_pytree(self.svi.optim.get_params(state.optim_state))[0]
+
+    def _chunk(self, state):
+        def step(carry, _):
+            state, total = carry
+            state, loss = self._step(state)
+            return (state, total + self._flat(state)), loss
+
+        start = (state, jnp.zeros_like(self._flat(state)))
+        (state, total), losses = jax.lax.scan(step, start, length=CHUNK)
+        return state, losses, total / CHUNK
+
+    def _go(self, state, chunk, progress: Callable) -> None:
+        seen, phase = self.trajectory, 0
+        for done in range(CHUNK, self.steps + 1, CHUNK):
+            before, (state, losses, mean) = state, chunk(state)
+            self._keep(before, np.asarray(losses), np.asarray(mean))
+            alive = seen.failed == ""
+            if not alive.any():
+                return
+            progress(done, self.steps, f"loss {seen.losses[-1][alive].mean(axis=1).min():.4g}")
+            if seen.phase_chunks < self.least or not seen.still():
+                continue
+            phase += 1
+            if phase == len(self.rates):
+                seen.stationary = True
+                return
+            rate = jnp.full(len(alive), self.rates[phase])
+            state = optax.tree_utils.tree_set(state, learning_rate=rate)
+            seen.phase_chunks = 0
+
+    def _keep(self, before, losses: np.ndarray, mean: np.ndarray) -> None:
+        seen = self.trajectory
+        seen.losses.append(losses)
+        seen.means.append(mean)
+        seen.phase_chunks += 1
+        broken = ~np.isfinite(losses).all(axis=1) | ~np.isfinite(mean).all(axis=1)
+        for r in np.flatnonzero(broken & (seen.failed == "")):
+            one = jax.tree.map(lambda leaf, r=r: leaf[r], before)
+            seen.failed[r] = self._replay(one, seen.steps - CHUNK)
+
+    def _replay(self, state, done: int) -> str:
+        """Run one restart again from the start of its chunk; name the first NaN."""
+        update = jax.jit(self._step)
+        for step in range(done + 1, done + CHUNK + 1):
+            new, loss = update(state)
+            if not (jnp.isfinite(loss) & jnp.isfinite(self._flat(new)).all()):
+                q = GuideApproximation(self.guide, self.svi.get_params(state), self.target)
+                return f"step {step}: {blame(q, state.rng_key)}"
+            state = new
+        return f"steps {done + 1} to {done + CHUNK}: not finite, but finite when run alone"
+
+    def _averaged(self, starts: dict[str, Array]) -> dict[str, Array]:
+        one = self.svi.init(
+            jax.random.key(0),
+            *self.target.args,
+            init_params=jax.tree.map(lambda leaf: leaf[0], starts),
+            **self.target.kwargs,
+        )
+        unravel = ravel_pytree(self.svi.optim.get_params(one.optim_state))[1]
+        flat = jnp.asarray(self.trajectory.tail().mean(axis=0))
+        return jax.vmap(lambda row: self.svi.constrain_fn(unravel(row)))(flat)

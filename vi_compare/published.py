@@ -1,0 +1,159 @@
+"""Published figures against ours: difference in standard errors, rounding included."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from vi_compare import families
+from vi_compare.approximation import GuideApproximation
+from vi_compare.errors import InputError
+from vi_compare.evidence import ALL, Estimate
+from vi_compare.solvers import Fit
+
+# A figure that was printed right differs by more than this once in 370 times.
+LIMIT = 3.0
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures that somebody printed about one fit, as printed, digit by digit.
+
+    Numbers are texts, because the last printed digit says how exact they claim to be.
+    Components are compared in the order of their means. ::
+
+        Published("mixture:2/forward-kl", source="the post, table 1",
+                  weights=["0.52", "0.48"], means=["-1.98", "1.97"], sds=["0.41", "0.42"])
+
+    Attributes:
+        fit: name of the fit they are about.
+        source: where they were printed.
+        weights, means, sds: of a mixture's components on the line.
+        metrics: {metric: text}, e.g. {"reverse_kl": "0.3524"}.
+        mirror: whether the target is symmetric about 0, so that the mirror image of the
+            fit is as good; the nearer one is compared.
+    """
+
+    fit: str
+    source: str
+    weights: Sequence[str] = ()
+    means: Sequence[str] = ()
+    sds: Sequence[str] = ()
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    mirror: bool = False
+
+    def __post_init__(self):
+        for text in itertools.chain(self.weights, self.means, self.sds, self.metrics.values()):
+            try:
+                float(text)
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"published figures of {self.fit!r}: {text!r} is no number as text; "
+                    f"write them as printed, in quotes"
+                ) from None
+
+
+def compare(entry: Published, fit: Fit, scores: Mapping[str, Mapping[str, Estimate]]) -> list[dict]:
+    """One row of the published-against-ours table per printed figure.
+
+    Raises:
+        InputError: when the fit has no such quantity.
+    """
+    rows = [_row(entry, name, text, scores[name][ALL]) for name, text in entry.metrics.items()]
+    printed = {k: getattr(entry, k) for k in ("means", "sds", "weights") if getattr(entry, k)}
+    if not printed or fit.approximation is None:
+        return rows
+    ours, errors = _components(fit, np.asarray(list(map(float, entry.means))), entry.mirror)
+    for what, texts in printed.items():
+        if len(texts) != len(ours[what]):
+            raise InputError(
+                f"published figures of {entry.fit!r}: {len(texts)} {what} are printed and the "
+                f"fit has {len(ours[what])} components"
+            )
+        for k, text in enumerate(texts):
+            error = None if errors is None else float(errors[what][k])
+            rows.append(_row(entry, f"{what}[{k}]", text, Estimate(float(ours[what][k]), error)))
+    return rows
+
+
+def half_digit(text: str) -> float:
+    """Half a unit of the last printed digit: "0.3524" -> 0.00005, "2e3" -> 500."""
+    mantissa, _, exponent = text.strip().lower().partition("e")
+    decimals = len(mantissa.partition(".")[2])
+    return 0.5 * 10.0 ** (int(exponent or 0) - decimals)
+
+
+def _row(entry: Published, quantity: str, text: str, ours: Estimate) -> dict[str, Any]:
+    row = {"fit": entry.fit, "quantity": quantity, "source": entry.source, "published": text}
+    if ours.value is None:
+        return row | {"ours": None, "standard_error": None, "difference_in_standard_errors": None,
+                      "result": f"not available: {ours.reason}"}  # fmt: skip
+    # A rounded figure is uniform over its last digit: variance (half a unit)² / 3.
+    error = np.hypot(ours.standard_error or 0.0, half_digit(text) / np.sqrt(3))
+    difference = float((float(text) - ours.value) / error)
+    result = "reproduced" if abs(difference) <= LIMIT else "not reproduced"
+    if ours.standard_error is None:
+        result = "error of ours unknown"
+    return row | {
+        "ours": ours.value,
+        "standard_error": ours.standard_error,
+        "difference_in_standard_errors": difference,
+        "result": result,
+    }
+
+
+def _components(fit: Fit, means: np.ndarray, mirror: bool):
+    """{quantity: (K,)} of the fit, sorted by mean, mirrored if that is nearer; and errors."""
+    q = fit.approximation
+    assert q is not None
+    flat, unravel = ravel_pytree(q.params)
+
+    def quantities(flat, sign):
+        mixture = families.to_mixture(q.guide, unravel(flat), q.target)
+        if mixture is None or mixture.means.shape[1] != 1:
+            raise InputError(
+                "published components can be compared for Gaussian mixtures on the line only"
+            )
+        order = jnp.argsort(sign * mixture.means[:, 0])
+        return {
+            "means": sign * mixture.means[order, 0],
+            "sds": jnp.sqrt(mixture.covariances[order, 0, 0]),
+            "weights": mixture.weights[order],
+        }
+
+    signs = (1.0, -1.0) if mirror else (1.0,)
+    distance = lambda sign: np.abs(np.asarray(quantities(flat, sign)["means"]) - means).sum()
+    sign = min(signs, key=distance) if means.size else 1.0
+    ours = {k: np.asarray(v) for k, v in quantities(flat, sign).items()}
+    if fit.status == "given":
+        return ours, {k: np.zeros_like(v) for k, v in ours.items()}
+    if fit.covariance is None:
+        return ours, None
+    slopes = jax.jacobian(quantities)(flat, sign)
+    variance = {k: np.einsum("kp,pq,kq->k", s, fit.covariance, s) for k, s in slopes.items()}
+    return ours, {k: np.sqrt(np.maximum(v, 0)) for k, v in variance.items()}
+
+
+def check_names(entries: Sequence[Published], names: Sequence[str], metrics: Sequence[str]) -> None:
+    """Refuse published figures of fits or metrics that the study does not have."""
+    from vi_compare.errors import nearest
+
+    for entry in entries:
+        if entry.fit not in names:
+            raise InputError(
+                f"published figures name the fit {entry.fit!r}, which is not compared; "
+                f"{nearest(entry.fit, list(names))}"
+            )
+        for metric in entry.metrics:
+            if metric not in metrics:
+                raise InputError(
+                    f"published figures of {entry.fit!r} name the metric {metric!r}; "
+                    f"{nearest(metric, list(metrics))}"
+                )

@@ -1,0 +1,200 @@
+"""Results as plain data: what ``results.json`` holds (schema 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vi_compare import families
+from vi_compare.comparison import DRAWS, number
+from vi_compare.evidence import ALL, Estimate
+from vi_compare.reference import Reference
+from vi_compare.target import Target
+from vi_compare.verdict import RULES
+
+if TYPE_CHECKING:
+    from vi_compare.running import Measured
+
+# Larger arrays stand in fits.nc and are named here.
+LARGEST = 10_000
+
+
+def target(
+    name: str,
+    description: str,
+    target: Target,
+    log_z: Estimate,
+    reference: Reference | None,
+    modes: Mapping[str, np.ndarray] | str,
+) -> dict[str, Any]:
+    """Facts about the target, shared by all fits."""
+    normaliser = None
+    if log_z.value is not None:
+        normaliser = {"value": log_z.value, "standard_error": log_z.standard_error, "method": "exact"}
+    return {
+        "name": name,
+        "description": description,
+        "dim": target.dim,
+        "sites": {site.name: list(site.shape) for site in target.sites},
+        "supports": {site.name: site.support for site in target.sites},
+        "normalised": target.normalised,
+        "log_normalizer": normaliser,
+        "reference": _reference(reference),
+        "modes": _modes(modes),
+    }
+
+
+def _reference(reference: Reference | None) -> dict[str, Any]:
+    if reference is None:
+        return {"source": "none", "draws": 0}
+    check = reference.check
+    return {
+        "source": reference.source,
+        "draws": len(reference.test),
+        "parts": ["train", "test", "floor"],
+        "stein": {
+            "largest_z": number(check.z),
+            "limit": check.limit,
+            "tests": check.tests,
+            "passed": check.passed,
+        },
+    }
+
+
+def _modes(modes: Mapping[str, np.ndarray] | str) -> dict[str, Any]:
+    if isinstance(modes, str):
+        return {"found": None, "reason": modes}
+    names = [key for key in modes if key not in ("locations", "test", "floor")]
+    return {
+        "found": [
+            {
+                "location": modes["locations"][m].tolist(),
+                "target": modes["test"][m],
+                "floor": modes["floor"][m],
+                "fits": {name: modes[name][m] for name in names},
+            }
+            for m in range(len(modes["test"]))
+        ],
+        "reason": "",
+    }
+
+
+def fit(measured: Measured, seed: int, group: str) -> dict[str, Any]:
+    """Everything about one fit; `group` is where its draws stand in fits.nc."""
+    plan, found, verdict = measured.plan, measured.fit, measured.verdict
+    return {
+        "name": plan.name,
+        "guide": plan.guide,
+        "divergence": plan.divergence,
+        "solver": plan.solver,
+        "label": plan.full,
+        "group": f"fits/{group}",
+        "seed": seed,
+        "status": found.status,
+        "message": found.message,
+        "params": _params(found, group),
+        "mixture": _mixture(found, group),
+        "chosen": found.chosen,
+        "restarts": [
+            {
+                "loss": number(r.loss),
+                "standard_error": number(r.standard_error),
+                "basin": r.basin,
+                "status": r.status,
+            }
+            for r in found.restarts
+        ],
+        "basins": _basins(found),
+        "metrics": {name: _metric(by) for name, by in measured.scores.items()},
+        "verdict": {
+            "word": verdict.word,
+            "also": list(verdict.also),
+            "reasons": list(verdict.reasons),
+            "use_for": verdict.use_for,
+            "next_step": verdict.next_step,
+            "usable_after_reweighting": verdict.reweightable,
+        },
+        "cost": {
+            "compile_seconds": found.cost.compile_seconds,
+            "run_seconds": found.cost.run_seconds,
+            "log_density_evaluations": found.cost.log_density_evaluations,
+            "gradient_evaluations": found.cost.gradient_evaluations,
+        },
+        "settings": found.settings or {},
+    }
+
+
+def _params(found, group: str) -> dict[str, Any] | None:
+    if found.approximation is None:
+        return None
+    return {
+        name: array(value, f"fits/{group}/params/{name}")
+        for name, value in found.approximation.params.items()
+    }
+
+
+def _mixture(found, group: str) -> dict[str, Any] | None:
+    if found.approximation is None:
+        return None
+    q = found.approximation
+    mixture = families.to_mixture(q.guide, q.params, q.target)
+    if mixture is None:
+        return None
+    return {
+        name: array(value, f"fits/{group}/mixture/{name}")
+        for name, value in mixture._asdict().items()
+    }
+
+
+def array(value: Any, path: str) -> Any:
+    """Nested lists, or where to find them when there are too many numbers."""
+    a = np.asarray(value)
+    return {"file": DRAWS, "path": path, "shape": list(a.shape)} if a.size > LARGEST else a.tolist()
+
+
+def _basins(found) -> list[dict[str, Any]]:
+    """Which optima the restarts found and how often, the best first."""
+    out = []
+    numbers = sorted({r.basin for r in found.restarts if r.basin is not None})
+    for b in numbers:
+        members = [r for r in found.restarts if r.basin == b]
+        best = min(members, key=lambda r: r.loss)
+        out.append(
+            {
+                "basin": b,
+                "loss": number(best.loss),
+                "standard_error": number(best.standard_error),
+                "restarts": len(members),
+            }
+        )
+    return out
+
+
+def _metric(by: Mapping[str, Estimate]) -> dict[str, Any]:
+    head = by[ALL]
+    out: dict[str, Any] = {
+        "value": number(head.value),
+        "standard_error": number(head.standard_error),
+        "unit": head.unit,
+        "n": head.n,
+    }
+    if head.floor is not None:
+        out["floor"] = number(head.floor)
+    if head.value is None:
+        out["reason"] = head.reason
+    rest = {label: e for label, e in by.items() if label != ALL}
+    if rest:
+        out["by"] = {
+            label: {"value": number(e.value), "standard_error": number(e.standard_error)}
+            | ({"floor": number(e.floor)} if e.floor is not None else {})
+            | ({"reason": e.reason} if e.value is None else {})
+            for label, e in rest.items()
+        }
+    return out
+
+
+def rules() -> list[dict[str, str]]:
+    """The verdict table, as it was used."""
+    return [{"word": rule.word, "when": rule.condition} for rule in RULES]

@@ -1,0 +1,240 @@
+"""Running a study: fits, draws, evidence, metrics, verdicts, in this order."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vi_compare import catalogue, results, tree
+from vi_compare.approximation import GuideApproximation
+from vi_compare.asymptotics import sandwich
+from vi_compare.comparison import Comparison, fingerprint
+from vi_compare.divergences.forward_kl import ForwardKL
+from vi_compare.environment import environment, this_command
+from vi_compare.errors import InputError
+from vi_compare.evidence import Draws, Estimate, Evidence, Modes
+from vi_compare.fits import Plan
+from vi_compare.modes import DRAWS as MODE_DRAWS
+from vi_compare.modes import find_modes
+from vi_compare.published import Published, compare
+from vi_compare.randomness import key_for
+from vi_compare.reference import Reference
+from vi_compare.solvers import Fit
+from vi_compare.target import Target
+from vi_compare.verdict import Verdict, judge
+
+REFERENCES = ("exact", "none")
+GRID = 601
+
+
+class Observer(Protocol):
+    """Told how a run goes on; the command line draws it."""
+
+    def begin(self, name: str) -> None: ...
+
+    def progress(self, done: int, total: int, words: str) -> None: ...
+
+    def end(self, words: str) -> None: ...
+
+
+class Silent:
+    """An observer that shows nothing."""
+
+    def begin(self, name: str) -> None:
+        pass
+
+    def progress(self, done: int, total: int, words: str) -> None:
+        pass
+
+    def end(self, words: str) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a study is run.
+
+    Attributes:
+        seed: every random number derives from it.
+        draws: of each side, for every Monte Carlo number.
+        restarts: of every fit.
+        reference: "exact", "none", or None for the best there is.
+    """
+
+    seed: int = 0
+    draws: int = 20_000
+    restarts: int = 16
+    reference: str | None = None
+
+    def __post_init__(self):
+        for name, least in (("seed", 0), ("draws", 1000), ("restarts", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.reference not in (None, *REFERENCES):
+            raise InputError(
+                f"reference must be {' or '.join(REFERENCES)}, got {self.reference!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One fit with all that was measured of it.
+
+    Attributes:
+        plan, fit: what was asked for, and what came.
+        evidence: None where the fit failed.
+        scores: {metric: {label: Estimate}}.
+        verdict: from the scores alone.
+    """
+
+    plan: Plan
+    fit: Fit
+    evidence: Evidence | None
+    scores: dict[str, dict[str, Estimate]]
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study whose input has been checked.
+
+    Attributes:
+        name, description: of the target.
+        settings, target, reference, plans, published: what to run.
+    """
+
+    name: str
+    description: str
+    settings: Settings
+    target: Target
+    reference: Reference | None
+    plans: tuple[Plan, ...]
+    published: tuple[Published, ...]
+
+    def run(self, observer: Observer) -> Comparison:
+        """Fit and measure everything."""
+        fits = [self._fit(plan, observer) for plan in self.plans]
+        observer.begin("measuring")
+        draws = [self._draw(plan, fit) for plan, fit in zip(self.plans, fits, strict=True)]
+        log_z = self._log_z()
+        modes = self._modes(draws)
+        measured = [
+            self._measure(plan, fit, q, log_z, modes)
+            for plan, fit, q in zip(self.plans, fits, draws, strict=True)
+        ]
+        observer.end("")
+        return self._compare(measured, log_z, modes)
+
+    def _fit(self, plan: Plan, observer: Observer) -> Fit:
+        guide, divergence, solver = plan.objects
+        observer.begin(plan.name)
+        key = key_for(self.settings.seed, plan.full)
+        fit = solver.solve(
+            self.target, guide, divergence, key, self.settings.restarts, observer.progress
+        )
+        observer.end(f"{fit.status}: {fit.message}")
+        return fit
+
+    def _draw(self, plan: Plan, fit: Fit) -> Draws | None:
+        if fit.approximation is None:
+            return None
+        key = key_for(self.settings.seed, f"{plan.full}/draws")
+        return fit.approximation.sample(key, self.settings.draws)
+
+    def _log_z(self) -> Estimate:
+        if self.target.normalised:
+            return Estimate(0.0, 0.0, "nats")
+        return Estimate.missing(
+            "the target is not normalised and its log Z is not known; compare the ELBO", "nats"
+        )
+
+    def _modes(self, draws: Sequence[Draws | None]) -> dict[str, np.ndarray] | str:
+        if self.reference is None:
+            return "there are no draws of the target to find modes from"
+        sets = {"test": self.reference.test, "floor": self.reference.floor}
+        sets |= {plan.name: q for plan, q in zip(self.plans, draws, strict=True) if q is not None}
+        found = find_modes(self.target, sets)
+        return found if isinstance(found, str) else {"locations": found[0], **found[1]}
+
+    def _measure(self, plan: Plan, fit: Fit, q: Draws | None, log_z: Estimate, modes) -> Measured:
+        if q is None or fit.approximation is None:
+            return Measured(plan, fit, None, {}, judge(fit.status, fit.message, {}))
+        reference = self.reference
+        evidence = Evidence(
+            q,
+            fit.approximation.at(reference.test) if reference else None,
+            reference.floor if reference else None,
+            log_z,
+            None if isinstance(modes, str) else self._modes_of(plan, modes),
+            modes if isinstance(modes, str) else "",
+            self._training_floor(plan, fit.approximation),
+        )
+        scores = {
+            name.replace("-", "_"): dict(module.measure(evidence))
+            for name, module in catalogue.load_all("metrics").items()
+        }
+        return Measured(plan, fit, evidence, scores, judge(fit.status, fit.message, scores))
+
+    def _modes_of(self, plan: Plan, modes: dict[str, np.ndarray]) -> Modes:
+        n = min(MODE_DRAWS, self.settings.draws)
+        return Modes(modes["locations"], modes["test"], modes["floor"], modes[plan.name], n)
+
+    def _training_floor(self, plan: Plan, q: GuideApproximation) -> float | None:
+        """Nats lost to having trained on finitely many draws, for forward fits."""
+        if not isinstance(plan.objects[1], ForwardKL) or self.reference is None:
+            return None
+        found = sandwich(q, self.reference.train.u)
+        return None if found is None else found[1]
+
+    def _compare(self, measured: list[Measured], log_z: Estimate, modes) -> Comparison:
+        by_name = {m.plan.name: m for m in measured}
+        rows = [
+            row
+            for entry in self.published
+            for row in compare(entry, by_name[entry.fit].fit, by_name[entry.fit].scores)
+        ]
+        facts = results.target(
+            self.name, self.description, self.target, log_z, self.reference, modes
+        )
+        groups = tree.group_names([m.plan.name for m in measured])
+        out: dict[str, Any] = {
+            "schema": 1,
+            "target": facts,
+            "fits": [
+                results.fit(m, self.settings.seed, group)
+                for m, group in zip(measured, groups, strict=True)
+            ],
+            "published": rows,
+            "rules": results.rules(),
+            "environment": environment(self.settings.seed, this_command()),
+        }
+        out["run"] = fingerprint(out)
+        out["environment"]["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+        draws = tree.build(out["run"], self.target, self.reference, measured, groups, self._curves(measured))
+        return Comparison(out, draws)
+
+    def _curves(self, measured: list[Measured]):
+        """Grid over u (g,), log p on it and log q of every fit, for a target on the line."""
+        if self.target.dim != 1:
+            return None
+        sets = [m.evidence.q.u for m in measured if m.evidence]
+        sets += [self.reference.test.u] if self.reference else []
+        pooled = np.concatenate([np.asarray(u)[:, 0] for u in sets]) if sets else np.zeros(1)
+        low, high = np.quantile(pooled, [0.0005, 0.9995])
+        room = 0.12 * (high - low)
+        grid = jnp.linspace(low - room, high + room, GRID)
+        log_p = jax.vmap(self.target.log_density)(grid[:, None])
+        log_q = [
+            jax.vmap(m.fit.approximation.log_prob)(grid[:, None])
+            if m.fit.approximation
+            else jnp.full(GRID, jnp.nan)
+            for m in measured
+        ]
+        return np.asarray(grid), np.asarray(log_p), np.stack(log_q)

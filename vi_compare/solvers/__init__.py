@@ -1,0 +1,191 @@
+"""How the optimum is reached: one solver a file.
+
+A file exports ``suits(guide, divergence) -> rank | None`` (the highest rank is the
+default for the pair) and ``build(...) -> Solver`` (its options are build's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from vi_compare.approximation import GuideApproximation
+from vi_compare.divergences import Divergence
+from vi_compare.target import Target
+
+# called with (done, total, what) as a solver goes on
+Progress = Callable[[int, int, str], None]
+
+SELECTION_DRAWS = 2048
+BATCH_OF_ESTIMATES = 64
+# Two restarts found the same optimum when the fits differ by less than this many nats
+# of symmetrised KL: far above the noise left in a converged fit, far below a mode.
+SAME_BASIN = 0.05
+BASIN_DRAWS = 256
+
+
+@dataclass(frozen=True)
+class Restart:
+    """How one restart ended.
+
+    Attributes:
+        loss: divergence at its end, in nats, on draws shared by all restarts; or None.
+        standard_error: of that loss.
+        basin: 0 for the best optimum found, then 1, 2, ... by loss; None if it failed.
+        status: "finished", or why it failed.
+    """
+
+    loss: float | None
+    standard_error: float | None
+    basin: int | None
+    status: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a fit took: seconds, and evaluations of log p and of its gradient."""
+
+    compile_seconds: float = 0.0
+    run_seconds: float = 0.0
+    log_density_evaluations: int = 0
+    gradient_evaluations: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One approximation and how it came about.
+
+    Attributes:
+        approximation: q at the chosen parameters; None when every restart failed.
+        status: "converged", "not converged", "failed" or "given".
+        message: the same in words, with numbers.
+        losses: (restarts, steps) training losses in nats; (0, 0) when given.
+        restarts: how each restart ended, in order.
+        chosen: index of the chosen restart.
+        cost: what all restarts took together.
+        covariance: (P, P) of the estimation error of the flat unconstrained
+            parameters (``flat_params``), or None where it is not known.
+        settings: what the solver was set to.
+    """
+
+    approximation: GuideApproximation | None
+    status: str
+    message: str
+    losses: np.ndarray
+    restarts: tuple[Restart, ...] = ()
+    chosen: int | None = None
+    cost: Cost = Cost()
+    covariance: np.ndarray | None = None
+    settings: dict[str, Any] | None = None
+
+
+class Solver(Protocol):
+    """Reaches the optimum of a divergence over a guide's parameters."""
+
+    def solve(
+        self,
+        target: Target,
+        guide: Callable,
+        divergence: Divergence | None,
+        key: Array,
+        restarts: int,
+        progress: Progress,
+    ) -> Fit: ...
+
+
+def quiet(done: int, total: int, what: str) -> None:
+    """A progress that shows nothing."""
+
+
+def evaluate(divergence, stacked: GuideApproximation, key: Array, n: int) -> np.ndarray:
+    """Independent estimates (R, m) of every restart's divergence, n draws in all, in nats.
+
+    All restarts see the same random numbers, so differences between them are paired.
+    `stacked` holds the parameters of the restarts on a leading axis.
+    """
+    repeats = max(2, n // divergence.num_particles)
+    keys = jax.random.split(key, repeats)
+    target = stacked.target
+
+    @jax.jit
+    def run(stacked, keys):
+        one = lambda q: jax.lax.map(
+            lambda k: divergence.estimate(k, q, target), keys, batch_size=BATCH_OF_ESTIMATES
+        )
+        return jax.vmap(one)(stacked)
+
+    return np.array(run(stacked, keys))
+
+
+def choose(
+    divergence, stacked: GuideApproximation, alive: np.ndarray, key: Array
+) -> tuple[int | None, list[Restart]]:
+    """The best restart, judged by draws it has not seen, and how every restart ended.
+
+    2,048 draws decide when they can; when a different optimum is within 4 standard errors
+    of the paired difference, 65,536 do. `alive` (R,) tells which restarts are in the race.
+    """
+    shared_key, more_key, basin_key = jax.random.split(key, 3)
+    values = evaluate(divergence, stacked, shared_key, SELECTION_DRAWS)
+    values[~alive] = np.nan
+    basin = basins(stacked, basin_key, values.mean(axis=1))
+    if _undecided(values, basin):
+        values = evaluate(divergence, stacked, more_key, 32 * SELECTION_DRAWS)
+        values[~alive] = np.nan
+        basin = basins(stacked, basin_key, values.mean(axis=1))
+    loss, error = values.mean(axis=1), values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
+    ended = [
+        Restart(float(loss[r]), float(error[r]), basin[r], "finished")
+        if np.isfinite(loss[r])
+        else Restart(None, None, None, "its loss is not finite")
+        for r in range(len(loss))
+    ]
+    best = int(np.nanargmin(loss)) if np.isfinite(loss).any() else None
+    return best, ended
+
+
+def _undecided(values: np.ndarray, basin: list[int | None]) -> bool:
+    """Whether another optimum is as good as the best within 4 paired standard errors."""
+    if 0 not in basin:
+        return False
+    best = values[int(np.nanargmin(values.mean(axis=1)))]
+    others = [row for row, b in zip(values, basin, strict=True) if b]
+    gaps = [row - best for row in others]
+    return any(gap.mean() <= 4 * gap.std(ddof=1) / np.sqrt(gap.size) for gap in gaps)
+
+
+def basins(stacked: GuideApproximation, key: Array, losses: np.ndarray) -> list[int | None]:
+    """Which restarts found the same optimum: numbers by loss, None where not finite.
+
+    Two are the same when their symmetrised KL, on draws of both, is below `SAME_BASIN`;
+    this is blind to the order of a mixture's components.
+    """
+    alive = np.flatnonzero(np.isfinite(losses))
+
+    @jax.jit
+    def jeffreys(stacked):
+        draw = lambda q, k: jax.vmap(q.family.draw)(jax.random.split(k, BASIN_DRAWS))
+        u = jax.vmap(draw)(stacked, jax.random.split(key, len(losses)))
+        log_q = jax.vmap(lambda q: jax.vmap(jax.vmap(q.log_prob))(u))(stacked)
+        own = jnp.diagonal(log_q).T  # (R, n)
+        excess = (own[:, None] - jnp.swapaxes(log_q, 0, 1)).mean(-1)
+        return excess + excess.T
+
+    distance = np.asarray(jeffreys(stacked))
+    label: list[int | None] = [None] * len(losses)
+    leaders: list[int] = []
+    for r in sorted(alive, key=lambda r: losses[r]):
+        near = [b for b, leader in enumerate(leaders) if distance[leader, r] < SAME_BASIN]
+        label[r] = near[0] if near else len(leaders)
+        if not near:
+            leaders.append(r)
+    return label

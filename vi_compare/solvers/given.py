@@ -1,0 +1,46 @@
+"""No solving: parameters as they stand, from a paper or another program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jax import Array
+
+from vi_compare.approximation import GuideApproximation, set_up
+from vi_compare.solvers import Fit, Progress, quiet
+from vi_compare.target import Target
+
+
+def suits(guide: Callable, divergence) -> int | None:
+    """Any guide that nothing is to be fitted to."""
+    return 0 if divergence is None else None
+
+
+def build() -> GivenParameters:
+    """Nothing is fitted: the parameters are taken as given (in a script: Given(...))."""
+    return GivenParameters({})
+
+
+@dataclass(frozen=True)
+class GivenParameters:
+    """Attributes:
+    params: {name: value} of the guide's parameter sites.
+    """
+
+    params: dict[str, Any]
+
+    def solve(
+        self,
+        target: Target,
+        guide: Callable,
+        divergence: None,
+        key: Array,
+        restarts: int,
+        progress: Progress = quiet,
+    ) -> Fit:
+        set_up(guide, target, key)
+        q = GuideApproximation(guide, self.params, target)
+        return Fit(q, "given", "parameters as they stand; nothing was fitted", np.zeros((0, 0)))

@@ -1,0 +1,206 @@
+"""Target: a NumPyro model bound to its data, as a log density over one flat vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import Array
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.infer.util import constrain_fn, get_transforms, potential_energy
+
+from vi_compare.errors import InputError
+from vi_compare.evidence import Draws
+
+# Draws are pushed through a model this many at a time: large enough to keep the
+# processor busy, small enough that a 1,600-dimensional model stays in memory.
+BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Site:
+    """One latent site.
+
+    Attributes:
+        name: as in the model.
+        shape: of a value.
+        unconstrained_shape: of its unconstrained value.
+        support: NumPyro's constraint, as the model was traced; in words.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    unconstrained_shape: tuple[int, ...]
+    support: str
+
+    @property
+    def size(self) -> int:
+        """How many entries of the flat vector it takes."""
+        return math.prod(self.unconstrained_shape)
+
+
+@dataclass(frozen=True)
+class _Structure:
+    sites: tuple[Site, ...]
+    normalised: bool
+    subsampled: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A model bound to its data: p(u), with u (d,) the flat unconstrained vector.
+
+    The sites stand in u one after another in the order the model visits them, each
+    raveled, each through NumPyro's own ``biject_to``; the density is over u, so it
+    holds the log Jacobian. Two targets are equal only if they are the same object.
+
+    Attributes:
+        model: a NumPyro model.
+        args, kwargs: what it is called with.
+        key: seeds what the model draws besides its latent sites: minibatch indices.
+
+    Raises:
+        InputError: at first use of its structure, when the model has no latent site, a
+            discrete one, or ``mutable`` or ``param`` sites.
+    """
+
+    model: Callable
+    args: tuple = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    key: Array | None = None
+
+    @property
+    def seeded(self) -> Callable:
+        return handlers.seed(self.model, jax.random.key(0) if self.key is None else self.key)
+
+    @cached_property
+    def _structure(self) -> _Structure:
+        found = []
+
+        def visit(args, kwargs):
+            trace = handlers.trace(self.seeded).get_trace(*args, **kwargs)
+            found.append(_read(trace))
+            return 0
+
+        # eval_shape runs no arithmetic, so this is cheap also inside a traced loss.
+        jax.eval_shape(lambda: visit(self.args, self.kwargs))
+        return found[0]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return self._structure.sites
+
+    @property
+    def dim(self) -> int:
+        return sum(site.size for site in self.sites)
+
+    @property
+    def normalised(self) -> bool:
+        """Whether log Z = 0 exactly: nothing observed, no factor, no improper or scaled site."""
+        return self._structure.normalised
+
+    @property
+    def subsampled(self) -> tuple[str, ...]:
+        """Names of the plates that see a minibatch."""
+        return self._structure.subsampled
+
+    def unravel(self, u: Array) -> dict[str, Array]:
+        """u (d,) -> {site: unconstrained value}."""
+        out, start = {}, 0
+        for site in self.sites:
+            out[site.name] = u[start : start + site.size].reshape(site.unconstrained_shape)
+            start += site.size
+        return out
+
+    def ravel(self, unconstrained: Mapping[str, Array]) -> Array:
+        """{site: unconstrained value} -> u (d,)."""
+        return jnp.concatenate([jnp.ravel(unconstrained[site.name]) for site in self.sites])
+
+    def log_density(self, u: Array) -> Array:
+        """log p(u), up to log Z where the target is not normalised; u (d,) -> ()."""
+        return -potential_energy(self.seeded, self.args, dict(self.kwargs), self.unravel(u))
+
+    def constrain(self, u: Array) -> dict[str, Array]:
+        """u (d,) -> {site: value}."""
+        return constrain_fn(self.seeded, self.args, dict(self.kwargs), self.unravel(u))
+
+    def unconstrain(self, values: Mapping[str, Array]) -> Array:
+        """{site: value} -> u (d,).
+
+        Loses digits where a value is near the edge of its support; keep u where you have it.
+        """
+        transforms = self.transforms(values)
+        return self.ravel({s.name: transforms[s.name].inv(values[s.name]) for s in self.sites})
+
+    def transforms(self, values: Mapping[str, Array]) -> dict[str, Any]:
+        """The bijection from unconstrained to constrained of every site, at these values."""
+        return get_transforms(self.seeded, self.args, dict(self.kwargs), dict(values))
+
+    def draws(self, values: Mapping[str, Array]) -> Draws:
+        """Values {site: (n, ...)} made elsewhere, as draws with u and log_p."""
+        return self.complete(batched(self.unconstrain)(dict(values)), values)
+
+    def complete(self, u: Array, values: Mapping[str, Array] | None = None) -> Draws:
+        """u (n, d) -> draws with values and log_p, computed in batches."""
+        log_p, constrained = _evaluate(self, u)
+        return Draws(u, constrained if values is None else dict(values), log_p)
+
+
+def batched(function: Callable) -> Callable:
+    """vmap over the leading axis, `BATCH` rows at a time."""
+    return lambda xs: jax.lax.map(function, xs, batch_size=BATCH)
+
+
+@partial(jax.jit, static_argnums=0)
+def _evaluate(target: Target, u: Array):
+    return batched(lambda one: (target.log_density(one), target.constrain(one)))(u)
+
+
+def _read(trace: Mapping[str, dict]) -> _Structure:
+    """What can be said of a model from one trace of it."""
+    sites, normalised = [], True
+    for name, site in trace.items():
+        if site["type"] in ("param", "mutable"):
+            raise InputError(
+                f"the model has the {site['type']} site {name!r}, which is learned outside the "
+                f"approximation; give it a prior with numpyro.sample or fix its value"
+            )
+        if site["type"] != "sample":
+            continue
+        if site["is_observed"]:
+            normalised = False
+            continue
+        fn = site["fn"]
+        if fn.support.is_discrete:
+            raise InputError(
+                f"site {name!r} is discrete ({type(fn).__name__}), and these approximations are "
+                f"continuous; sum it out, e.g. with numpyro.distributions.MixtureSameFamily"
+            )
+        normalised &= site["scale"] is None and not _improper(fn)
+        shape = jnp.shape(site["value"])
+        sites.append(Site(name, shape, biject_to(fn.support).inverse_shape(shape), str(fn.support)))
+    if not sites:
+        raise InputError(
+            "the model has no latent site, so there is nothing to approximate; "
+            "add a numpyro.sample(...) without obs="
+        )
+    plates = [s for s in trace.values() if s["type"] == "plate"]
+    subsampled = tuple(s["name"] for s in plates if s["args"][0] != s["value"].shape[0])
+    return _Structure(tuple(sites), normalised, subsampled)
+
+
+def _improper(fn: dist.Distribution) -> bool:
+    """Whether the distribution, or what it wraps, is improper or partly masked."""
+    while True:
+        if isinstance(fn, dist.ImproperUniform | dist.MaskedDistribution):
+            return True
+        if not hasattr(fn, "base_dist"):
+            return False
+        fn = fn.base_dist

@@ -1,0 +1,244 @@
+"""Words for what the metrics say: a table of rules, and how to read it.
+
+A rule looks at one metric and crosses when a value is beyond its threshold. Where a
+metric has many values (margins, modes), the worst one counts, and the error it has to
+beat is widened for having been picked (Bonferroni). A crossing that is within its
+error reads "between Faithful and ...".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from vi_compare.evidence import ALL, Estimate
+
+Scores = Mapping[str, Mapping[str, Estimate]]
+
+# A crossing counts when it is beyond the threshold by this two-sided level of its error.
+LEVEL = 0.05
+LEAST_DRAWS = 400
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of the table.
+
+    Attributes:
+        word: the verdict.
+        metric: whose values are looked at.
+        side: +1 crosses above the threshold, −1 below.
+        threshold: in the metric's unit.
+        reason: a sentence with {value}, {error}, {label} and {percent} to fill in.
+        use_for, next_step: what the fit is still good for, and what to do.
+        residual: only when no rule above has crossed.
+    """
+
+    word: str
+    metric: str
+    side: int
+    threshold: float
+    reason: str
+    use_for: str
+    next_step: str
+    residual: bool = False
+
+    @property
+    def condition(self) -> str:
+        return f"{self.metric} {'>' if self.side > 0 else '<'} {self.threshold:g}"
+
+
+RULES = (
+    Rule(
+        "Misses modes", "mode_coverage", -1, 0.1,
+        "{label} of the target is missing: the fit gives it {percent} of its mass.",
+        "describing the modes it has; no intervals, no tail risks",
+        "add components or restarts, or fit by forward KL, which pays for every missed mode",
+    ),
+    Rule(
+        "Wrong mode weights", "mode_distance", 1, 0.1,
+        "The masses of the modes are off: Jensen-Shannon distance {value}.",
+        "the shape of each mode, not how much each weighs",
+        "reweight the draws if k̂ allows it, or use a guide with one component per mode",
+    ),
+    Rule(
+        "Too sure", "width_ratio", -1, 0.9,
+        "90 % intervals of {label} are too narrow: {value} times the target's.",
+        "point estimates; no intervals",
+        "use a guide that can be wider or correlated (mvn, mixture), or forward KL",
+    ),
+    Rule(
+        "Too diffuse", "width_ratio", 1, 1.1,
+        "90 % intervals of {label} are too wide: {value} times the target's.",
+        "cautious intervals, and as a proposal for importance sampling",
+        "use a more flexible guide, or reweight the draws if k̂ allows it",
+    ),
+    Rule(
+        "Shifted", "mean_shift", 1, 0.2,
+        "The mean of {label} is off by {value} sd.",
+        "rough location only",
+        "run longer or from more starts; if it stays, the guide is too rigid",
+    ),
+    Rule(
+        "Loses dependence", "correlation", 1, 0.15,
+        "The correlation of {label} is off by {value}.",
+        "single margins, not their combinations",
+        "use a guide with full covariance (mvn) or a mixture",
+    ),
+    Rule(
+        "Light tails", "tail_mass", -1, 0.5,
+        "The tails of {label} hold {value} times the target's mass.",
+        "the bulk; no rare events",
+        "use a heavier-tailed guide, or forward KL",
+    ),
+    Rule(
+        "Heavy tails", "tail_mass", 1, 2.0,
+        "The tails of {label} hold {value} times the target's mass.",
+        "the bulk, and as a proposal for importance sampling",
+        "use a more flexible guide, or reweight the draws if k̂ allows it",
+    ),
+    Rule(
+        "Misses mass", "missed_mass", 1, 0.05,
+        "{percent} of the target lies where the fit has almost nothing (1 % is perfect).",
+        "the region it covers",
+        "use a more flexible guide, or forward KL",
+        residual=True,
+    ),
+    Rule(
+        "Invents mass", "invented_mass", 1, 0.05,
+        "{percent} of the fit lies where the target has almost nothing (1 % is perfect).",
+        "moments and cautious intervals, and as a proposal; not its shape",
+        "reweight the draws if k̂ allows it, or use a more flexible guide",
+        residual=True,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a fit is worth, in words.
+
+    Attributes:
+        word: the headline.
+        also: the other words that apply.
+        reasons: sentences with the numbers, one per word.
+        use_for, next_step: what it is still good for, what to do.
+        reweightable: whether importance weights can repair it.
+    """
+
+    word: str
+    also: tuple[str, ...]
+    reasons: tuple[str, ...]
+    use_for: str
+    next_step: str
+    reweightable: bool = False
+
+
+def judge(status: str, message: str, scores: Scores, rules: tuple[Rule, ...] = RULES) -> Verdict:
+    """The verdict on a fit that ended with `status`, from its metrics alone."""
+    if status == "failed":
+        advice = "mend what is named, or start closer with init_loc_fn"
+        return Verdict("Failed", (), (f"It failed: {message}.",), "nothing", advice)
+    crossed = [c for c in (_cross(rule, scores) for rule in rules) if c]
+    clear = [c for c in crossed if c.clear]
+    explained = any(not c.rule.residual for c in clear)
+    crossed = [c for c in crossed if not (c.rule.residual and explained)]
+    clear = [c for c in clear if not (c.rule.residual and explained)]
+    vague = [c for c in crossed if not c.clear]
+    words = [c.rule.word for c in clear]
+    reasons = [c.sentence for c in clear + vague]
+    use_for = (clear + vague)[0].rule.use_for if clear + vague else "its draws can be used directly"
+    step = (clear + vague)[0].rule.next_step if clear + vague else "nothing needs doing"
+    if not words and vague:
+        words = [f"between Faithful and {vague[0].rule.word}"]
+    if not words:
+        words = ["Faithful" if _has_reference(scores) else "Unverified"]
+        reasons = _summary(scores)
+    if words[0] == "Unverified":
+        use_for = "exploration, until draws of the target confirm it"
+        step = "give exact(key, n) or a reference, so that missed mass can be seen"
+    if status == "not converged":
+        words, reasons = ["Not converged", *words], [f"{message[0].upper()}{message[1:]}.", *reasons]
+        use_for, step = "nothing yet", "run it longer; " + message.rpartition("; ")[2]
+    reweightable = _reweightable(scores) and "Misses modes" not in words
+    return Verdict(words[0], tuple(words[1:]), tuple(reasons), use_for, step, reweightable)
+
+
+def khat_limit(n: int) -> float:
+    """Largest k̂ at which importance weights of n draws can be used (Vehtari et al. 2024)."""
+    import math
+
+    return min(1 - 1 / math.log10(n), 0.7) if n > 10 else 0.0
+
+
+@dataclass(frozen=True)
+class _Crossing:
+    rule: Rule
+    label: str
+    estimate: Estimate
+    clear: bool
+
+    @property
+    def sentence(self) -> str:
+        value, error = self.estimate.value or 0.0, self.estimate.standard_error or 0.0
+        text = self.rule.reason.format(
+            value=f"{value:.2f} ± {error:.2f}",
+            percent=f"{100 * value:.1f} ± {100 * error:.1f} %",
+            label=self.label,
+        )
+        return text if self.clear else f"{text} That is within error of the threshold."
+
+
+def _cross(rule: Rule, scores: Scores) -> _Crossing | None:
+    """The worst value beyond the rule's threshold, if there is one."""
+    by = dict(scores.get(rule.metric, {}))
+    if len(by) > 1:
+        by.pop(ALL)
+    usable = {
+        label: e for label, e in by.items() if e.value is not None and (e.n or 0) >= LEAST_DRAWS
+    }
+    # A signed error (a shift, a lost correlation) counts by its size.
+    signed = rule.metric in ("mean_shift", "correlation")
+    size = lambda e: abs(e.value) if signed else e.value
+    beyond = lambda e: rule.side * (size(e) - rule.threshold)
+    floors = lambda e: e.floor is None or rule.metric != "mode_distance" or e.value > e.floor
+    found = {k: e for k, e in usable.items() if beyond(e) > 0 and floors(e)}
+    z = NormalDist().inv_cdf(1 - LEVEL / (2 * max(1, len(usable))))
+    if not found:
+        return None
+    label = max(found, key=lambda k: beyond(found[k]))
+    worst = found[label]
+    clear = beyond(worst) > z * (worst.standard_error or 0.0)
+    return _Crossing(rule, "the whole" if label == ALL else label, worst, clear)
+
+
+def _has_reference(scores: Scores) -> bool:
+    missed = scores.get("missed_mass", {}).get(ALL)
+    return missed is not None and missed.value is not None
+
+
+def _summary(scores: Scores) -> list[str]:
+    """The numbers behind a fit that nothing is held against."""
+    parts = []
+    for name, text in (
+        ("forward_kl", "forward KL {value:.3g} ± {error:.1g} nats"),
+        ("reverse_kl", "reverse KL {value:.3g} ± {error:.1g} nats"),
+        ("elbo", "ELBO {value:.4g} ± {error:.1g} nats"),
+        ("khat", "k̂ {value:.2f}"),
+    ):
+        e = scores.get(name, {}).get(ALL)
+        if e is not None and e.value is not None:
+            parts.append(text.format(value=e.value, error=e.standard_error or 0.0))
+    text = ", ".join(parts)
+    return [f"{text[0].upper()}{text[1:]}."] if text else []
+
+
+def _reweightable(scores: Scores) -> bool:
+    khat = scores.get("khat", {}).get(ALL)
+    return (
+        khat is not None
+        and khat.value is not None
+        and khat.value < khat_limit(khat.n or 0)
+        and _has_reference(scores)
+    )
