@@ -25,17 +25,18 @@ def sandwich(q: GuideApproximation, u: Array) -> tuple[np.ndarray, float] | None
 
     Directions in which q does not change (the common level of logits) get no error.
     """
-    flat, unravel = ravel_pytree(q.params)
-    if flat.size > MOST_PARAMETERS:
+    if ravel_pytree(q.params)[0].size > MOST_PARAMETERS:
         return None
-    log_q = lambda flat, one: GuideApproximation(q.guide, unravel(flat), q.target).log_prob(one)
-
-    @jax.jit
-    def curvature(flat, u):
-        loss = lambda flat: -jax.vmap(log_q, (None, 0))(flat, u).mean()
-        score = jax.vmap(jax.grad(log_q), (None, 0))(flat, u)
-        return jax.hessian(loss)(flat), score.T @ score / len(u)
-
-    hessian, outer = map(np.asarray, curvature(flat, u))
+    hessian, outer = map(np.asarray, _curvature(q, u))
     inverse = np.linalg.pinv(hessian, rcond=1e-10, hermitian=True)
     return inverse @ outer @ inverse / len(u), float(np.trace(inverse @ outer)) / (2 * len(u))
+
+
+@jax.jit
+def _curvature(q: GuideApproximation, u: Array) -> tuple[Array, Array]:
+    """Hessian (P, P) of the mean negative log likelihood, and mean of score ⊗ score."""
+    flat, unravel = ravel_pytree(q.params)
+    log_q = lambda flat, one: GuideApproximation(q.guide, unravel(flat), q.target).log_prob(one)
+    loss = lambda flat: -jax.vmap(log_q, (None, 0))(flat, u).mean()
+    score = jax.vmap(jax.grad(log_q), (None, 0))(flat, u)
+    return jax.hessian(loss)(flat), score.T @ score / len(u)

@@ -80,6 +80,15 @@ class Comparison:
                     os.replace(scratch / name, folder / name)
         return folder / PAGE
 
+    @staticmethod
+    def save_page(folder: str | Path, page: str) -> Path:
+        """Replace only the page of a run folder."""
+        folder = Path(folder)
+        with writable(folder) as scratch:
+            (scratch / PAGE).write_text(page, encoding="utf-8")
+            os.replace(scratch / PAGE, folder / PAGE)
+        return folder / PAGE
+
     @classmethod
     def load(cls, folder: str | Path) -> Comparison:
         """Read a run folder.

@@ -16,8 +16,8 @@ import jax
 PACKAGES = ("vi-compare", "numpyro", "jax", "jaxlib", "optax", "arviz", "numpy", "xarray")
 
 
-def environment(seed: int, command: str) -> dict[str, Any]:
-    """Versions, device, precision, threads, seed, command and git commit; no time, no host."""
+def environment(seed: int, settings: dict[str, Any], command: str) -> dict[str, Any]:
+    """Versions, device, precision, threads, seed, settings, command and git commit; no time, no host."""
     return {
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "device": jax.devices()[0].device_kind,
@@ -25,6 +25,7 @@ def environment(seed: int, command: str) -> dict[str, Any]:
         "precision": "float64" if jax.config.jax_enable_x64 else "float32",
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "seed": seed,
+        "settings": settings,
         "command": command,
         "commit": commit(Path.cwd()),
     }

@@ -106,13 +106,13 @@ class Modes:
     """The basins of log p over u that anybody found, and how much of each set is in which.
 
     Attributes:
-        locations: (M, d) the local maxima over u, the one of most target mass first.
+        names: (M,) for people, the mode of most target mass first.
         target, floor, fit: (M,) shares of the `test`, the `floor` and the fit's draws
             whose ascent ends there.
         n: how many draws of each set were assigned.
     """
 
-    locations: np.ndarray
+    names: tuple[str, ...]
     target: np.ndarray
     floor: np.ndarray
     fit: np.ndarray

@@ -9,6 +9,7 @@ are close, or when on the straight line between them log p never falls more than
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -16,28 +17,42 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vi_compare.evidence import Draws
+from vi_compare.evidence import Draws, margins
 from vi_compare.target import Target, batched
+from vi_compare.wording import minus
 
 MOST_DIMENSIONS = 50
-DRAWS = 2000
+# Draws of each set that are followed to their mode: so many, divided by the dimension.
+DRAWS = 20_000
 SADDLE = 0.1  # nats
 CLOSE = 0.02  # standard deviations
 LONGEST_STEP = 0.1
 ITERATIONS = 400
 
 
-def find_modes(
-    target: Target, sets: Mapping[str, Draws]
-) -> tuple[np.ndarray, dict[str, np.ndarray]] | str:
-    """Modes (M, d) over u, and for each set the shares (M,) of its first 2,000 draws.
+@dataclass(frozen=True)
+class FoundModes:
+    """The modes, and how much of each set of draws is in the basin of which.
 
-    The order is that of the first set's shares. Returns a reason instead when modes
-    cannot be looked for.
+    Attributes:
+        locations: (M, d) over u, in the order of the first set's shares.
+        names: (M,) for people: where a mode is, or its number where that is too long.
+        shares: {set: (M,)}.
+        n: how many draws of each set were assigned.
     """
+
+    locations: np.ndarray
+    names: tuple[str, ...]
+    shares: dict[str, np.ndarray]
+    n: int
+
+
+def find_modes(target: Target, sets: Mapping[str, Draws]) -> FoundModes | str:
+    """Modes found from the draws of all sets, or a reason why they are not looked for."""
     if target.dim > MOST_DIMENSIONS:
         return f"modes are not looked for above {MOST_DIMENSIONS} dimensions"
-    pooled = np.concatenate([np.asarray(draws.u[:DRAWS]) for draws in sets.values()])
+    most = DRAWS // target.dim
+    pooled = np.concatenate([np.asarray(draws.u[:most]) for draws in sets.values()])
     scale = _scale(pooled)
     ends, log_p = map(np.asarray, _ascend(target, jnp.asarray(pooled), jnp.asarray(scale)))
     ok = np.isfinite(log_p)
@@ -45,11 +60,29 @@ def find_modes(
     member = np.argmin(_distance(ends, modes, scale), axis=1)
     shares, start = {}, 0
     for name, draws in sets.items():
-        stop = start + min(DRAWS, len(draws))
+        stop = start + min(most, len(draws))
         counts = np.bincount(member[start:stop], minlength=len(modes))
         shares[name], start = counts / (stop - start), stop
     order = np.argsort(-next(iter(shares.values())), kind="stable")
-    return modes[order], {name: share[order] for name, share in shares.items()}
+    shares = {name: share[order] for name, share in shares.items()}
+    n = min(most, *map(len, sets.values()))
+    return FoundModes(modes[order], _names(target, modes[order]), shares, n)
+
+
+def _names(target: Target, modes: np.ndarray) -> tuple[str, ...]:
+    """"the mode at x = −2" where that says all, "mode 3" where it would be too long."""
+    if target.dim > 2:
+        return tuple(f"mode {m}" for m in range(1, len(modes) + 1))
+    values = jax.jit(jax.vmap(target.constrain))(jnp.asarray(modes))
+    names = []
+    for m in range(len(modes)):
+        # + 0.0 turns a rounded −0 into 0
+        place = [
+            f"{label} = {np.round(column[m], 2) + 0.0:g}" for label, column in margins(values).items()
+        ]
+        names.append(minus(f"the mode at {', '.join(place)}"))
+    unique = len(set(names)) == len(names)
+    return tuple(names) if unique else tuple(f"mode {m + 1}" for m in range(len(names)))
 
 
 def _scale(u: np.ndarray) -> np.ndarray:

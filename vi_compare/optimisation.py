@@ -118,11 +118,13 @@ class Loop:
     def _compile(self, starts, key):
         restarts = len(jax.tree.leaves(starts)[0])
         self.trajectory.failed = np.full(restarts, "", dtype=object)
-        args, kwargs = self.target.args, self.target.kwargs
-        begin = lambda start, key: self.svi.init(key, *args, init_params=start, **kwargs)
-        keys = jax.vmap(lambda r: jax.random.fold_in(key, r))(jnp.arange(restarts))
-        state = jax.jit(jax.vmap(begin))(starts, keys)
+        begin = lambda start, r: self._begin(start, jax.random.fold_in(key, r))
+        state = jax.jit(jax.vmap(begin))(starts, jnp.arange(restarts))
         return state, jax.jit(jax.vmap(self._chunk)).lower(state).compile()
+
+    def _begin(self, start: dict[str, Array], key: Array | None = None):
+        key = jax.random.key(0) if key is None else key
+        return self.svi.init(key, *self.target.args, init_params=start, **self.target.kwargs)
 
     def _step(self, state):
         return self.svi.update(state, *self.target.args, **self.target.kwargs)
@@ -181,12 +183,14 @@ class Loop:
         return f"steps {done + 1} to {done + CHUNK}: not finite, but finite when run alone"
 
     def _averaged(self, starts: dict[str, Array]) -> dict[str, Array]:
-        one = self.svi.init(
-            jax.random.key(0),
-            *self.target.args,
-            init_params=jax.tree.map(lambda leaf: leaf[0], starts),
-            **self.target.kwargs,
-        )
-        unravel = ravel_pytree(self.svi.optim.get_params(one.optim_state))[1]
-        flat = jnp.asarray(self.trajectory.tail().mean(axis=0))
-        return jax.vmap(lambda row: self.svi.constrain_fn(unravel(row)))(flat)
+        """Constrained parameters, from the mean over the last phase of the flat ones."""
+        begin = jax.tree.map(lambda leaf: leaf[0], starts)
+        shapes = jax.eval_shape(lambda: self.svi.optim.get_params(self._begin(begin).optim_state))
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        self._unravel = ravel_pytree(zeros)[1]
+        return self.constrain(self.trajectory.tail().mean(axis=0))
+
+    def constrain(self, flat: np.ndarray) -> dict[str, Array]:
+        """Flat unconstrained parameters (R, P) -> constrained, with a leading axis R."""
+        one = lambda row: self.svi.constrain_fn(self._unravel(row))
+        return jax.jit(jax.vmap(one))(jnp.asarray(flat))

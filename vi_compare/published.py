@@ -128,6 +128,7 @@ def _components(fit: Fit, means: np.ndarray, mirror: bool):
             "weights": mixture.weights[order],
         }
 
+    quantities = jax.jit(quantities)
     signs = (1.0, -1.0) if mirror else (1.0,)
     distance = lambda sign: np.abs(np.asarray(quantities(flat, sign)["means"]) - means).sum()
     sign = min(signs, key=distance) if means.size else 1.0
@@ -136,7 +137,7 @@ def _components(fit: Fit, means: np.ndarray, mirror: bool):
         return ours, {k: np.zeros_like(v) for k, v in ours.items()}
     if fit.covariance is None:
         return ours, None
-    slopes = jax.jacobian(quantities)(flat, sign)
+    slopes = jax.jit(jax.jacobian(quantities))(flat, sign)
     variance = {k: np.einsum("kp,pq,kq->k", s, fit.covariance, s) for k, s in slopes.items()}
     return ours, {k: np.sqrt(np.maximum(v, 0)) for k, v in variance.items()}
 

@@ -10,6 +10,7 @@ import numpy as np
 from vi_compare import families
 from vi_compare.comparison import DRAWS, number
 from vi_compare.evidence import ALL, Estimate
+from vi_compare.modes import FoundModes
 from vi_compare.reference import Reference
 from vi_compare.target import Target
 from vi_compare.verdict import RULES
@@ -27,7 +28,7 @@ def target(
     target: Target,
     log_z: Estimate,
     reference: Reference | None,
-    modes: Mapping[str, np.ndarray] | str,
+    modes: FoundModes | str,
 ) -> dict[str, Any]:
     """Facts about the target, shared by all fits."""
     normaliser = None
@@ -63,19 +64,21 @@ def _reference(reference: Reference | None) -> dict[str, Any]:
     }
 
 
-def _modes(modes: Mapping[str, np.ndarray] | str) -> dict[str, Any]:
+def _modes(modes: FoundModes | str) -> dict[str, Any]:
     if isinstance(modes, str):
         return {"found": None, "reason": modes}
-    names = [key for key in modes if key not in ("locations", "test", "floor")]
+    fits = [key for key in modes.shares if key not in ("test", "floor")]
     return {
         "found": [
             {
-                "location": modes["locations"][m].tolist(),
-                "target": modes["test"][m],
-                "floor": modes["floor"][m],
-                "fits": {name: modes[name][m] for name in names},
+                "name": name,
+                "location": modes.locations[m].tolist(),
+                "target": float(modes.shares["test"][m]),
+                "floor": float(modes.shares["floor"][m]),
+                "n": modes.n,
+                "fits": {fit: float(modes.shares[fit][m]) for fit in fits},
             }
-            for m in range(len(modes["test"]))
+            for m, name in enumerate(modes.names)
         ],
         "reason": "",
     }

@@ -21,8 +21,7 @@ from vi_compare.environment import environment, this_command
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws, Estimate, Evidence, Modes
 from vi_compare.fits import Plan
-from vi_compare.modes import DRAWS as MODE_DRAWS
-from vi_compare.modes import find_modes
+from vi_compare.modes import FoundModes, find_modes
 from vi_compare.published import Published, compare
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
@@ -155,13 +154,12 @@ class Prepared:
             "the target is not normalised and its log Z is not known; compare the ELBO", "nats"
         )
 
-    def _modes(self, draws: Sequence[Draws | None]) -> dict[str, np.ndarray] | str:
+    def _modes(self, draws: Sequence[Draws | None]) -> FoundModes | str:
         if self.reference is None:
             return "there are no draws of the target to find modes from"
         sets = {"test": self.reference.test, "floor": self.reference.floor}
         sets |= {plan.name: q for plan, q in zip(self.plans, draws, strict=True) if q is not None}
-        found = find_modes(self.target, sets)
-        return found if isinstance(found, str) else {"locations": found[0], **found[1]}
+        return find_modes(self.target, sets)
 
     def _measure(self, plan: Plan, fit: Fit, q: Draws | None, log_z: Estimate, modes) -> Measured:
         if q is None or fit.approximation is None:
@@ -172,7 +170,7 @@ class Prepared:
             fit.approximation.at(reference.test) if reference else None,
             reference.floor if reference else None,
             log_z,
-            None if isinstance(modes, str) else self._modes_of(plan, modes),
+            None if isinstance(modes, str) else _modes_of(plan.name, modes),
             modes if isinstance(modes, str) else "",
             self._training_floor(plan, fit.approximation),
         )
@@ -181,10 +179,6 @@ class Prepared:
             for name, module in catalogue.load_all("metrics").items()
         }
         return Measured(plan, fit, evidence, scores, judge(fit.status, fit.message, scores))
-
-    def _modes_of(self, plan: Plan, modes: dict[str, np.ndarray]) -> Modes:
-        n = min(MODE_DRAWS, self.settings.draws)
-        return Modes(modes["locations"], modes["test"], modes["floor"], modes[plan.name], n)
 
     def _training_floor(self, plan: Plan, q: GuideApproximation) -> float | None:
         """Nats lost to having trained on finitely many draws, for forward fits."""
@@ -213,12 +207,20 @@ class Prepared:
             ],
             "published": rows,
             "rules": results.rules(),
-            "environment": environment(self.settings.seed, this_command()),
+            "environment": environment(self.settings.seed, self._settings(), this_command()),
         }
         out["run"] = fingerprint(out)
         out["environment"]["created"] = datetime.now(UTC).isoformat(timespec="seconds")
         draws = tree.build(out["run"], self.target, self.reference, measured, groups, self._curves(measured))
         return Comparison(out, draws)
+
+    def _settings(self) -> dict[str, Any]:
+        source = self.reference.source if self.reference else "none"
+        return {
+            "draws": self.settings.draws,
+            "restarts": self.settings.restarts,
+            "reference": source,
+        }
 
     def _curves(self, measured: list[Measured]):
         """Grid over u (g,), log p on it and log q of every fit, for a target on the line."""
@@ -230,11 +232,17 @@ class Prepared:
         low, high = np.quantile(pooled, [0.0005, 0.9995])
         room = 0.12 * (high - low)
         grid = jnp.linspace(low - room, high + room, GRID)
-        log_p = jax.vmap(self.target.log_density)(grid[:, None])
+        log_p = jax.jit(jax.vmap(self.target.log_density))(grid[:, None])
+        nowhere = Draws(grid[:, None], {})
         log_q = [
-            jax.vmap(m.fit.approximation.log_prob)(grid[:, None])
+            m.fit.approximation.at(nowhere).log_q
             if m.fit.approximation
             else jnp.full(GRID, jnp.nan)
             for m in measured
         ]
         return np.asarray(grid), np.asarray(log_p), np.stack(log_q)
+
+
+def _modes_of(fit: str, modes: FoundModes) -> Modes:
+    shares = modes.shares
+    return Modes(modes.names, shares["test"], shares["floor"], shares[fit], modes.n)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from vi_compare.evidence import ALL, Estimate
+from vi_compare.wording import percent, with_error
 
 Scores = Mapping[str, Mapping[str, Estimate]]
 
@@ -32,7 +33,7 @@ class Rule:
         threshold: in the metric's unit.
         reason: a sentence with {value}, {error}, {label} and {percent} to fill in.
         use_for, next_step: what the fit is still good for, and what to do.
-        residual: only when no rule above has crossed.
+        residual: headline only when no other rule has crossed.
     """
 
     word: str
@@ -52,7 +53,7 @@ class Rule:
 RULES = (
     Rule(
         "Misses modes", "mode_coverage", -1, 0.1,
-        "{label} of the target is missing: the fit gives it {percent} of its mass.",
+        "It drops {label}: the fit gives it {percent} of the mass that the target has there.",
         "describing the modes it has; no intervals, no tail risks",
         "add components or restarts, or fit by forward KL, which pays for every missed mode",
     ),
@@ -141,10 +142,9 @@ def judge(status: str, message: str, scores: Scores, rules: tuple[Rule, ...] = R
         advice = "mend what is named, or start closer with init_loc_fn"
         return Verdict("Failed", (), (f"It failed: {message}.",), "nothing", advice)
     crossed = [c for c in (_cross(rule, scores) for rule in rules) if c]
+    # What is only left over counts for the headline if nothing above explains it.
+    crossed.sort(key=lambda c: c.rule.residual)
     clear = [c for c in crossed if c.clear]
-    explained = any(not c.rule.residual for c in clear)
-    crossed = [c for c in crossed if not (c.rule.residual and explained)]
-    clear = [c for c in clear if not (c.rule.residual and explained)]
     vague = [c for c in crossed if not c.clear]
     words = [c.rule.word for c in clear]
     reasons = [c.sentence for c in clear + vague]
@@ -181,11 +181,9 @@ class _Crossing:
 
     @property
     def sentence(self) -> str:
-        value, error = self.estimate.value or 0.0, self.estimate.standard_error or 0.0
+        value, error = self.estimate.value or 0.0, self.estimate.standard_error
         text = self.rule.reason.format(
-            value=f"{value:.2f} ± {error:.2f}",
-            percent=f"{100 * value:.1f} ± {100 * error:.1f} %",
-            label=self.label,
+            value=with_error(value, error), percent=percent(value, error), label=self.label
         )
         return text if self.clear else f"{text} That is within error of the threshold."
 
@@ -221,15 +219,15 @@ def _has_reference(scores: Scores) -> bool:
 def _summary(scores: Scores) -> list[str]:
     """The numbers behind a fit that nothing is held against."""
     parts = []
-    for name, text in (
-        ("forward_kl", "forward KL {value:.3g} ± {error:.1g} nats"),
-        ("reverse_kl", "reverse KL {value:.3g} ± {error:.1g} nats"),
-        ("elbo", "ELBO {value:.4g} ± {error:.1g} nats"),
-        ("khat", "k̂ {value:.2f}"),
+    for name, title, unit in (
+        ("forward_kl", "forward KL", " nats"),
+        ("reverse_kl", "reverse KL", " nats"),
+        ("elbo", "ELBO", " nats"),
+        ("khat", "k̂", ""),
     ):
         e = scores.get(name, {}).get(ALL)
         if e is not None and e.value is not None:
-            parts.append(text.format(value=e.value, error=e.standard_error or 0.0))
+            parts.append(f"{title} {with_error(e.value, e.standard_error)}{unit}")
     text = ", ".join(parts)
     return [f"{text[0].upper()}{text[1:]}."] if text else []
 

@@ -13,11 +13,11 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     if modes is None:
         return {ALL: Estimate.missing(evidence.modes_reason)}
     by = {}
-    for m, (p, q) in enumerate(zip(modes.target, modes.fit, strict=True), start=1):
+    for name, p, q in zip(modes.names, modes.target, modes.fit, strict=True):
         if p < LEAST_MASS:
             continue
         # Ratio of two proportions; smoothed so that a count of 0 still has an error.
         smoothed = (q * modes.n + 2) / (modes.n + 4)
         variance = smoothed * (1 - smoothed) / modes.n / p**2 + q**2 * (1 - p) / modes.n / p**3
-        by[f"mode {m}"] = Estimate(float(q / p), float(np.sqrt(variance)), "1", modes.n, 1.0)
+        by[name] = Estimate(float(q / p), float(np.sqrt(variance)), "1", modes.n, 1.0)
     return worst(by, lambda ratio: -ratio)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -72,8 +73,8 @@ class Fit:
         restarts: how each restart ended, in order.
         chosen: index of the chosen restart.
         cost: what all restarts took together.
-        covariance: (P, P) of the estimation error of the flat unconstrained
-            parameters (``flat_params``), or None where it is not known.
+        covariance: (P, P) of the estimation error of ``ravel_pytree(params)``, or None
+            where it is not known.
         settings: what the solver was set to.
     """
 
@@ -113,17 +114,14 @@ def evaluate(divergence, stacked: GuideApproximation, key: Array, n: int) -> np.
     `stacked` holds the parameters of the restarts on a leading axis.
     """
     repeats = max(2, n // divergence.num_particles)
-    keys = jax.random.split(key, repeats)
-    target = stacked.target
+    return np.array(_estimates(divergence, stacked, jax.random.split(key, repeats)))
 
-    @jax.jit
-    def run(stacked, keys):
-        one = lambda q: jax.lax.map(
-            lambda k: divergence.estimate(k, q, target), keys, batch_size=BATCH_OF_ESTIMATES
-        )
-        return jax.vmap(one)(stacked)
 
-    return np.array(run(stacked, keys))
+@partial(jax.jit, static_argnums=0)
+def _estimates(divergence, stacked: GuideApproximation, keys: Array) -> Array:
+    one = lambda q, key: divergence.estimate(key, q, stacked.target)
+    every = lambda q: jax.lax.map(partial(one, q), keys, batch_size=BATCH_OF_ESTIMATES)
+    return jax.vmap(every)(stacked)
 
 
 def choose(
@@ -170,17 +168,7 @@ def basins(stacked: GuideApproximation, key: Array, losses: np.ndarray) -> list[
     this is blind to the order of a mixture's components.
     """
     alive = np.flatnonzero(np.isfinite(losses))
-
-    @jax.jit
-    def jeffreys(stacked):
-        draw = lambda q, k: jax.vmap(q.family.draw)(jax.random.split(k, BASIN_DRAWS))
-        u = jax.vmap(draw)(stacked, jax.random.split(key, len(losses)))
-        log_q = jax.vmap(lambda q: jax.vmap(jax.vmap(q.log_prob))(u))(stacked)
-        own = jnp.diagonal(log_q).T  # (R, n)
-        excess = (own[:, None] - jnp.swapaxes(log_q, 0, 1)).mean(-1)
-        return excess + excess.T
-
-    distance = np.asarray(jeffreys(stacked))
+    distance = np.asarray(_jeffreys(stacked, jax.random.split(key, len(losses))))
     label: list[int | None] = [None] * len(losses)
     leaders: list[int] = []
     for r in sorted(alive, key=lambda r: losses[r]):
@@ -189,3 +177,14 @@ def basins(stacked: GuideApproximation, key: Array, losses: np.ndarray) -> list[
         if not near:
             leaders.append(r)
     return label
+
+
+@jax.jit
+def _jeffreys(stacked: GuideApproximation, keys: Array) -> Array:
+    """Symmetrised KL (R, R) between the restarts, in nats."""
+    draw = lambda q, key: jax.vmap(q.family.draw)(jax.random.split(key, BASIN_DRAWS))
+    u = jax.vmap(draw)(stacked, keys)
+    log_q = jax.vmap(lambda q: jax.vmap(jax.vmap(q.log_prob))(u))(stacked)  # [q, drawn from]
+    own = jnp.diagonal(log_q).T
+    excess = (own[:, None] - jnp.swapaxes(log_q, 0, 1)).mean(-1)
+    return excess + excess.T

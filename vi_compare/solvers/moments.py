@@ -80,7 +80,7 @@ class MomentFit:
         progress(1, 1, f"{int(result.iterations.max())} EM iterations")
 
         pack = lambda mixture: families.from_mixture(guide, mixture, target)
-        stacked = GuideApproximation(guide, jax.vmap(pack)(result.mixture), target)
+        stacked = GuideApproximation(guide, jax.jit(jax.vmap(pack))(result.mixture), target)
         offset = divergence.draws.log_p
         last = np.nanmax(np.asarray(result.log_likelihood), axis=1)
         loss = (0.0 if offset is None else float(offset.mean())) - last

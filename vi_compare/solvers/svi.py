@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import optax
 from jax import Array
+from jax.flatten_util import ravel_pytree
 from numpyro.infer import SVI, Trace_ELBO
 
 from vi_compare import families
@@ -101,7 +102,7 @@ class StochasticVI:
             tuple(rows),
             best,
             _cost(guide, divergence, search, restarts) + _cost(guide, finer, polish, 1),
-            None if broke else _covariance(polish.trajectory),
+            None if broke else _covariance(polish),
             {"search_steps": search.trajectory.steps, "polish_steps": polish.trajectory.steps},
         )
 
@@ -125,12 +126,14 @@ def _starts(target: Target, guide: Callable, key: Array, restarts: int) -> dict[
     set_up(guide, target, setup_key)
     # Any loss will do here: init only traces the model and the guide.
     svi = SVI(target.model, guide, optax.identity(), Trace_ELBO())
-    params = svi.get_params(svi.init(setup_key, *target.args, **target.kwargs))
+    begin = lambda key: svi.get_params(svi.init(key, *target.args, **target.kwargs))
+    params = jax.jit(begin)(setup_key)
     each = 4 * families.num_components(guide)
     pool = starting_points(target, pool_key, each * restarts)
     pool = pool.reshape(restarts, each, target.dim)
     keys = jax.random.split(spread_key, restarts)
-    return jax.vmap(lambda p, k: families.spread(guide, params, p, k, target))(pool, keys)
+    place = lambda points, key: families.spread(guide, params, points, key, target)
+    return jax.jit(jax.vmap(place))(pool, keys)
 
 
 def _losses(search: Trajectory, polish: Trajectory, best: int) -> np.ndarray:
@@ -140,14 +143,15 @@ def _losses(search: Trajectory, polish: Trajectory, best: int) -> np.ndarray:
     return losses
 
 
-def _covariance(polish: Trajectory) -> np.ndarray | None:
-    """Of the averaged flat parameters (P, P), by batch means."""
-    tail = polish.tail()[:, 0]
+def _covariance(polish: Loop) -> np.ndarray | None:
+    """Of the averaged parameters (P, P), constrained and raveled, by batch means."""
+    tail = polish.trajectory.tail()[:, 0]
     batches = len(tail) // BATCH
     if len(tail) < AVERAGED:
         return None
     means = tail[-batches * BATCH :].reshape(batches, BATCH, -1).mean(axis=1)
-    return np.atleast_2d(np.cov(means.T)) / batches
+    flat = jax.vmap(lambda params: ravel_pytree(params)[0])(polish.constrain(means))
+    return np.atleast_2d(np.cov(np.asarray(flat).T)) / batches
 
 
 def _cost(guide: Callable, divergence: Divergence, loop: Loop, restarts: int) -> Cost:

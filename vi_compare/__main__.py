@@ -1,0 +1,5 @@
+"""``python -m vi_compare`` is ``vi-compare``."""
+
+from vi_compare.cli import entry
+
+entry()

@@ -1,0 +1,81 @@
+"""What ``vi-compare check`` tells about a study before anything is fitted."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from vi_compare import families
+from vi_compare.randomness import key_for
+from vi_compare.running import Prepared
+from vi_compare.starts import starting_points
+
+POINTS = 1024
+# A stochastic fit that converges takes about so many steps per restart; a rough guide.
+USUAL_STEPS = 3_000
+COMPILE_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Facts found without fitting.
+
+    Attributes:
+        name, sites, dim, normalised, subsampled: of the target; sites as (name, shape,
+            support).
+        starts: how many starting points were tried and are usable.
+        stein: largest z-score of the reference's check and its limit, or None.
+        gradient_seconds: of one gradient of log p, in a batch of 1,024.
+        fits: (name, solver, predicted seconds or None where nothing is iterated on p).
+    """
+
+    name: str
+    sites: tuple[tuple[str, tuple[int, ...], str], ...]
+    dim: int
+    normalised: bool
+    subsampled: tuple[str, ...]
+    starts: int
+    stein: tuple[float, float] | None
+    gradient_seconds: float
+    fits: tuple[tuple[str, str, float | None], ...]
+
+
+def inspect(prepared: Prepared) -> Inspection:
+    """Everything that `check` shows; `prepared` has passed every rule about input."""
+    target, settings, reference = prepared.target, prepared.settings, prepared.reference
+    points = starting_points(target, key_for(settings.seed, "check"), POINTS)
+    seconds = _seconds_of_gradient(target, points)
+    return Inspection(
+        prepared.name,
+        tuple((s.name, s.shape, s.support) for s in target.sites),
+        target.dim,
+        target.normalised,
+        target.subsampled,
+        len(points),
+        (reference.check.z, reference.check.limit) if reference else None,
+        seconds,
+        tuple((p.name, p.solver, _predict(p, settings.restarts, seconds)) for p in prepared.plans),
+    )
+
+
+def _seconds_of_gradient(target, points: jax.Array) -> float:
+    slope = jax.jit(jax.vmap(jax.grad(target.log_density)))
+    jax.block_until_ready(slope(points))
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        jax.block_until_ready(slope(points))
+        times.append(time.perf_counter() - begin)
+    return float(jnp.median(jnp.asarray(times))) / POINTS
+
+
+def _predict(plan, restarts: int, gradient_seconds: float) -> float | None:
+    """Rough seconds of a stochastic fit; None where the target is not evaluated."""
+    guide, divergence, _ = plan.objects
+    if divergence is None or hasattr(divergence, "draws"):
+        return None
+    draws = divergence.num_particles * families.num_components(guide)
+    return COMPILE_SECONDS + 2 * USUAL_STEPS * restarts * draws * gradient_seconds

@@ -1,0 +1,220 @@
+"""The ``vi-compare`` command.
+
+Nothing heavy is imported here: `--help`, a mistyped option and a missing file must
+answer before JAX has loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from vi_compare import catalogue
+from vi_compare.errors import InputError
+
+app = typer.Typer(
+    name="vi-compare",
+    help="Which variational approximation of a NumPyro model can be trusted, for what, and why.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+REFERENCES = ("exact", "none")
+
+
+def complete_fit(incomplete: str) -> list[str]:
+    """Names that can stand next in a fit label."""
+    head, slash, _ = incomplete.rpartition("/")
+    kind = ("guides", "divergences", "solvers")[min(2, incomplete.count("/"))]
+    return [head + slash + name for name in catalogue.names(kind)]
+
+
+Script = Annotated[Path, typer.Argument(metavar="SCRIPT", help="A model script.")]
+Fits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fit",
+        metavar="GUIDE/DIVERGENCE[/SOLVER]",
+        help="What to compare, instead of what the script says; repeat it for several. "
+        "For example mixture:2/reverse-kl or mvn/forward-kl.",
+        autocompletion=complete_fit,
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Every random number derives from it.")]
+Draws = Annotated[int, typer.Option(min=1000, help="Draws behind every Monte Carlo number.")]
+Restarts = Annotated[int, typer.Option(min=1, help="Starts of every fit.")]
+ReferenceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reference",
+        metavar="exact|none",
+        help="Where draws of the target come from; by default exact(key, n) if the script has it.",
+        autocompletion=lambda: list(REFERENCES),
+    ),
+]
+Float32 = Annotated[bool, typer.Option("--float32", help="Compute in single precision.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def run(
+    script: Script,
+    fit: Fits = None,
+    seed: Seed = 0,
+    draws: Draws = 20_000,
+    restarts: Restarts = 16,
+    reference: ReferenceOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; by default reports/<script name>.")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page when done.")] = False,
+    float32: Float32 = False,
+    debug: Debug = False,
+) -> int:
+    """Fit, measure and compare; write report.html, results.json and fits.nc."""
+    from vi_compare import script as scripts
+
+    scripts.read(script)
+    folder = out or Path("reports") / script.stem
+    _writable(folder)
+    _start(float32)
+    from vi_compare.display import Terminal, summarise
+    from vi_compare.running import Settings
+
+    study = _study(script, fit)
+    settings = Settings(seed, draws, restarts, reference)
+    with Terminal() as terminal:
+        comparison = study.run(settings, terminal)
+        terminal.begin("writing the report")
+        from vi_compare.report import render
+
+        page = comparison.save(folder, render(comparison))
+        terminal.end("")
+    summarise(comparison, page)
+    if open_page:
+        typer.launch(str(page))
+    return FAILED if any(f["status"] == "failed" for f in comparison.fits) else 0
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `run` wrote.")],
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page when done.")] = False,
+    debug: Debug = False,
+) -> int:
+    """Render the page again from what is saved, without fitting."""
+    from vi_compare.comparison import Comparison, read_results
+
+    read_results(folder)
+    _writable(folder)
+    from vi_compare.report import render
+
+    comparison = Comparison.load(folder)
+    page = Comparison.save_page(folder, render(comparison))
+    typer.echo(page)
+    if open_page:
+        typer.launch(str(page))
+    return 0
+
+
+@app.command("list")
+def list_entries() -> int:
+    """Show guides, divergences, solvers, metrics and models, a line each."""
+    _start(False)
+    from vi_compare.display import show_catalogue
+
+    show_catalogue()
+    return 0
+
+
+@app.command()
+def check(
+    script: Script,
+    fit: Fits = None,
+    seed: Seed = 0,
+    draws: Draws = 20_000,
+    restarts: Restarts = 16,
+    reference: ReferenceOption = None,
+    float32: Float32 = False,
+    debug: Debug = False,
+) -> int:
+    """Fit nothing: show the target, check model, data and reference, predict the time."""
+    from vi_compare import script as scripts
+
+    scripts.read(script)
+    _start(float32)
+    from vi_compare.checking import inspect
+    from vi_compare.display import show_check
+    from vi_compare.running import Settings
+
+    show_check(inspect(_study(script, fit).prepare(Settings(seed, draws, restarts, reference))))
+    return 0
+
+
+def _study(script: Path, fits: list[str] | None):
+    """The script's study, with the fits of the command line if there are any."""
+    from dataclasses import replace
+
+    from vi_compare import script as scripts
+
+    study = scripts.load(script)
+    if not fits:
+        return study
+    from vi_compare.labels import parse_label
+
+    names = [parse_label(label).name for label in fits]
+    kept = [entry for entry in study.published if entry.fit in names]
+    return replace(study, fits=fits, published=kept)
+
+
+def _start(float32: bool) -> None:
+    """Set JAX up before the script is loaded: precision, and a cache of compiled code."""
+    import jax
+
+    from vi_compare.cache import use_compilation_cache
+
+    jax.config.update("jax_enable_x64", not float32)
+    use_compilation_cache()
+
+
+def _writable(folder: Path) -> None:
+    from vi_compare.comparison import writable
+
+    with writable(folder):
+        pass
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status.
+
+    0: every fit ended; 1: a fit failed; 2: bad input, with one line on stderr.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    usage_error: type = typer.BadParameter.__base__  # type: ignore[assignment]
+    try:
+        status = app(arguments, standalone_mode=False)
+    except usage_error as error:
+        return _complain(error.format_message())
+    except InputError as error:
+        if "--debug" in arguments:
+            raise
+        return _complain(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("vi-compare: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0
+
+
+def _complain(message: str) -> int:
+    print(f"vi-compare: {' '.join(message.split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def entry() -> NoReturn:
+    """Entry point of the ``vi-compare`` script."""
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What the command line shows: progress, the table and the verdicts, lists."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from vi_compare import catalogue
+from vi_compare.checking import Inspection
+from vi_compare.comparison import Comparison
+from vi_compare.wording import minus, with_error
+
+
+class Terminal:
+    """Progress bars on a terminal, plain lines elsewhere; always on stderr."""
+
+    def __init__(self):
+        self.console = Console(stderr=True)
+        self.bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[words]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.name, self.task, self.began = "", None, 0.0
+
+    def __enter__(self) -> Terminal:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bars.stop()
+
+    def begin(self, name: str) -> None:
+        self.name, self.began = name, time.perf_counter()
+        self.task = self.bars.add_task(name, total=None, words="")
+        if not self.console.is_terminal:
+            self._line(f"{name} ...")
+
+    def progress(self, done: int, total: int, words: str) -> None:
+        self.bars.update(self.task, completed=done, total=total, words=words)
+
+    def end(self, words: str) -> None:
+        self.bars.remove_task(self.task)
+        seconds = time.perf_counter() - self.began
+        self._line(f"{self.name}: {words + ', ' if words else ''}{seconds:.1f} s")
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def summarise(comparison: Comparison, page: Path) -> None:
+    """The scoreboard, the verdicts and where the page is, on stdout."""
+    console = Console(file=sys.stdout)
+    table = Table(title=f"{comparison.results['target']['name']}: nats ± standard error")
+    table.add_column("fit")
+    for heading in ("forward KL", "reverse KL", "missed", "invented", "k̂"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    for fit in comparison.fits:
+        cells = [_cell(fit["metrics"].get(m)) for m in ("forward_kl", "reverse_kl")]
+        cells += [_share(fit["metrics"].get(m)) for m in ("missed_mass", "invented_mass")]
+        khat = fit["metrics"].get("khat") or {}
+        cells.append("–" if khat.get("value") is None else minus(f"{khat['value']:.2f}"))
+        table.add_row(fit["name"], *cells, fit["verdict"]["word"])
+    console.print(table)
+    for fit in comparison.fits:
+        console.print(f"{fit['name']}: {' '.join(fit['verdict']['reasons'])}", markup=False)
+    console.print(str(page), markup=False, soft_wrap=True)
+
+
+def _cell(metric: dict | None) -> str:
+    if not metric or metric["value"] is None:
+        return "–"
+    return with_error(metric["value"], metric["standard_error"])
+
+
+def _share(metric: dict | None) -> str:
+    if not metric or metric["value"] is None:
+        return "–"
+    return f"{100 * metric['value']:.1f} %"
+
+
+def show_catalogue() -> None:
+    """Every entry of every kind with its line and its options, and the models at hand."""
+    for kind in catalogue.KINDS:
+        print(f"{kind}:")
+        for name, module in catalogue.load_all(kind).items():
+            build = getattr(module, "build", None) or module.measure
+            options = ", ".join(
+                f"{o}={p.default}" for o, p in catalogue.options(build).items()
+            )
+            print(f"  {name:<16} {catalogue.summary(build)}{f' [{options}]' if options else ''}")
+    scripts = sorted(Path("models").glob("*.py"))
+    if scripts:
+        print("models:")
+        for path in scripts:
+            print(f"  {path!s:<16} {_first_line(path)}")
+
+
+def _first_line(path: Path) -> str:
+    import ast
+
+    try:
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    except (SyntaxError, UnicodeDecodeError, OSError):
+        return "(does not parse)"
+    return text.partition("\n")[0]
+
+
+def show_check(found: Inspection) -> None:
+    """The facts of `check`, a line each."""
+    print(f"{found.name}: {found.dim} unconstrained dimension{'s' if found.dim > 1 else ''}")
+    for name, shape, support in found.sites:
+        print(f"  site {name}: shape {shape}, support {support}")
+    print(f"normalised: {'yes, log Z = 0' if found.normalised else 'no, log Z is unknown'}")
+    if found.subsampled:
+        print(f"minibatch: plates {', '.join(found.subsampled)}")
+    print(f"starts: density and gradient are finite at {found.starts} random points")
+    if found.stein:
+        z, limit = found.stein
+        print(f"reference: Stein's identities hold, largest z {z:.1f} (limit {limit:.1f})")
+    else:
+        print("reference: none; missed mass cannot be seen")
+    print(f"one gradient of log p: {1e6 * found.gradient_seconds:.2g} µs in a batch")
+    for name, solver, seconds in found.fits:
+        when = "a few seconds" if seconds is None else f"about {seconds:.0f} s"
+        print(f"fit {name} by {solver}: {when}")

@@ -1,0 +1,21 @@
+"""The report: one self-contained HTML page, made from a Comparison and nothing else.
+
+The way data takes is one way: ``view`` (the Comparison, easy to read from) ->
+``sections`` (plain blocks: sentences, tables, figures) -> ``page`` (Jinja2).
+``figures`` holds one figure idea a file; each returns inline SVG.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vi_compare.comparison import Comparison
+
+
+def render(comparison: Comparison) -> str:
+    """The whole page as HTML text; the same text for the same comparison."""
+    # matplotlib, ArviZ and Jinja2 are slow to import and only needed here.
+    from vi_compare.report.page import page
+
+    return page(comparison)

@@ -1,0 +1,167 @@
+"""What a page is made of: plain records that the template knows how to show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vi_compare.report import numbers
+from vi_compare.report.marks import Scale
+from vi_compare.report.view import FitView, Reading
+
+SIGNS = {"good": "✓", "near": "!", "bad": "✗", "": ""}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text, below: the first line and the small second one.
+        mark: "good", "near", "bad" or "".
+        title: shown on hover.
+        value: what sorting and CSV use; the text where it is None.
+        fit: the cell shows this fit's line and name instead of `text`.
+        reason: why there is no number; listed under the table too.
+    """
+
+    text: str
+    below: str = ""
+    mark: str = ""
+    title: str = ""
+    value: float | None = None
+    fit: FitView | None = None
+    reason: str = ""
+
+    @property
+    def sign(self) -> str:
+        return SIGNS[self.mark]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading in one or two lines, and whether it holds numbers."""
+
+    head: str
+    below: str = ""
+    numeric: bool = True
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells, and the fit that they are about."""
+
+    cells: Sequence[Cell]
+    fit: FitView | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `name` is that of its CSV file, "" for none.
+
+    Attributes:
+        folded: a summary line, when the table is to be opened by the reader.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    name: str = ""
+    heading: str = ""
+    caption: str = ""
+    folded: str = ""
+    kind: str = "table"
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why numbers are missing: "Forward KL: there are no draws …", each once."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                names = found.setdefault(cell.reason, [])
+                if column.head not in names:
+                    names.append(column.head)
+        return [f"{', '.join(names)}: {reason}" for reason, names in found.items() if reason]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure: inline SVG, above it the fit that it is about, below it a caption."""
+
+    svg: Any
+    caption: str = ""
+    fit: FitView | None = None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Figures side by side, with one line that says how to read them."""
+
+    pictures: Sequence[Picture]
+    how: str
+    legend: Sequence[FitView] = ()
+    target: bool = False
+    kind: str = "pictures"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph; boxed when it is one to stop at. `term` is set in bold before it."""
+
+    text: str
+    term: str = ""
+    boxed: bool = False
+    zone: str = ""
+    kind: str = "note"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line to copy."""
+
+    text: str
+    kind: str = "command"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A card of the page, with an entry in the contents."""
+
+    key: str
+    title: str
+    lead: str = ""
+    blocks: Sequence[Any] = field(default_factory=list)
+
+    @property
+    def tally(self) -> tuple[str, str]:
+        """The worst mark in its tables and how often: ("bad", "3 ✗")."""
+        tables = [b for b in self.blocks if b.kind == "table"]
+        marks = Counter(c.mark for t in tables for row in t.rows for c in row.cells)
+        for mark in ("bad", "near"):
+            if marks[mark]:
+                return mark, f"{marks[mark]} {SIGNS[mark]}"
+        return ("good", SIGNS["good"]) if marks["good"] else ("", "")
+
+
+def name_of(fit: FitView) -> Cell:
+    """The cell that a fit's row begins with."""
+    return Cell(fit.name, below=fit.about, fit=fit)
+
+
+def missing(reason: str) -> Cell:
+    return Cell("not available", title=reason, reason=reason or "no reason was recorded")
+
+
+def measured(reading: Reading, scale: Scale | None = None, *, percent: bool = False, below: str = "") -> Cell:
+    """A reading with its standard error below it, marked by `scale`."""
+    if reading.value is None:
+        return missing(reading.reason)
+    factor = 100.0 if percent else 1.0
+    error = None if reading.error is None else factor * reading.error
+    text, spread = numbers.pair(factor * reading.value, error)
+    sign = " %" if percent else ""
+    second = f"± {spread}{sign}" if spread not in ("", "exact") else spread
+    second = f"{second} {below}".strip()
+    return Cell(text + sign, second, scale.mark(reading) if scale else "", value=reading.value)

@@ -1,0 +1,1 @@
+"""One figure idea a file; each returns inline SVG."""

@@ -1,0 +1,82 @@
+"""Numbers as text: never more digits than the standard error allows."""
+
+from __future__ import annotations
+
+import math
+
+LOG_2 = math.log(2.0)
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def decimals(error: float) -> int:
+    """Places that show one digit of `error`, or two where the first is a 1."""
+    if not error > 0 or not math.isfinite(error):
+        return 3
+    exponent = math.floor(math.log10(error))
+    return 1 - exponent if error / 10.0**exponent < 1.95 else -exponent
+
+
+def fixed(value: float, places: int) -> str:
+    """`value` with so many decimal places, a real minus sign, and no minus zero."""
+    places = max(0, places)
+    text = f"{value:,.{places}f}".replace(",", " ")
+    if float(text.replace(" ", "")) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def plain(value: float, digits: int = 3) -> str:
+    """`value` to so many significant digits."""
+    if value == 0 or not math.isfinite(value):
+        return fixed(value, 0) if value == 0 else str(value)
+    exponent = math.floor(math.log10(abs(value)))
+    if not -5 < exponent < 7:
+        return f"{fixed(value / 10.0**exponent, digits - 1)} × 10{str(exponent).translate(_SUPERSCRIPT)}"
+    return fixed(value, digits - 1 - exponent)
+
+
+def pair(value: float, error: float | None) -> tuple[str, str]:
+    """Texts of a value and of its standard error, to the same place."""
+    if not error:
+        return plain(value), "" if error is None else "exact"
+    places = decimals(error)
+    if places > 7 or abs(value) >= 1e7:
+        exponent = math.floor(math.log10(max(abs(value), error)))
+        scale, power = 10.0**exponent, f" × 10{str(exponent).translate(_SUPERSCRIPT)}"
+        places = decimals(error / scale)
+        return fixed(value / scale, places) + power, fixed(error / scale, places) + power
+    return fixed(value, places), fixed(error, places)
+
+
+def with_error(value: float, error: float | None, unit: str = "") -> str:
+    """"2.69 ± 0.03 nats"; without ± where there is no error to give."""
+    number, spread = pair(value, error)
+    text = f"{number} ± {spread}" if spread and spread != "exact" else number
+    return f"{text} {unit}".strip()
+
+
+def percent(value: float, error: float | None = None) -> str:
+    """"38.9 ± 0.4 %"."""
+    if error is None:
+        return f"{fixed(100 * value, 1)} %"
+    return f"{with_error(100 * value, 100 * error)} %"
+
+
+def count(n: int) -> str:
+    """"3 174 400": thin spaces between thousands."""
+    return f"{n:,}".replace(",", " ")
+
+
+def words(n: int) -> str:
+    """Small numbers in words."""
+    small = "no one two three four five six seven eight nine ten eleven twelve".split()
+    return small[n] if 0 <= n < len(small) else str(n)
+
+
+def listed(items: list[str]) -> str:
+    """"a, b and c"."""
+    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)
+
+
+def seconds(value: float) -> str:
+    return fixed(value, 2 if value < 1 else 1)

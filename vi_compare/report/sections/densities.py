@@ -1,0 +1,87 @@
+"""The target and its approximations, seen whole."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vi_compare.report.blocks import Note, Picture, Pictures, Section
+from vi_compare.report.curves import Curves
+from vi_compare.report.figures import curves as draw_curves
+from vi_compare.report.figures import ratios as draw_ratios
+from vi_compare.report.view import FitView, View
+
+
+def section(view: View) -> Section | None:
+    curves = Curves.of(view)
+    return _ratios(view) if curves is None else _curves(view, curves)
+
+
+def _curves(view: View, curves: Curves) -> Section:
+    fits = [(f, curves.log_q[f.name]) for f in view.drawn if f.name in curves.log_q]
+    shown = tuple(f for f, _ in fits)
+    lead = (
+        "The same curves twice: on the left where the mass is, on the right, on a log scale, "
+        f"how fast each fit gives up away from it. {view.left_out}"
+    )
+    pictures = [
+        Picture(
+            draw_curves.density(curves.x, curves.p, [(f, np.exp(q)) for f, q in fits], view.axis),
+            f"Density. Target: {curves.normalised}. Fits: exact.",
+        ),
+        Picture(
+            draw_curves.log_density(curves.x, curves.log_p, fits, view.axis),
+            "Log density. Each 2.3 nats down is a factor of ten.",
+        ),
+    ]
+    how = "A fit that runs below the grey shape misses mass; one that runs above it invents mass."
+    return Section("fits", "Target and fits", lead, [Pictures(pictures, how, shown, True)])
+
+
+def _ratios(view: View) -> Section | None:
+    zero = view.log_z or 0.0
+    axis = "log p − log q (nats)" if view.log_z is not None else "log p̃ − log q (nats, p̃ not normalised)"
+    sets = {
+        "the target": [(f, _finite(_under_p(view, f), zero)) for f in view.drawn],
+        "the fit": [(f, _finite(_under_q(f), zero)) for f in view.drawn],
+    }
+    sets = {k: [(f, r) for f, r in v if r is not None] for k, v in sets.items()}
+    pictures = [
+        Picture(
+            draw_ratios.histogram(f"ratio-{i}", under, found, axis),
+            f"Under draws of {under}"
+            + ("; the mean is the forward KL." if under == "the target" else "; minus the mean is the reverse KL.")
+            * (view.log_z is not None),
+        )
+        for i, (under, found) in enumerate(sets.items())
+        if found
+    ]
+    if not pictures:
+        return None
+    lead = (
+        f"In {view.target['dim']} dimensions the densities cannot be drawn, but their ratio can: "
+        f"a perfect fit has the same log p − log q everywhere. {view.left_out}"
+    )
+    how = (
+        "A tail to the right under the target is mass that the fit misses; a tail to the left "
+        "under the fit is mass that it invents. The outermost bins hold all that lies beyond."
+    )
+    blocks: list = [Pictures(pictures, how, view.drawn)]
+    if not view.has_reference:
+        blocks.append(Note("There are no draws of the target, so what a fit misses cannot be seen here.", boxed=True))
+    return Section("fits", "Target and fits", lead, blocks)
+
+
+def _under_p(view: View, fit: FitView) -> np.ndarray | None:
+    log_p, log_q = view.at_reference("log_p"), fit.array("at_reference", "log_q")
+    # They are thinned alike; where they are not, no ratio can be formed.
+    return None if log_p is None or log_q is None or log_p.size != log_q.size else log_p - log_q
+
+
+def _under_q(fit: FitView) -> np.ndarray | None:
+    log_p, log_q = fit.array("sample_stats", "log_p"), fit.array("sample_stats", "log_q")
+    return None if log_p is None or log_q is None else log_p - log_q
+
+
+def _finite(ratio: np.ndarray | None, log_z: float) -> np.ndarray | None:
+    kept = np.zeros(0) if ratio is None else ratio[np.isfinite(ratio)] - log_z
+    return kept if kept.size else None

@@ -1,0 +1,76 @@
+"""Where each divergence collects its penalty; for targets on the line."""
+
+from __future__ import annotations
+
+from vi_compare.report import numbers
+from vi_compare.report.blocks import Cell, Column, Note, Picture, Pictures, Row, Section, Table
+from vi_compare.report.curves import Curves, Penalty
+from vi_compare.report.figures.penalty import strips
+from vi_compare.report.view import FitView, View
+
+RULE = (
+    "Where p ≫ q forward KL charges about log(p/q) nats per unit of missed mass, without limit; "
+    "reverse KL never charges more than 1 nat per unit. The mirror image holds for invented mass: "
+    "where q ≫ p reverse KL charges about log(q/p) nats per unit, without limit, and forward KL "
+    "never more than 1."
+)
+
+
+def section(view: View) -> Section | None:
+    curves = Curves.of(view)
+    fits = [f for f in view.drawn if curves and f.name in curves.log_q]
+    if curves is None or not fits:
+        return None
+    paid = {f.name: _both(curves, f) for f in fits}
+    pictures = [
+        Picture(strips(f, curves, curves.log_q[f.name], *paid[f.name], view.axis), fit=f) for f in fits
+    ]
+    how = (
+        "Grey: target; coloured line: fit. Each strip has its own vertical scale, and its total is "
+        "printed in it. Filled is p·log(p/q) − p + q (and its mirror image), which is never negative "
+        "and has the same total as the usual integrand, dashed."
+    )
+    lead = "A divergence is an integral, so it can be read point by point: where is it paid?"
+    notes = [
+        Note("p is more than 10 × q.", "Zero-avoiding zone", True, "avoid"),
+        Note("q is more than 10 × p.", "Zero-forcing zone", True, "force"),
+        Note(RULE),
+    ]
+    # It is about integrals over the grid, not about the Monte Carlo numbers above.
+    held = [f"target {numbers.percent(curves.integral(curves.p))}"]
+    range_note = f"Totals by quadrature over the range shown, which holds {held[0]} of its mass."
+    blocks = [*notes, Pictures(pictures, how), _table(view, curves, fits, paid, range_note)]
+    return Section("penalty", "Where the penalty falls", lead, [b for b in blocks if b])
+
+
+def _both(curves: Curves, fit: FitView) -> tuple[Penalty, Penalty]:
+    log_q = curves.log_q[fit.name]
+    return Penalty.of(curves.log_p, log_q), Penalty.of(log_q, curves.log_p)
+
+
+def _table(view: View, curves: Curves, fits, paid, caption: str) -> Table | Note:
+    if len(view.modes) < 2:
+        why = view.target["modes"]["reason"] or "the target has one mode"
+        return Note(f"There is no table by region: {why}. {caption}")
+    regions = curves.regions(view.modes)
+    columns = [Column("Region", numeric=False), Column("Target", "mass")]
+    columns += [Column(f.name, "forward | reverse, %") for f in fits]
+    rows = []
+    for mode, first, last in regions:
+        cells = [Cell(mode.name, value=float(mode.place[0]))]
+        mass = curves.integral(curves.p, first, last)
+        cells.append(Cell(numbers.percent(mass), value=mass))
+        cells += [_share(curves, paid[f.name], first, last) for f in fits]
+        rows.append(Row(cells))
+    caption = f"Regions meet at the minima of log p between the modes. {caption}"
+    return Table(columns, rows, "penalty", "Where the nats are paid", caption)
+
+
+def _share(curves: Curves, both: tuple[Penalty, Penalty], first: int, last: int) -> Cell:
+    shares = []
+    for penalty in both:
+        total = curves.integral(penalty.paid)
+        part = curves.integral(penalty.paid, first, last)
+        shares.append(part / total if total > 0 else 0.0)
+    forward, reverse = (numbers.fixed(100 * share, 0) for share in shares)
+    return Cell(f"{forward} | {reverse}", value=shares[0])

@@ -1,0 +1,135 @@
+"""A matplotlib figure as inline SVG that takes its colours and fonts from the page."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup, escape
+
+from vi_compare.report import palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 4.9  # inches; one column of the page
+RC = {
+    "svg.fonttype": "none",
+    "savefig.transparent": True,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.edgecolor": palette.LINE,
+    "axes.labelcolor": palette.MUTED,
+    "axes.titlecolor": palette.INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.labelsize": 8.5,
+    "axes.unicode_minus": True,
+    "axes.formatter.useoffset": False,
+    "xtick.color": palette.LINE,
+    "ytick.color": palette.LINE,
+    "xtick.labelcolor": palette.MUTED,
+    "ytick.labelcolor": palette.MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "text.color": palette.INK,
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8.5,
+    # A site called "$x$" is a name, not mathematics.
+    "text.parse_math": False,
+    "lines.linewidth": 1.6,
+    "lines.dash_capstyle": "butt",
+    "lines.scale_dashes": False,
+    "path.simplify": False,
+}
+
+
+@contextmanager
+def drawing(key: str) -> Iterator[None]:
+    """The settings to draw the figure `key` under; restored afterwards."""
+    import matplotlib
+
+    with matplotlib.rc_context({**RC, "svg.hashsalt": key}), warnings.catch_warnings():
+        # Names may hold signs that the measuring font lacks; the page's font has them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        yield
+
+
+@contextmanager
+def sheet(key: str, height: float, width: float = WIDTH) -> Iterator[Figure]:
+    """An empty figure of `width` × `height` inches, outside pyplot."""
+    from matplotlib.figure import Figure
+
+    with drawing(key):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def mine(artist, style: palette.Style) -> None:
+    """Mark what belongs to a fit, so that the page can dim or hide it."""
+    artist.set_gid(f"fit:{style.css}")
+
+
+def inline(figure: Figure, key: str, title: str, description: str) -> Markup:
+    """`figure` as ``<svg>``, with `key` before every id. Call it under `drawing(key)`.
+
+    Raises:
+        ValueError: when something was drawn in a colour that the page cannot change.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
+    box = re.search(r'viewBox="([^"]+)"', text)
+    assert box is not None
+    names = f'<title id="{key}-t">{escape(title)}</title><desc id="{key}-d">{escape(description)}</desc>'
+    return Markup(
+        f'<svg class="figure" viewBox="{box[1]}" role="img" '
+        f'aria-labelledby="{key}-t {key}-d">{names}{_tidy(body, key)}</svg>'
+    )
+
+
+def _tidy(body: str, key: str) -> str:
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    # It speaks to the whole page, which says the same in style.css.
+    body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.S)
+    body = re.sub(r"<!--.*?-->", "", body, flags=re.S)
+    # Everything below changes attributes inside tags; text between tags stays as it is.
+    body = re.sub(r"<[^>]*>", lambda tag: _attributes(tag[0], key), body)
+    body = re.sub(r">\s*\n\s*<", "><", body)
+    return _ids_in_use(body, key).strip()
+
+
+def _attributes(tag: str, key: str) -> str:
+    tag = re.sub(r' id="fit:(\w+)"', r' class="fit \1"', tag)
+    tag = tag.replace("xlink:href=", "href=")
+    tag = re.sub(r' id="([^"]*)"', rf' id="{key}-\1"', tag)
+    tag = re.sub(r'href="#([^"]*)"', rf'href="#{key}-\1"', tag)
+    tag = re.sub(r"url\(#([^)]*)\)", rf"url(#{key}-\1)", tag)
+    tag = re.sub(r' (d|x|y|points)="([^"]*)"', _rounded, tag)
+    return re.sub(r"#[0-9a-fA-F]{6}\b(?=[;\"'])", _variable, tag)
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    shorter = lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+    value = re.sub(r"-?\d+\.\d{3,}", shorter, attribute[2])
+    return f' {attribute[1]}="{" ".join(value.split())}"'
+
+
+def _variable(colour: re.Match[str]) -> str:
+    name = palette.variable(colour[0].lower())
+    if name is None:
+        raise ValueError(f"a figure is drawn in {colour[0]}, which is no colour of the page")
+    return f"var({name})"
+
+
+def _ids_in_use(body: str, key: str) -> str:
+    """Only ids that something points to: matplotlib gives one to every group."""
+    used = set(re.findall(rf'(?:href="#|url\(#)({re.escape(key)}-[^")]*)', body))
+    keep = lambda found: found[0] if found[1] in used else ""
+    return re.sub(rf' id="({re.escape(key)}-[^"]*)"', keep, body)
