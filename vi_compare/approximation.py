@@ -59,9 +59,7 @@ class Family(Protocol):
     def strata(self, key: Array, n: int) -> tuple[Array, Array]: ...
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["guide", "target"]
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["guide", "target"])
 @dataclass(frozen=True)
 class GuideApproximation:
     """Any NumPyro guide at given parameters, as an `Approximation` of `target`.

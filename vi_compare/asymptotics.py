@@ -8,7 +8,6 @@ nats against the best of its family (Huber 1967; White 1982).
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree

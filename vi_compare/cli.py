@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from vi_compare import catalogue
 from vi_compare.errors import InputError
+from vi_compare.settings import REFERENCES, Settings
 
 app = typer.Typer(
     name="vi-compare",
@@ -24,7 +25,8 @@ app = typer.Typer(
 )
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-REFERENCES = ("exact", "none")
+# Typer exports the parent of its usage errors under no name of its own.
+USAGE_ERROR: Any = typer.BadParameter.__base__
 
 
 def complete_fit(incomplete: str) -> list[str]:
@@ -84,7 +86,6 @@ def run(
     _writable(folder)
     _start(float32)
     from vi_compare.display import Terminal, summarise
-    from vi_compare.running import Settings
 
     study = _study(script, fit)
     settings = Settings(seed, draws, restarts, reference)
@@ -150,7 +151,6 @@ def check(
     _start(float32)
     from vi_compare.checking import inspect
     from vi_compare.display import show_check
-    from vi_compare.running import Settings
 
     show_check(inspect(_study(script, fit).prepare(Settings(seed, draws, restarts, reference))))
     return 0
@@ -195,10 +195,9 @@ def main(arguments: list[str] | None = None) -> int:
     0: every fit ended; 1: a fit failed; 2: bad input, with one line on stderr.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    usage_error: type = typer.BadParameter.__base__  # type: ignore[assignment]
     try:
         status = app(arguments, standalone_mode=False)
-    except usage_error as error:
+    except USAGE_ERROR as error:
         return _complain(error.format_message())
     except InputError as error:
         if "--debug" in arguments:

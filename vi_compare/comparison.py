@@ -77,7 +77,7 @@ class Comparison:
             folder.mkdir(parents=True, exist_ok=True)
             with _undisturbed():
                 for name in (DRAWS, RESULTS, PAGE):
-                    os.replace(scratch / name, folder / name)
+                    (scratch / name).replace(folder / name)
         return folder / PAGE
 
     @staticmethod
@@ -86,7 +86,7 @@ class Comparison:
         folder = Path(folder)
         with writable(folder) as scratch:
             (scratch / PAGE).write_text(page, encoding="utf-8")
-            os.replace(scratch / PAGE, folder / PAGE)
+            (scratch / PAGE).replace(folder / PAGE)
         return folder / PAGE
 
     @classmethod

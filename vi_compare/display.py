@@ -11,6 +11,7 @@ from rich.progress import (
     BarColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -39,7 +40,7 @@ class Terminal:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.name, self.task, self.began = "", None, 0.0
+        self.name, self.task, self.began = "", TaskID(0), 0.0
 
     def __enter__(self) -> Terminal:
         self.bars.start()
@@ -104,9 +105,7 @@ def show_catalogue() -> None:
         print(f"{kind}:")
         for name, module in catalogue.load_all(kind).items():
             build = getattr(module, "build", None) or module.measure
-            options = ", ".join(
-                f"{o}={p.default}" for o, p in catalogue.options(build).items()
-            )
+            options = ", ".join(f"{o}={p.default}" for o, p in catalogue.options(build).items())
             print(f"  {name:<16} {catalogue.summary(build)}{f' [{options}]' if options else ''}")
     scripts = sorted(Path("models").glob("*.py"))
     if scripts:

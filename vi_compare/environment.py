@@ -17,7 +17,7 @@ PACKAGES = ("vi-compare", "numpyro", "jax", "jaxlib", "optax", "arviz", "numpy",
 
 
 def environment(seed: int, settings: dict[str, Any], command: str) -> dict[str, Any]:
-    """Versions, device, precision, threads, seed, settings, command and git commit; no time, no host."""
+    """Versions, device, precision, threads, seed, settings, command, commit; no time, no host."""
     return {
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "device": jax.devices()[0].device_kind,

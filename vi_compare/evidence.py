@@ -159,7 +159,6 @@ def worst(by: Mapping[str, Estimate], badness: Callable[[float], float]) -> dict
     return {ALL: max(known, key=lambda e: badness(e.value)), **by}  # type: ignore[arg-type]
 
 
-
 def margins(values: Mapping[str, Array]) -> dict[str, np.ndarray]:
     """Every scalar coordinate of every site as one (n,) array: ``x``, ``beta[0]``, ``L[1,0]``."""
     out: dict[str, np.ndarray] = {}

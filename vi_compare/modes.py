@@ -70,7 +70,7 @@ def find_modes(target: Target, sets: Mapping[str, Draws]) -> FoundModes | str:
 
 
 def _names(target: Target, modes: np.ndarray) -> tuple[str, ...]:
-    """"the mode at x = −2" where that says all, "mode 3" where it would be too long."""
+    """ "the mode at x = −2" where that says all, "mode 3" where it would be too long."""
     if target.dim > 2:
         return tuple(f"mode {m}" for m in range(1, len(modes) + 1))
     values = jax.jit(jax.vmap(target.constrain))(jnp.asarray(modes))
@@ -78,7 +78,8 @@ def _names(target: Target, modes: np.ndarray) -> tuple[str, ...]:
     for m in range(len(modes)):
         # + 0.0 turns a rounded −0 into 0
         place = [
-            f"{label} = {np.round(column[m], 2) + 0.0:g}" for label, column in margins(values).items()
+            f"{label} = {np.round(column[m], 2) + 0.0:g}"
+            for label, column in margins(values).items()
         ]
         names.append(minus(f"the mode at {', '.join(place)}"))
     unique = len(set(names)) == len(names)
@@ -112,7 +113,14 @@ def _ascend(target: Target, u: Array, scale: Array) -> tuple[Array, Array]:
             keep = lambda new, old: jnp.where(up, new, old)
             rate = jnp.where(up, 1.5 * rate, 0.3 * rate)
             moved = jnp.sqrt(jnp.sum(move**2))
-            return i + 1, keep(tried, x), keep(new_log_p, log_p), keep(new_slope, slope), rate, moved
+            return (
+                i + 1,
+                keep(tried, x),
+                keep(new_log_p, log_p),
+                keep(new_slope, slope),
+                rate,
+                moved,
+            )
 
         log_p, slope = value_and_slope(x)
         start = (0, x, log_p, slope, jnp.asarray(0.1, x.dtype), jnp.asarray(jnp.inf, x.dtype))

@@ -31,14 +31,12 @@ class EM(NamedTuple):
 
     mixture: GaussianMixture
     log_likelihood: Array
-    iterations: Array
-    gain: Array
-    revived: Array
+    iterations: Array | int
+    gain: Array | float
+    revived: Array | int
 
 
-def em(
-    u: Array, start: GaussianMixture, *, iterations: int, tolerance: float, floor: float
-) -> EM:
+def em(u: Array, start: GaussianMixture, *, iterations: int, tolerance: float, floor: float) -> EM:
     """Maximum likelihood of draws u (n, d) over mixtures with K components.
 
     Args:

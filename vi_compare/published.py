@@ -13,7 +13,6 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from vi_compare import families
-from vi_compare.approximation import GuideApproximation
 from vi_compare.errors import InputError
 from vi_compare.evidence import ALL, Estimate
 from vi_compare.solvers import Fit

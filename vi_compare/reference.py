@@ -86,8 +86,9 @@ def _draws(target: Target, exact: Callable, key: Array, n: int) -> Draws:
     values = exact(key, n)
     _fit_sites(target, values, n)
     draws = target.draws({site.name: jnp.asarray(values[site.name]) for site in target.sites})
-    if not bool(jnp.isfinite(draws.u).all() & jnp.isfinite(draws.log_p).all()):
-        bad = int((~jnp.isfinite(draws.log_p)).sum())
+    ok = np.isfinite(np.asarray(draws.log_p)) & np.isfinite(np.asarray(draws.u)).all(axis=1)
+    if not ok.all():
+        bad = int((~ok).sum())
         raise InputError(
             f"exact(key, n) returns {bad} of {n} draws to which the model gives no density; "
             f"check the supports and parameters of its sites"
@@ -147,6 +148,10 @@ def _stein(target: Target, u: Array) -> dict[str, Array]:
     c = (u - mean) / sd
     out = {"E[∂ log p] = 0": slope, "E[u ∂ log p] = −1": c * slope * sd + 1}
     for k in (1, 2):
-        out[f"E[(sin {k}c)′ + sin {k}c ∂ log p] = 0"] = k * jnp.cos(k * c) / sd + jnp.sin(k * c) * slope
-        out[f"E[(cos {k}c)′ + cos {k}c ∂ log p] = 0"] = -k * jnp.sin(k * c) / sd + jnp.cos(k * c) * slope
+        out[f"E[(sin {k}c)′ + sin {k}c ∂ log p] = 0"] = (
+            k * jnp.cos(k * c) / sd + jnp.sin(k * c) * slope
+        )
+        out[f"E[(cos {k}c)′ + cos {k}c ∂ log p] = 0"] = (
+            -k * jnp.sin(k * c) / sd + jnp.cos(k * c) * slope
+        )
     return out

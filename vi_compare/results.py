@@ -33,7 +33,11 @@ def target(
     """Facts about the target, shared by all fits."""
     normaliser = None
     if log_z.value is not None:
-        normaliser = {"value": log_z.value, "standard_error": log_z.standard_error, "method": "exact"}
+        normaliser = {
+            "value": log_z.value,
+            "standard_error": log_z.standard_error,
+            "method": "exact",
+        }
     return {
         "name": name,
         "description": description,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -18,18 +17,17 @@ from vi_compare.asymptotics import sandwich
 from vi_compare.comparison import Comparison, fingerprint
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.environment import environment, this_command
-from vi_compare.errors import InputError
 from vi_compare.evidence import Draws, Estimate, Evidence, Modes
 from vi_compare.fits import Plan
 from vi_compare.modes import FoundModes, find_modes
 from vi_compare.published import Published, compare
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
+from vi_compare.settings import Settings
 from vi_compare.solvers import Fit
 from vi_compare.target import Target
 from vi_compare.verdict import Verdict, judge
 
-REFERENCES = ("exact", "none")
 GRID = 601
 
 
@@ -54,32 +52,6 @@ class Silent:
 
     def end(self, words: str) -> None:
         pass
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a study is run.
-
-    Attributes:
-        seed: every random number derives from it.
-        draws: of each side, for every Monte Carlo number.
-        restarts: of every fit.
-        reference: "exact", "none", or None for the best there is.
-    """
-
-    seed: int = 0
-    draws: int = 20_000
-    restarts: int = 16
-    reference: str | None = None
-
-    def __post_init__(self):
-        for name, least in (("seed", 0), ("draws", 1000), ("restarts", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.reference not in (None, *REFERENCES):
-            raise InputError(
-                f"reference must be {' or '.join(REFERENCES)}, got {self.reference!r}"
-            )
 
 
 @dataclass(frozen=True)
@@ -211,7 +183,9 @@ class Prepared:
         }
         out["run"] = fingerprint(out)
         out["environment"]["created"] = datetime.now(UTC).isoformat(timespec="seconds")
-        draws = tree.build(out["run"], self.target, self.reference, measured, groups, self._curves(measured))
+        draws = tree.build(
+            out["run"], self.target, self.reference, measured, groups, self._curves(measured)
+        )
         return Comparison(out, draws)
 
     def _settings(self) -> dict[str, Any]:
@@ -235,9 +209,9 @@ class Prepared:
         log_p = jax.jit(jax.vmap(self.target.log_density))(grid[:, None])
         nowhere = Draws(grid[:, None], {})
         log_q = [
-            m.fit.approximation.at(nowhere).log_q
+            np.asarray(m.fit.approximation.at(nowhere).log_q)
             if m.fit.approximation
-            else jnp.full(GRID, jnp.nan)
+            else np.full(GRID, np.nan)
             for m in measured
         ]
         return np.asarray(grid), np.asarray(log_p), np.stack(log_q)

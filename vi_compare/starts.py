@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -23,7 +25,10 @@ def starting_points(target: Target, key: Array, n: int) -> Array:
     found, log_p = [], jnp.zeros(0)
     for attempt in jax.random.split(key, TRIES):
         u = jax.random.uniform(attempt, (n, target.dim), minval=-RADIUS, maxval=RADIUS)
-        log_p, gradient = usable(u)
+        with warnings.catch_warnings():
+            # NumPyro warns of values outside a support; the count below tells as much.
+            warnings.simplefilter("ignore")
+            log_p, gradient = usable(u)
         found.append(u[jnp.isfinite(log_p) & jnp.isfinite(gradient).all(axis=1)])
         if sum(map(len, found)) >= n:
             break

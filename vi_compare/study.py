@@ -15,12 +15,14 @@ from vi_compare.labels import parse_label
 from vi_compare.published import Published, check_names
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference, exact_reference
-from vi_compare.running import Observer, Prepared, Settings, Silent
+from vi_compare.running import Observer, Prepared, Silent
+from vi_compare.settings import Settings
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 
 DEFAULT_FITS = ("mvn/reverse-kl", "mixture:2/reverse-kl")
 DEFAULT_FITS_WITH_DRAWS = (*DEFAULT_FITS, "mvn/forward-kl", "mixture:2/forward-kl")
+
 
 @dataclass(frozen=True)
 class Study:
@@ -53,7 +55,9 @@ class Study:
         data = self.data() if callable(self.data) else self.data
         if not isinstance(data, Mapping | None):
             kind = type(data).__name__
-            raise InputError(f"data is a {kind}; it must be a dict of the model's keyword arguments")
+            raise InputError(
+                f"data is a {kind}; it must be a dict of the model's keyword arguments"
+            )
         target = Target(self.model, (), dict(data or {}))
         try:
             _ = target.sites
@@ -102,7 +106,13 @@ class Study:
         metrics = [m.replace("-", "_") for m in catalogue.names("metrics")]
         check_names(self.published, names, metrics)
         return Prepared(
-            self.name, self.description, settings, target, draws, tuple(plans), tuple(self.published)
+            self.name,
+            self.description,
+            settings,
+            target,
+            draws,
+            tuple(plans),
+            tuple(self.published),
         )
 
     def run(self, settings: Settings | None = None, observer: Observer | None = None) -> Comparison:

@@ -14,6 +14,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro import handlers
 from numpyro.distributions import biject_to
+from numpyro.infer.initialization import init_to_uniform
 from numpyro.infer.util import constrain_fn, get_transforms, potential_energy
 
 from vi_compare.errors import InputError
@@ -85,7 +86,9 @@ class Target:
         found = []
 
         def visit(args, kwargs):
-            trace = handlers.trace(self.seeded).get_trace(*args, **kwargs)
+            # Improper sites cannot be sampled, so values come as an AutoGuide starts.
+            model = handlers.substitute(self.seeded, substitute_fn=init_to_uniform)
+            trace = handlers.trace(model).get_trace(*args, **kwargs)
             found.append(_read(trace))
             return 0
 

@@ -159,7 +159,10 @@ def judge(status: str, message: str, scores: Scores, rules: tuple[Rule, ...] = R
         use_for = "exploration, until draws of the target confirm it"
         step = "give exact(key, n) or a reference, so that missed mass can be seen"
     if status == "not converged":
-        words, reasons = ["Not converged", *words], [f"{message[0].upper()}{message[1:]}.", *reasons]
+        words, reasons = (
+            ["Not converged", *words],
+            [f"{message[0].upper()}{message[1:]}.", *reasons],
+        )
         use_for, step = "nothing yet", "run it longer; " + message.rpartition("; ")[2]
     reweightable = _reweightable(scores) and "Misses modes" not in words
     return Verdict(words[0], tuple(words[1:]), tuple(reasons), use_for, step, reweightable)

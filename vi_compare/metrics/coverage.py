@@ -22,6 +22,6 @@ def _held(q: np.ndarray, p: np.ndarray) -> Estimate:
         quantile_band(q, level) for level in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     )
     share = Estimate.share((p > low) & (p < high), floor=LEVEL)
-    ends = np.hypot(*(np.mean((p > a) & (p < b)) / 2 for a, b in ((low_0, low_1), (high_0, high_1))))
-    error = float(np.hypot(share.standard_error or 0.0, ends))
+    ends = [np.mean((p > a) & (p < b)) / 2 for a, b in ((low_0, low_1), (high_0, high_1))]
+    error = float(np.linalg.norm([share.standard_error or 0.0, *ends]))
     return Estimate(share.value, error, "1", p.size, LEVEL)

@@ -14,7 +14,9 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     floor = _distance(modes.target, modes.floor)
     rng = np.random.default_rng(0)  # parametric bootstrap: the distance is no mean
     resample = lambda share: rng.multinomial(modes.n, share / share.sum(), 200) / modes.n
-    copies = [_distance(p, q) for p, q in zip(resample(modes.target), resample(modes.fit), strict=True)]
+    copies = [
+        _distance(p, q) for p, q in zip(resample(modes.target), resample(modes.fit), strict=True)
+    ]
     return {ALL: Estimate(distance, float(np.std(copies, ddof=1)), "1", modes.n, floor)}
 
 

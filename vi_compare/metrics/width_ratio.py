@@ -27,4 +27,5 @@ def _ratio(q: np.ndarray, p: np.ndarray) -> Estimate:
 
 
 def _error(x: np.ndarray) -> float:
-    return float(np.hypot(*(quantile_error(x, level) for level in LEVELS)))
+    low, high = (quantile_error(x, level) for level in LEVELS)
+    return float(np.hypot(low, high))

@@ -17,7 +17,6 @@ import numpy as np
 from jax import Array
 
 from vi_compare.approximation import GuideApproximation
-from vi_compare.divergences import Divergence
 from vi_compare.target import Target
 
 # called with (done, total, what) as a solver goes on
@@ -96,7 +95,7 @@ class Solver(Protocol):
         self,
         target: Target,
         guide: Callable,
-        divergence: Divergence | None,
+        divergence: Any,
         key: Array,
         restarts: int,
         progress: Progress,
@@ -175,7 +174,7 @@ def basins(stacked: GuideApproximation, key: Array, losses: np.ndarray) -> list[
         near = [b for b, leader in enumerate(leaders) if distance[leader, r] < SAME_BASIN]
         label[r] = near[0] if near else len(leaders)
         if not near:
-            leaders.append(r)
+            leaders.append(int(r))
     return label
 
 

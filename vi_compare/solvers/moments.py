@@ -17,7 +17,6 @@ from vi_compare.approximation import GuideApproximation, set_up
 from vi_compare.asymptotics import sandwich
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.errors import InputError
-from vi_compare.families import GaussianMixture
 from vi_compare.moments import em, kmeans_start
 from vi_compare.solvers import Cost, Fit, Progress, Restart, basins, quiet
 from vi_compare.target import Target
@@ -87,12 +86,17 @@ class MomentFit:
         basin = basins(stacked, basin_key, loss)
         error = None if offset is None else _error(stacked, u, offset)
         rows = [
-            Restart(float(loss[r]), None if error is None else float(error[r]), basin[r], "finished")
+            Restart(
+                float(loss[r]), None if error is None else float(error[r]), basin[r], "finished"
+            )
             if np.isfinite(loss[r])
             else Restart(None, None, None, "its likelihood is not finite")
             for r in range(restarts)
         ]
-        settings = {"iterations": int(result.iterations.max()), "revived": int(result.revived.sum())}
+        settings = {
+            "iterations": int(result.iterations.max()),
+            "revived": int(result.revived.sum()),
+        }
         losses = -np.asarray(result.log_likelihood)[:, : settings["iterations"]]
         losses = losses + (0.0 if offset is None else float(offset.mean()))
         cost = Cost(compiled - begin, ran - compiled)
@@ -108,9 +112,7 @@ class MomentFit:
 
     def _run(self, components: int, u: Array, key: Array):
         start = kmeans_start(u, key, components)
-        return em(
-            u, start, iterations=self.iterations, tolerance=self.tolerance, floor=self.floor
-        )
+        return em(u, start, iterations=self.iterations, tolerance=self.tolerance, floor=self.floor)
 
     def _status(self, result, best: int) -> tuple[str, str]:
         used, gain = int(result.iterations[best]), float(result.gain[best])

@@ -90,7 +90,9 @@ class StochasticVI:
 
         finer = copy.copy(divergence)
         finer.num_particles = POLISH_DRAWS * divergence.num_particles
-        polish = Loop(target, guide, finer, [self.learning_rate * POLISH_STEP], AVERAGED, self.steps)
+        polish = Loop(
+            target, guide, finer, [self.learning_rate * POLISH_STEP], AVERAGED, self.steps
+        )
         start = jax.tree.map(lambda leaf: leaf[best : best + 1], found)
         polished = polish.run(start, polish_key, progress)
         broke = polish.trajectory.failed[0]

@@ -1,0 +1,33 @@
+"""How a study is run; light, so that the command line can read it at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vi_compare.errors import InputError
+
+REFERENCES = ("exact", "none")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a study is run.
+
+    Attributes:
+        seed: every random number derives from it.
+        draws: of each side, for every Monte Carlo number.
+        restarts: of every fit.
+        reference: "exact", "none", or None for the best there is.
+    """
+
+    seed: int = 0
+    draws: int = 20_000
+    restarts: int = 16
+    reference: str | None = None
+
+    def __post_init__(self):
+        for name, least in (("seed", 0), ("draws", 1000), ("restarts", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.reference not in (None, *REFERENCES):
+            raise InputError(f"reference must be {' or '.join(REFERENCES)}, got {self.reference!r}")
