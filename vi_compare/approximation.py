@@ -255,7 +255,7 @@ class _OnUnconstrained(Messenger):
         if msg["name"] not in self.names:
             self.others.append(msg["name"])
             return
-        fn, bijection = msg["fn"], biject_to(msg["fn"].support)
+        fn, bijection = msg["fn"], _bijection(msg["fn"])
         base = _without_bijection(fn, bijection)
         unconstrained = self.value(msg, fn, base, bijection)
         value = bijection(unconstrained)
@@ -292,6 +292,8 @@ class _Draw(_OnUnconstrained):
     def value(self, msg, fn, base, bijection) -> Array:
         key = msg["kwargs"]["rng_key"]
         if msg["name"] == self.mixture:
+            for part in _components(fn):
+                _refuse_unless_reparameterised(part, f"site {msg['name']!r} of the guide")
             parts = fn.component_sample(key)
             return bijection.inv(jnp.take(parts, self.component, axis=fn.mixture_dim))
         if self.strict:
@@ -337,8 +339,20 @@ class _Weights(_Draw):
         return super().value(msg, fn, base, bijection)
 
 
+def _bijection(fn: dist.Distribution):
+    # Bounds written as numbers stay numbers, so that they can be compared while traced.
+    with jax.ensure_compile_time_eval():
+        return biject_to(fn.support)
+
+
 def _is_mixture(fn: dist.Distribution) -> bool:
     return hasattr(fn, "component_sample") and hasattr(fn, "mixing_distribution")
+
+
+def _components(fn: dist.Distribution) -> list[dist.Distribution]:
+    """What a mixture mixes: one batched distribution, or several."""
+    several = getattr(fn, "component_distributions", None)
+    return [fn.component_distribution] if several is None else list(several)
 
 
 def _without_bijection(fn: dist.Distribution, bijection) -> dist.Distribution | None:
@@ -351,18 +365,25 @@ def _without_bijection(fn: dist.Distribution, bijection) -> dist.Distribution | 
         return fn
     if not isinstance(fn, dist.TransformedDistribution):
         return None
-    last = getattr(bijection, "parts", [bijection])
-    head, tail = fn.transforms[: -len(last)], fn.transforms[-len(last) :]
+    last, every = _parts(bijection), [part for t in fn.transforms for part in _parts(t)]
+    head, tail = every[: -len(last)], every[-len(last) :]
     if len(tail) != len(last) or not all(map(_same, tail, last)):
         return None
     return dist.TransformedDistribution(fn.base_dist, head) if head else fn.base_dist
 
 
+def _parts(transform) -> list:
+    """The transforms that a composed one applies, in order."""
+    parts = getattr(transform, "parts", None)
+    return [transform] if parts is None else [one for part in parts for one in _parts(part)]
+
+
 def _same(a, b) -> bool:
-    """Whether two transforms are surely the same (values under a trace are not compared)."""
+    """Whether two transforms are surely the same (traced values are not compared)."""
     a, b = (getattr(t, "base_transform", t) for t in (a, b))
     try:
-        return type(a) is type(b) and bool(a == b)
+        with jax.ensure_compile_time_eval():
+            return type(a) is type(b) and bool(a.eq(b))
     except TracerBoolConversionError:
         return False
 

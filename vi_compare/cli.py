@@ -75,6 +75,9 @@ def run(
         Path | None, typer.Option(help="Where to write; by default reports/<script name>.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page when done.")] = False,
+    keep_draws: Annotated[
+        bool, typer.Option("--keep-draws", help="Keep every draw in fits.nc, also above 50 MB.")
+    ] = False,
     float32: Float32 = False,
     debug: Debug = False,
 ) -> int:
@@ -88,7 +91,7 @@ def run(
     from vi_compare.display import Terminal, summarise
 
     study = _study(script, fit)
-    settings = Settings(seed, draws, restarts, reference)
+    settings = Settings(seed, draws, restarts, reference, keep_draws)
     with Terminal() as terminal:
         comparison = study.run(settings, terminal)
         terminal.begin("writing the report")

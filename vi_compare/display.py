@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -70,10 +71,13 @@ class Terminal:
 def summarise(comparison: Comparison, page: Path) -> None:
     """The scoreboard, the verdicts and where the page is, on stdout."""
     console = Console(file=sys.stdout)
-    table = Table(title=f"{comparison.results['target']['name']}: nats ± standard error")
-    table.add_column("fit")
+    if not console.is_terminal:
+        console.width = 110
+    title = f"{comparison.results['target']['name']}: nats ± standard error"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("fit", no_wrap=True, overflow="fold")
     for heading in ("forward KL", "reverse KL", "missed", "invented", "k̂"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict")
     for fit in comparison.fits:
         cells = [_cell(fit["metrics"].get(m)) for m in ("forward_kl", "reverse_kl")]
@@ -83,7 +87,11 @@ def summarise(comparison: Comparison, page: Path) -> None:
         table.add_row(fit["name"], *cells, fit["verdict"]["word"])
     console.print(table)
     for fit in comparison.fits:
-        console.print(f"{fit['name']}: {' '.join(fit['verdict']['reasons'])}", markup=False)
+        console.print(f"\n{fit['name']}: {fit['verdict']['word']}", markup=False, style="bold")
+        for reason in fit["verdict"]["reasons"]:
+            console.print(f"  {reason}", markup=False, highlight=False)
+        console.print(f"  Use it for: {fit['verdict']['use_for']}.", markup=False, highlight=False)
+    console.print()
     console.print(str(page), markup=False, soft_wrap=True)
 
 

@@ -120,9 +120,11 @@ def _(guide: AutoNormal, mixture, target):
     }
 
 
-@from_mixture.register
-def _(guide: AutoLowRankMultivariateNormal, mixture, target):
-    return None  # the best low-rank factor has no closed form
+def has_projection(guide: Callable) -> bool:
+    """Whether `from_mixture` gives parameters: not for low rank, whose best factor has no
+    closed form, nor for flows."""
+    known = (AutoMultivariateNormal, AutoDiagonalNormal, AutoNormal)
+    return hasattr(guide, "from_mixture") or isinstance(guide, known)
 
 
 def num_components(guide: Callable) -> int:

@@ -1,8 +1,9 @@
 """Expectation maximisation for Gaussian mixtures, as matrix products over all draws.
 
 log(w_k N(x; m_k, C_k)) is linear in the features (1, x_i, x_i x_j), so the E-step is one
-product features @ coefficients and the M-step one product responsibilitiesᵀ @ features.
-Draws are whitened first, which keeps the cancellation in those products harmless.
+product coefficients @ features and the M-step one product responsibilities @ featuresᵀ.
+Draws are whitened first, which keeps the cancellation in those products harmless, and
+run along the last axis, where the processor adds and exponentiates many at once.
 (Dempster, Laird and Rubin 1977; starts after k-means++, Arthur and Vassilvitskii 2007.)
 """
 
@@ -60,10 +61,10 @@ def em(u: Array, start: GaussianMixture, *, iterations: int, tolerance: float, f
 
     def step(carry):
         (mixture, i, before, _, revived), trace = carry
-        joint = features @ _coefficients(mixture)
-        log_q = jax.nn.logsumexp(joint, axis=1)
+        joint = _coefficients(mixture) @ features  # (K, n)
+        log_q = _logsumexp(joint)
         likelihood = log_q.mean()
-        sums = jnp.exp(joint - log_q[:, None]).T @ features  # (K, F)
+        sums = jnp.exp(joint - log_q) @ features.T  # (K, F)
         fresh, empty = _maximise(sums, len(u), floor)
         # A component that holds less than one draw is put on the draw explained worst.
         worst = x[jnp.argmin(log_q)]
@@ -88,8 +89,8 @@ def kmeans_start(u: Array, key: Array, components: int) -> GaussianMixture:
         centres.append(centre)
         nearest = jnp.minimum(nearest, square(centre))
     distance = jax.vmap(square)(jnp.stack(centres))  # (K, n)
-    hard = jax.nn.one_hot(jnp.argmin(distance, axis=0), components, dtype=u.dtype)
-    mixture, empty = _maximise(hard.T @ _features(x), len(u), 1e-3)
+    hard = jax.nn.one_hot(jnp.argmin(distance, axis=0), components, dtype=u.dtype, axis=0)
+    mixture, empty = _maximise(hard @ _features(x).T, len(u), 1e-3)
     spare = jnp.eye(u.shape[1], dtype=u.dtype)
     mixture = _revive(mixture, empty, x[jnp.argmax(nearest)], spare, len(u))
     return frame.mixture_out_of(mixture)
@@ -132,13 +133,20 @@ def _pairs(d: int) -> tuple[Array, Array]:
 
 
 def _features(x: Array) -> Array:
-    """(n, d) -> (n, 1 + d + d(d+1)/2)."""
+    """(n, d) -> (1 + d + d(d+1)/2, n)."""
     i, j = _pairs(x.shape[1])
-    return jnp.concatenate([jnp.ones((len(x), 1), x.dtype), x, x[:, i] * x[:, j]], axis=1)
+    x = x.T
+    return jnp.concatenate([jnp.ones((1, x.shape[1]), x.dtype), x, x[i] * x[j]])
+
+
+def _logsumexp(joint: Array) -> Array:
+    """Over the first axis; without the signs and infinities that jax.nn's takes care of."""
+    top = joint.max(axis=0)
+    return top + jnp.log(jnp.exp(joint - top).sum(axis=0))
 
 
 def _coefficients(mixture: GaussianMixture) -> Array:
-    """(F, K) so that features @ coefficients = log(w_k N(x; m_k, C_k))."""
+    """(K, F) so that coefficients @ features = log(w_k N(x; m_k, C_k))."""
     d = mixture.means.shape[1]
     i, j = _pairs(d)
 
@@ -151,7 +159,7 @@ def _coefficients(mixture: GaussianMixture) -> Array:
         quadratic = -precision[i, j] * jnp.where(i == j, 0.5, 1.0)
         return jnp.concatenate([constant[None], shift, quadratic])
 
-    return jax.vmap(one)(*mixture).T
+    return jax.vmap(one)(*mixture)
 
 
 def _maximise(sums: Array, n: int, floor: float) -> tuple[GaussianMixture, Array]:

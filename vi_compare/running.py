@@ -183,9 +183,9 @@ class Prepared:
         }
         out["run"] = fingerprint(out)
         out["environment"]["created"] = datetime.now(UTC).isoformat(timespec="seconds")
-        draws = tree.build(
-            out["run"], self.target, self.reference, measured, groups, self._curves(measured)
-        )
+        most = None if self.settings.keep_draws else tree.MOST_BYTES
+        curves = self._curves(measured)
+        draws = tree.build(out["run"], self.reference, measured, groups, curves, most)
         return Comparison(out, draws)
 
     def _settings(self) -> dict[str, Any]:

@@ -18,12 +18,14 @@ class Settings:
         draws: of each side, for every Monte Carlo number.
         restarts: of every fit.
         reference: "exact", "none", or None for the best there is.
+        keep_draws: keep every draw in fits.nc, however large.
     """
 
     seed: int = 0
     draws: int = 20_000
     restarts: int = 16
     reference: str | None = None
+    keep_draws: bool = False
 
     def __post_init__(self):
         for name, least in (("seed", 0), ("draws", 1000), ("restarts", 1)):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,6 @@ import xarray as xr
 from vi_compare import families, results
 from vi_compare.evidence import Draws
 from vi_compare.reference import Reference
-from vi_compare.target import Target
 
 if TYPE_CHECKING:
     from vi_compare.running import Measured
@@ -25,33 +24,35 @@ def group_names(names: Sequence[str]) -> list[str]:
     """One group name a fit: letters, digits and what netCDF allows, all different."""
     out: list[str] = []
     for name in names:
-        base = re.sub(r"[^A-Za-z0-9.=-]+", "_", name).strip("_.") or "fit"
-        taken = sum(other == base or other.startswith(f"{base}__") for other in out)
-        out.append(f"{base}__{taken + 1}" if taken else base)
+        base = group = re.sub(r"[^A-Za-z0-9.=-]+", "_", name).strip("_.") or "fit"
+        number = 1
+        while group in out:
+            number += 1
+            group = f"{base}__{number}"
+        out.append(group)
     return out
 
 
 def build(
     run: str,
-    target: Target,
     reference: Reference | None,
     measured: Sequence[Measured],
     groups: Sequence[str],
     curves: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
+    most_bytes: int | None = MOST_BYTES,
 ) -> xr.DataTree:
-    """See `Comparison.draws`."""
+    """See `Comparison.draws`; draws of more than `most_bytes` are thinned, None keeps all."""
     parts: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs={"run": run, "schema": 1})}
     if reference:
-        parts |= _draws("reference", reference.test, {"name": "reference"})
+        parts |= _draws("reference", _thinned(reference.test, most_bytes), "reference")
     for m, group in zip(measured, groups, strict=True):
         path = f"fits/{group}"
         parts[path] = xr.Dataset(attrs={"name": m.plan.name})
         if m.evidence:
-            parts |= _draws(path, m.evidence.q, {"name": m.plan.name})
+            parts |= _draws(path, _thinned(m.evidence.q, most_bytes), m.plan.name)
             if m.evidence.test is not None and m.evidence.test.log_q is not None:
-                log_q = np.asarray(m.evidence.test.log_q)
-                thin = _thin(m.evidence.test)
-                parts[f"{path}/at_reference"] = xr.Dataset({"log_q": ("draw", log_q[thin])})
+                log_q = np.asarray(_thinned(m.evidence.test, most_bytes).log_q)
+                parts[f"{path}/at_reference"] = xr.Dataset({"log_q": ("draw", log_q)})
         if m.fit.losses.size:
             losses = ("restart", "step"), m.fit.losses.astype(np.float32)
             parts[f"{path}/optimisation"] = xr.Dataset({"loss": losses})
@@ -65,19 +66,27 @@ def build(
     return xr.DataTree.from_dict(parts)
 
 
-def _draws(path: str, draws: Draws, attrs: Mapping[str, Any]) -> dict[str, xr.Dataset]:
-    thin = _thin(draws)
-    posterior, stats = {}, {}
+def _thinned(draws: Draws, most_bytes: int | None) -> Draws:
+    """Every so many-th draw, so that values and u stay under `most_bytes`."""
+    size = sum(np.asarray(a).nbytes for a in (draws.u, *draws.values.values()))
+    return draws if most_bytes is None else draws[:: max(1, -(-size // most_bytes))]
+
+
+def _draws(path: str, draws: Draws, name: str) -> dict[str, xr.Dataset]:
+    posterior = {}
     for site, value in draws.values.items():
-        a = np.asarray(value)[thin][None]
+        a = np.asarray(value)[None]
         posterior[site] = (("chain", "draw", *_dims(site, a.ndim - 2)), a)
-    for name in ("log_p", "log_q"):
-        if (value := getattr(draws, name)) is not None:
-            stats[name] = (("chain", "draw"), np.asarray(value)[thin][None])
-    u = np.asarray(draws.u)[thin]
-    coords = {"chain": [0], "draw": np.arange(len(u))}
+    densities = {"log_p": draws.log_p, "log_q": draws.log_q}
+    stats = {
+        key: (("chain", "draw"), np.asarray(value)[None])
+        for key, value in densities.items()
+        if value is not None
+    }
+    coords = {"chain": [0], "draw": np.arange(len(draws))}
+    u = np.asarray(draws.u)
     return {
-        f"{path}/posterior": xr.Dataset(posterior, coords=coords, attrs=dict(attrs)),
+        f"{path}/posterior": xr.Dataset(posterior, coords=coords, attrs={"name": name}),
         f"{path}/sample_stats": xr.Dataset(stats, coords=coords),
         f"{path}/unconstrained": xr.Dataset({"u": (("draw", "coordinate"), u)}),
     }
@@ -85,12 +94,6 @@ def _draws(path: str, draws: Draws, attrs: Mapping[str, Any]) -> dict[str, xr.Da
 
 def _dims(site: str, n: int) -> tuple[str, ...]:
     return tuple(f"{site}_dim_{i}" for i in range(n))
-
-
-def _thin(draws: Draws) -> slice:
-    """Every so many-th draw, so that values and u stay under `MOST_BYTES`."""
-    size = sum(np.asarray(a).nbytes for a in (draws.u, *draws.values.values()))
-    return slice(None, None, max(1, -(-size // MOST_BYTES)))
 
 
 def _large(m: Measured, path: str) -> dict[str, xr.Dataset]:

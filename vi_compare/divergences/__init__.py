@@ -21,7 +21,12 @@ class Divergence(ELBO):
 
     Args:
         num_particles: draws per stratum and step.
+
+    Attributes:
+        evaluates_target: whether an estimate evaluates log p; counted in the cost.
     """
+
+    evaluates_target = True
 
     def __init__(self, num_particles: int = 16):
         if num_particles < 1:

@@ -25,6 +25,8 @@ class ForwardKL(Divergence):
         num_particles: how many of them each step sees, drawn with replacement; None: all.
     """
 
+    evaluates_target = False
+
     def __init__(self, draws: Draws, num_particles: int | None = 256):
         super().__init__(1 if num_particles is None else num_particles)
         self.draws, self.all_draws = draws, num_particles is None

@@ -24,9 +24,7 @@ from vi_compare.target import Target
 
 def suits(guide: Callable, divergence) -> int | None:
     """Guides that are Gaussian mixtures, under forward KL."""
-    closed_form = families.from_mixture.dispatch(type(guide))
-    known = closed_form is not families.from_mixture.dispatch(object)
-    return 2 if known and isinstance(divergence, ForwardKL) else None
+    return 2 if families.has_projection(guide) and isinstance(divergence, ForwardKL) else None
 
 
 def build(iterations: int = 2000, tolerance: float = 1e-10, floor: float = 1e-6) -> MomentFit:

@@ -158,7 +158,5 @@ def _covariance(polish: Loop) -> np.ndarray | None:
 
 def _cost(guide: Callable, divergence: Divergence, loop: Loop, restarts: int) -> Cost:
     draws = divergence.num_particles * families.num_components(guide)
-    # A divergence that holds draws of p looks their log p up.
-    per_step = 0 if hasattr(divergence, "draws") else draws
-    evaluations = loop.trajectory.steps * restarts * per_step
+    evaluations = loop.trajectory.steps * restarts * draws * divergence.evaluates_target
     return Cost(loop.compile_seconds, loop.run_seconds, evaluations, evaluations)

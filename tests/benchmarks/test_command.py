@@ -1,0 +1,31 @@
+"""The whole command against the bare imports of the libraries it uses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "models" / "three_peaks.py"
+IMPORTS = "import jax, numpyro, arviz, matplotlib.pyplot"
+
+
+@pytest.mark.parametrize("cache", ["warm", "cold"])
+def test_command_against_imports(cache, compare, tmp_path):
+    folders = iter(range(100))
+
+    def run():
+        name = "cache" if cache == "warm" else f"cache{next(folders)}"
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / name)}
+        words = ["-m", "vi_compare", "run", str(SCRIPT), "--out", str(tmp_path / "out")]
+        subprocess.run([sys.executable, *words], env=environment, check=True, capture_output=True)
+        return ()
+
+    def imports():
+        subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+        return ()
+
+    compare(f"imports against the whole command, {cache} cache", imports, run, 3)
