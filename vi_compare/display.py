@@ -22,7 +22,7 @@ from rich.table import Table
 from vi_compare import catalogue
 from vi_compare.checking import Inspection
 from vi_compare.comparison import Comparison
-from vi_compare.wording import minus, with_error
+from vi_compare.numbers import minus, with_error
 
 
 class Terminal:

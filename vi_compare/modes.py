@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.scipy.optimize import minimize
 
 from vi_compare.evidence import Draws, margins
+from vi_compare.numbers import minus
 from vi_compare.target import Target, batched
-from vi_compare.wording import minus
 
 MOST_DIMENSIONS = 50
 # Draws of each set that are followed to their mode: so many, divided by the dimension.
@@ -138,17 +139,32 @@ def _merge(target: Target, ends: np.ndarray, log_p: np.ndarray, scale: np.ndarra
     """Distinct maxima (M, d), the highest first."""
     ends, log_p = ends[np.argsort(-log_p)], np.sort(log_p)[::-1]
     along = jax.jit(jax.vmap(target.log_density))
+    finish = _finisher(target, jnp.asarray(scale))
     modes = np.empty((0, ends.shape[1]))
     while len(ends):
         candidate, height = ends[0], log_p[0]
-        line = np.linspace(0, 1, 33)[1:-1, None]
-        joined = False
-        for mode in modes[np.argsort(_distance(candidate[None], modes, scale)[0])[:5]]:
-            path = np.asarray(along(jnp.asarray(mode + line * (candidate - mode))))
-            joined = joined or bool(np.nanmin(path) >= height - SADDLE)
-        if not joined:
-            modes = np.vstack([modes, candidate])
+        if not _joined(along, modes, candidate, height, scale):
+            # On a curved ridge an ascent can stop short of its mode.
+            top = np.asarray(finish(candidate))
+            higher = float(along(jnp.asarray(top[None]))[0])
+            top, higher = (top, higher) if higher > height else (candidate, height)
+            if not _joined(along, modes, top, higher, scale):
+                modes = np.vstack([modes, top])
         far = _distance(ends, candidate[None], scale)[:, 0] > CLOSE
         far[0] = False
         ends, log_p = ends[far], log_p[far]
     return modes
+
+
+def _joined(along, modes: np.ndarray, point: np.ndarray, height: float, scale: np.ndarray) -> bool:
+    """Whether a straight line without a saddle leads from `point` to a nearby mode."""
+    line = np.linspace(0, 1, 33)[1:-1, None]
+    near = modes[np.argsort(_distance(point[None], modes, scale)[0])[:5]]
+    paths = (np.asarray(along(jnp.asarray(mode + line * (point - mode)))) for mode in near)
+    return any(bool(np.nanmin(path) >= height - SADDLE) for path in paths)
+
+
+def _finisher(target: Target, scale: Array):
+    """A map from a point near a maximum (d,) to the maximum, by BFGS."""
+    fall = lambda x: -target.log_density(x * scale)
+    return jax.jit(lambda u: minimize(fall, u / scale, method="BFGS", tol=1e-8).x * scale)

@@ -76,7 +76,10 @@ def _draws(path: str, draws: Draws, name: str) -> dict[str, xr.Dataset]:
     posterior = {}
     for site, value in draws.values.items():
         a = np.asarray(value)[None]
-        posterior[site] = (("chain", "draw", *_dims(site, a.ndim - 2)), a)
+        # netCDF keeps "/" for groups; numpyro's scope handler puts it into site names.
+        name_there = site.replace("/", ".")
+        dims = ("chain", "draw", *_dims(name_there, a.ndim - 2))
+        posterior[name_there] = (dims, a, {"site": site})
     densities = {"log_p": draws.log_p, "log_q": draws.log_q}
     stats = {
         key: (("chain", "draw"), np.asarray(value)[None])

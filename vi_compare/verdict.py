@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from vi_compare.evidence import ALL, Estimate
-from vi_compare.wording import percent, with_error
+from vi_compare.numbers import percent, with_error
 
 Scores = Mapping[str, Mapping[str, Estimate]]
 

@@ -18,7 +18,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     if len(labels) > MOST_MARGINS:
         return {ALL: Estimate.missing(f"there are more than {MOST_MARGINS} margins")}
     r_p, r_q = (np.corrcoef([x[label] for label in labels]) for x in (p, q))
-    i, j = np.unravel_index(np.argmax(abs(r_q - r_p)), r_p.shape)
+    i, j = np.unravel_index(np.argmax(np.triu(abs(r_q - r_p), 1)), r_p.shape)
     n = q[labels[0]].size
     # Of a correlation of n draws: (1 − r²)/√n, exact for Gaussian margins.
     error = float(np.hypot(1 - r_q[i, j] ** 2, 1 - r_p[i, j] ** 2) / np.sqrt(n))

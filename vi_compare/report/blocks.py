@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vi_compare.report import numbers
+from vi_compare import numbers
 from vi_compare.report.marks import Scale
 from vi_compare.report.view import FitView, Reading
 
+# Second lines of headings that are no part of the name.
+UNITS = ("", "nats", "s")
 SIGNS = {"good": "✓", "near": "!", "bad": "✗", "": ""}
 
 
@@ -19,20 +21,23 @@ class Cell:
     """One cell of a table.
 
     Attributes:
-        text, below: the first line and the small second one.
+        text, below: the first line, and small lines under it.
         mark: "good", "near", "bad" or "".
         title: shown on hover.
-        value: what sorting and CSV use; the text where it is None.
-        fit: the cell shows this fit's line and name instead of `text`.
+        value, error: what sorting and CSV use; the text where there is no value.
+        fit: the cell shows this fit's line and name instead of `text`,
+        about: with this under it.
         reason: why there is no number; listed under the table too.
     """
 
     text: str
-    below: str = ""
+    below: tuple[str, ...] = ()
     mark: str = ""
     title: str = ""
     value: float | None = None
+    error: float | None = None
     fit: FitView | None = None
+    about: str = ""
     reason: str = ""
 
     @property
@@ -42,12 +47,31 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading in one or two lines, and whether it holds numbers."""
+    """A column: its heading in one or two lines, and whether it holds numbers.
+
+    Attributes:
+        long: the heading is a name, which may break anywhere.
+    """
 
     head: str
     below: str = ""
     numeric: bool = True
     title: str = ""
+    long: bool = False
+
+    @classmethod
+    def words(cls, head: str, below: str = "") -> Column:
+        """A column of text."""
+        return cls(head, below, numeric=False)
+
+    @property
+    def name(self) -> str:
+        """The heading in one line, without its unit."""
+        return self.head if self.below in UNITS else f"{self.head} {self.below}"
+
+    @property
+    def css(self) -> str:
+        return f"{'n' * self.numeric} {'long' * self.long}".strip()
 
 
 @dataclass(frozen=True)
@@ -81,8 +105,8 @@ class Table:
         for row in self.rows:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 names = found.setdefault(cell.reason, [])
-                if column.head not in names:
-                    names.append(column.head)
+                if column.name not in names:
+                    names.append(column.name)
         return [f"{', '.join(names)}: {reason}" for reason, names in found.items() if reason]
 
 
@@ -145,16 +169,26 @@ class Section:
         return ("good", SIGNS["good"]) if marks["good"] else ("", "")
 
 
-def name_of(fit: FitView) -> Cell:
-    """The cell that a fit's row begins with."""
-    return Cell(fit.name, below=fit.about, fit=fit)
+def name_of(fit: FitView, *, about: bool = False) -> Cell:
+    """The cell that a fit's row begins with; with what its name does not say."""
+    return Cell(fit.name, fit=fit, about=fit.about if about else "")
+
+
+def spread_line(spread: str, unit: str = "") -> tuple[str, ...]:
+    """The small line that gives a standard error, as `numbers.pair` wrote it; or none."""
+    return () if not spread else (spread,) if spread == "exact" else (f"± {spread}{unit}",)
+
+
+def unconfirmed(cells: Sequence[Cell]) -> list[Cell]:
+    """The same cells without ticks: for fits that no draws of the target stand against."""
+    return [replace(cell, mark="") if cell.mark == "good" else cell for cell in cells]
 
 
 def missing(reason: str) -> Cell:
     return Cell("not available", title=reason, reason=reason or "no reason was recorded")
 
 
-def measured(reading: Reading, scale: Scale | None = None, *, percent: bool = False, below: str = "") -> Cell:
+def measured(reading: Reading, scale: Scale | None = None, *, percent: bool = False) -> Cell:
     """A reading with its standard error below it, marked by `scale`."""
     if reading.value is None:
         return missing(reading.reason)
@@ -162,6 +196,10 @@ def measured(reading: Reading, scale: Scale | None = None, *, percent: bool = Fa
     error = None if reading.error is None else factor * reading.error
     text, spread = numbers.pair(factor * reading.value, error)
     sign = " %" if percent else ""
-    second = f"± {spread}{sign}" if spread not in ("", "exact") else spread
-    second = f"{second} {below}".strip()
-    return Cell(text + sign, second, scale.mark(reading) if scale else "", value=reading.value)
+    return Cell(
+        text + sign,
+        spread_line(spread, sign),
+        scale.mark(reading) if scale else "",
+        value=reading.value,
+        error=reading.error,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,9 +40,14 @@ class Curves:
         log_z, how = view.log_z, "exact"
         if log_z is None:
             top = np.nanmax(log_p)
-            log_z = top + float(np.log(np.trapezoid(np.exp(np.nan_to_num(log_p, nan=LOWEST) - top), x)))
+            log_z = top + float(
+                np.log(np.trapezoid(np.exp(np.nan_to_num(log_p, nan=LOWEST) - top), x))
+            )
             how = "normalised by quadrature over the range shown"
-        log_q = {str(name): np.asarray(q, dtype=float) for name, q in zip(data["fit"].values, data["log_q"].values, strict=True)}
+        log_q = {
+            str(name): np.asarray(q, dtype=float)
+            for name, q in zip(data["fit"].values, data["log_q"].values, strict=True)
+        }
         kept = {name: _floored(q) for name, q in log_q.items() if np.isfinite(q).any()}
         return cls(x, _floored(log_p - log_z), kept, how)
 
@@ -61,7 +67,7 @@ class Curves:
         """
         ordered = sorted(modes, key=lambda m: float(m.place[0]))
         peaks = [int(np.argmin(abs(self.x - m.place[0]))) for m in ordered]
-        cuts = [a + int(np.argmin(self.log_p[a : b + 1])) for a, b in zip(peaks, peaks[1:], strict=False)]
+        cuts = [a + int(np.argmin(self.log_p[a : b + 1])) for a, b in pairwise(peaks)]
         return list(zip(ordered, [0, *cuts], [*cuts, len(self.x) - 1], strict=True))
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vi_compare.report import numbers
-from vi_compare.report.view import FitView, View
+from vi_compare import numbers
+from vi_compare.report.view import NAMES, FitView, View
 
-NAMES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "elbo": "ELBO", "khat": "k̂"}
 # Off by this many standard errors and by a tenth of itself, a figure is called false.
 FALSE = 10.0
 
@@ -38,33 +37,36 @@ def _fits(view: View) -> str:
     n = len(view.fits)
     if n == 1:
         return _only(view.fits[0])
-    faithful = [f.name for f in view.fits if f.word == "Faithful"]
+    every = "Both" if n == 2 else f"All {numbers.words(n)}"
+    none = "Neither of the two" if n == 2 else f"None of the {numbers.words(n)}"
+    faithful = [numbers.quoted(f.name) for f in view.fits if f.word == "Faithful"]
     if all(f.failed for f in view.fits):
-        return f"All {numbers.words(n)} fits failed."
+        return f"{every} fits failed."
     if not view.has_reference:
         return (
-            f"None of the {numbers.words(n)} fits can be confirmed: there are no draws of the "
-            "target to compare them with."
+            f"{none} fits can be confirmed: there are no draws of the target to compare them with."
         )
-    if not faithful:
-        perhaps = [f.name for f in view.fits if f.word.startswith("between")]
-        doubt = f"; {numbers.listed(perhaps)} may be, within error" if perhaps else ""
-        return f"None of the {numbers.words(n)} fits is {'clearly ' * bool(perhaps)}faithful{doubt}."
     if len(faithful) == n:
-        return f"All {numbers.words(n)} fits are faithful."
-    verb = "is" if len(faithful) == 1 else "are"
-    return f"Only {numbers.listed(faithful)} {verb} faithful, of {numbers.words(n)} fits."
+        return f"{every} fits are faithful."
+    if faithful:
+        verb = "is" if len(faithful) == 1 else "are"
+        return f"Of {numbers.words(n)} fits only {numbers.listed(faithful)} {verb} faithful."
+    perhaps = [numbers.quoted(f.name) for f in view.fits if f.word.startswith("between")]
+    if perhaps:
+        within = "may be, within error"
+        return f"{none} fits is clearly faithful; {numbers.listed(perhaps)} {within}."
+    return f"{none} fits is faithful."
 
 
 def _only(fit: FitView) -> str:
     sayings = {"Faithful": "is faithful", "Failed": "failed", "Unverified": "cannot be confirmed"}
     saying = sayings.get(fit.word, f"is not faithful: the verdict is “{fit.word}”")
-    return f"The one fit, {fit.name}, {saying}."
+    return f"The one fit, {numbers.quoted(fit.name)}, {saying}."
 
 
 def _reweighting(view: View) -> str:
     usable = [
-        f.name
+        numbers.quoted(f.name)
         for f in view.fits
         if f.data["verdict"].get("usable_after_reweighting") and f.word != "Faithful"
     ]
@@ -73,7 +75,9 @@ def _reweighting(view: View) -> str:
 
 def _published(view: View) -> list[str]:
     """Sentences on published figures, the most important first; none without figures."""
-    judged = [r for r in view.results["published"] if r["result"] in ("reproduced", "not reproduced")]
+    judged = [
+        r for r in view.results["published"] if r["result"] in ("reproduced", "not reproduced")
+    ]
     if not judged:
         return []
     wrong = [r for r in judged if r["result"] == "not reproduced"]
@@ -100,7 +104,9 @@ def _false(view: View, fit: FitView, row: dict[str, Any]) -> str:
     verdict = "is false" if far and off else "does not hold"
     ours = numbers.with_error(row["ours"], row["standard_error"], unit)
     shown = str(row["published"]).replace("-", "−")
-    sentence = f"The published {name} {verdict}: at the published parameters it is {ours}, not {shown}"
+    sentence = (
+        f"The published {name} {verdict}: at the published parameters it is {ours}, not {shown}"
+    )
     return f"{sentence}{_left_out(view, fit)}."
 
 
@@ -109,23 +115,32 @@ def _left_out(view: View, fit: FitView) -> str:
     if not missed:
         return ""
     first = missed[0]
-    largest = ", the largest" if first.number == 1 and len(view.modes) > 1 else ""
-    more = f" and {numbers.words(len(missed) - 1)} more" if len(missed) > 1 else ""
-    # Its own quantifier: one mode of about 39 %, not every missed mode.
-    return f", and they leave out the {first.name}{largest} ({numbers.percent(first.mass)} of the target){more}"
+    which = ", ".join(
+        filter(None, [view.position(first), f"{numbers.percent(first.mass)} of the target"])
+    )
+    more = f", and {numbers.words(len(missed) - 1)} more" if len(missed) > 1 else ""
+    return f", and they leave out {first.name} ({which}){more}"
 
 
 def _overall(judged: list[dict], wrong: list[dict]) -> str:
+    """How many figures hold, and the one that is furthest off."""
+    one = len(judged) == 1
     if not wrong:
-        many = f"All {numbers.words(len(judged))} published figures are" if len(judged) > 1 else "The published figure is"
-        return f"{many} reproduced."
+        every = (
+            "The published figure is"
+            if one
+            else f"All {numbers.words(len(judged))} published figures are"
+        )
+        return f"{every} reproduced."
     worst = max(wrong, key=lambda r: abs(r["difference_in_standard_errors"]))
+    name = NAMES.get(worst["quantity"], worst["quantity"])
     ours = numbers.with_error(worst["ours"], worst["standard_error"])
-    return (
-        f"{numbers.words(len(wrong)).capitalize()} of {numbers.words(len(judged))} published figures "
-        f"{'is' if len(wrong) == 1 else 'are'} not reproduced, the furthest off being "
-        f"{worst['quantity']} of {worst['fit']}: published {worst['published']}, here {ours}."
-    )
+    case = f"{name} of {numbers.quoted(worst['fit'])} is {ours} here, not {worst['published']}"
+    if one:
+        return f"The published figure is not reproduced: {case}."
+    are = "is" if len(wrong) == 1 else "are"
+    share = f"{numbers.words(len(wrong)).capitalize()} of {numbers.words(len(judged))}"
+    return f"{share} published figures {are} not reproduced; furthest off, {case}."
 
 
 def _by_fit(fits: dict[str, FitView], rows: list[dict]) -> list[str]:
@@ -135,21 +150,24 @@ def _by_fit(fits: dict[str, FitView], rows: list[dict]) -> list[str]:
     for name in dict.fromkeys(r["fit"] for r in rows):
         mine = [r for r in rows if r["fit"] == name]
         good = sum(r["result"] == "reproduced" for r in mine)
-        share = f"{numbers.words(good)} of {numbers.words(len(mine))}"
-        (held if good == len(mine) else broken).append(f"{name} ({share})")
+        entry = f"{numbers.quoted(name)} ({good} of {len(mine)})"
+        (held if good == len(mine) else broken).append(entry)
     out = []
     if held:
-        out.append(f"Reproduced within three standard errors: {numbers.listed(held)}.")
+        out.append(
+            "Published figures that are reproduced within three standard errors: "
+            + f"{numbers.listed(held)}."
+        )
     if broken:
-        out.append(f"Not reproduced: {numbers.listed(broken)}{_best(fits, rows)}.")
+        out.append(f"Not reproduced: {numbers.listed(broken)}{_here(fits, rows)}.")
     return out
 
 
-def _best(fits: dict[str, FitView], rows: list[dict]) -> str:
-    """What the fits of this study reach where a published metric does not hold."""
+def _here(fits: dict[str, FitView], rows: list[dict]) -> str:
+    """What the fits of this study give where a published metric does not hold."""
     found = [
-        f"{r['fit']} reaches {NAMES.get(r['quantity'], r['quantity'])} "
-        f"{numbers.with_error(r['ours'], r['standard_error'])}"
+        f"the {NAMES.get(r['quantity'], r['quantity'])} of {numbers.quoted(r['fit'])} is "
+        f"{numbers.with_error(r['ours'], r['standard_error'])} here, not {r['published']}"
         for r in rows
         if r["result"] == "not reproduced" and _is_metric(fits, r)
     ]

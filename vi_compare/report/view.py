@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from vi_compare import numbers
 from vi_compare.comparison import Comparison
 from vi_compare.evidence import ALL, margins
-from vi_compare.report import numbers
 from vi_compare.report.palette import Style
 
 # Overlays of more curves than this cannot be read.
 MOST_IN_ONE = 6
 # A basin of which the fit holds less than this share of the target's mass is missed.
 COVERED = 0.1
+
+
+# What metrics are called in sentences.
+NAMES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "elbo": "ELBO", "khat": "k̂"}
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,10 @@ class Mode:
 
     Attributes:
         number: from 1, the largest first.
-        name: "mode 1", with where it is when that is one number.
+        name: "the mode at x = 0", or "mode 1" where that would be too long.
         place: (d,) over u.
         mass: share of the target's draws.
+        n: draws of each that were assigned; 0 where it was not recorded.
         fits: {fit: share of its draws}.
     """
 
@@ -51,7 +56,13 @@ class Mode:
     name: str
     place: np.ndarray
     mass: float
+    n: int
     fits: dict[str, float]
+
+    @property
+    def short(self) -> str:
+        """Without its article, for headings."""
+        return self.name.removeprefix("the mode at ")
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,9 @@ class FitView:
         """A metric, or one label of it; with a reason where it does not exist."""
         entry = self.data.get("metrics", {}).get(metric)
         if entry is None:
-            why = f"the fit failed: {self.data['message']}" if self.failed else "it was not measured"
+            why = (
+                f"the fit failed: {self.data['message']}" if self.failed else "it was not measured"
+            )
             return Reading(None, reason=why)
         part = entry if label == ALL else entry.get("by", {}).get(label)
         if part is None:
@@ -189,33 +202,34 @@ class View:
     @cached_property
     def modes(self) -> tuple[Mode, ...]:
         found = self.target["modes"]["found"] or []
-        places = [np.asarray(m["location"], dtype=float) for m in found]
-        names = _mode_names(places, self.axis)
         return tuple(
-            Mode(i + 1, names[i], places[i], m["target"], m["fits"]) for i, m in enumerate(found)
+            Mode(
+                i + 1,
+                m.get("name", f"mode {i + 1}"),
+                np.asarray(m["location"], dtype=float),
+                m["target"],
+                m.get("n") or 0,
+                m["fits"],
+            )
+            for i, m in enumerate(found)
         )
 
     def missed(self, fit: FitView) -> list[Mode]:
         """The modes that the fit leaves out, the largest first."""
-        share = {m.number: fit.reading("mode_coverage", f"mode {m.number}").value for m in self.modes}
-        return [m for m in self.modes if share[m.number] is not None and share[m.number] < COVERED]
+        ratio = {m.number: fit.reading("mode_coverage", m.name).value for m in self.modes}
+        return [m for m in self.modes if (r := ratio[m.number]) is not None and r < COVERED]
 
-
-def _mode_names(places: list[np.ndarray], axis: str) -> list[str]:
-    if not places or places[0].size != 1:
-        return [f"mode {i + 1}" for i in range(len(places))]
-    where = np.array([float(p[0]) for p in places])
-    scale = max(np.ptp(where), 1e-12)
-    # Two digits are enough to tell them apart; −6e-8 among modes 4 apart is 0.
-    rounded = [0.0 if abs(w) < 1e-3 * scale else w for w in where]
-    sides = {2: ("left", "right"), 3: ("left", "middle", "right")}.get(len(places))
-    rank = np.argsort(np.argsort(where))
-    short = "u" if axis.startswith("u (") else axis
-    return [
-        (f"{sides[rank[i]]} mode" if sides else f"mode {i + 1}")
-        + f" ({short} ≈ {numbers.plain(w, 2)})"
-        for i, w in enumerate(rounded)
-    ]
+    def position(self, mode: Mode) -> str:
+        """What is to be said of it among the others: "the middle and largest one"."""
+        words = []
+        if self.target["dim"] == 1 and len(self.modes) > 2:
+            rank = sorted(float(m.place[0]) for m in self.modes).index(float(mode.place[0]))
+            words += ["middle"] if 2 * rank + 1 == len(self.modes) else []
+        # Larger than the next by more than chance, or not called largest.
+        if mode.number == 1 and len(self.modes) > 1 and mode.n:
+            gap, noise = mode.mass - self.modes[1].mass, 3 * (2 * mode.mass / mode.n) ** 0.5
+            words += ["largest"] if gap > noise else []
+        return f"the {' and '.join(words)} one" if words else ""
 
 
 def _node(draws: Any, path: str) -> Any:

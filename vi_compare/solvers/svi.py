@@ -23,6 +23,7 @@ from vi_compare import families
 from vi_compare.approximation import GuideApproximation, set_up
 from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError
+from vi_compare.numbers import with_error
 from vi_compare.optimisation import CHUNK, WINDOW, Loop, Trajectory
 from vi_compare.solvers import Cost, Fit, Progress, choose, quiet
 from vi_compare.starts import starting_points
@@ -116,7 +117,8 @@ class StochasticVI:
             return "not converged", f"too few steps to tell; raise svi:steps={needed} or more"
         fall, error = (float(x[0]) for x in polish.fall())
         window = CHUNK * WINDOW // 2
-        moved = f"the mean loss fell by {fall:.2g} ± {error:.2g} nats over the last {window} steps"
+        change = with_error(-fall, error)
+        moved = f"the mean loss moved by {change} nats over the last {window} steps"
         if polish.stationary:
             return "converged", moved
         return "not converged", f"{moved} and all are used; raise svi:steps={self.steps * 4}"

@@ -14,11 +14,13 @@ from vi_compare.report.view import FitView
 DEEPEST = 25.0  # nats below the target's peak
 
 
-def density(x: np.ndarray, p: np.ndarray, fits: Sequence[tuple[FitView, np.ndarray]], axis: str) -> Markup:
+def density(
+    x: np.ndarray, p: np.ndarray, fits: Sequence[tuple[FitView, np.ndarray]], axis: str
+) -> Markup:
     """x (g,), p (g,), and q (g,) of every fit, per unit of x."""
     with svg.sheet("density", 3.1) as figure:
         ax = figure.subplots()
-        ax.fill_between(x, p, color=palette.TARGET, linewidth=0)
+        svg.fill(ax, x, p, color=palette.TARGET)
         ax.plot(x, p, color=palette.INK, linewidth=1.0)
         for fit, q in fits:
             _line(ax, x, q, fit)
@@ -39,7 +41,7 @@ def log_density(
     with svg.sheet("log-density", 3.1) as figure:
         ax = figure.subplots()
         clip = lambda y: np.maximum(y, bottom - 5)
-        ax.fill_between(x, clip(log_p), bottom - 5, color=palette.TARGET, linewidth=0)
+        svg.fill(ax, x, clip(log_p), bottom - 5, color=palette.TARGET)
         ax.plot(x, clip(log_p), color=palette.INK, linewidth=1.0)
         for fit, q in fits:
             _line(ax, x, clip(q), fit)

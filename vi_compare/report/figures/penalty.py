@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from vi_compare.report import numbers, palette, svg
+from vi_compare import numbers
+from vi_compare.report import palette, svg
 from vi_compare.report.curves import Curves, Penalty
 from vi_compare.report.view import FitView
 
@@ -28,7 +29,7 @@ def strips(
         _tint(axes[0], x, force, palette.FORCE)
         _tint(axes[1], x, avoid, palette.AVOID)
         _tint(axes[2], x, force, palette.FORCE)
-        axes[0].fill_between(x, p, color=palette.TARGET, linewidth=0)
+        svg.fill(axes[0], x, p, color=palette.TARGET)
         axes[0].plot(x, p, color=palette.INK, linewidth=0.9)
         axes[0].plot(x, q, color=fit.style.colour, linestyle=fit.style.line)
         axes[0].set(ylabel="p and q", ylim=(0, None), yticks=[])
@@ -61,7 +62,7 @@ def _tint(ax, x: np.ndarray, zone: np.ndarray, colour: str) -> None:
 
 def _strip(ax, x: np.ndarray, penalty: Penalty, total: float, name: str, style) -> None:
     ax.plot(x, penalty.usual, color=palette.MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
-    ax.fill_between(x, penalty.paid, color=style.colour, alpha=0.35, linewidth=0)
+    svg.fill(ax, x, penalty.paid, color=style.colour, alpha=0.35)
     ax.plot(x, penalty.paid, color=style.colour, linewidth=1.2)
     ax.axhline(0, color=palette.LINE, linewidth=0.7)
     low, high = min(penalty.usual.min(), 0.0), max(penalty.usual.max(), penalty.paid.max(), 1e-12)

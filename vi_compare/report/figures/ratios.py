@@ -13,11 +13,14 @@ from vi_compare.report.view import FitView
 BINS = 60
 
 
-def histogram(key: str, under: str, ratios: Sequence[tuple[FitView, np.ndarray]], axis: str) -> Markup:
+def histogram(
+    key: str, under: str, ratios: Sequence[tuple[FitView, np.ndarray]], axis: str
+) -> Markup:
     """Histograms of log-ratios (n,), one outline a fit; the outermost bins hold what is beyond."""
     pooled = np.concatenate([r for _, r in ratios])
     low, high = np.quantile(pooled, [0.005, 0.995])
-    room = 0.05 * (high - low) + 1e-9
+    # A fit that is the target has one ratio only; a hundredth of a nat is not worth a zoom.
+    room = max(0.05 * (high - low), 0.5 if high - low < 0.01 else 0.0)
     edges = np.linspace(low - room, high + room, BINS + 1)
     with svg.sheet(key, 3.1) as figure:
         ax = figure.subplots()
@@ -25,7 +28,9 @@ def histogram(key: str, under: str, ratios: Sequence[tuple[FitView, np.ndarray]]
         for fit, ratio in ratios:
             counts, _ = np.histogram(np.clip(ratio, edges[0], edges[-1]), edges)
             heights = counts / (len(ratio) * np.diff(edges))
-            line = ax.stairs(heights, edges, color=fit.style.colour, linestyle=fit.style.line, linewidth=1.5)
+            line = ax.stairs(
+                heights, edges, color=fit.style.colour, linestyle=fit.style.line, linewidth=1.5
+            )
             svg.mine(line, fit.style)
         ax.set(xlabel=axis, ylabel=f"density under {under}", xlim=(edges[0], edges[-1]))
         names = ", ".join(fit.name for fit, _ in ratios)

@@ -19,9 +19,17 @@ from vi_compare.report.view import View
 
 # In the order of the page.
 MODULES = (
-    scoreboard, densities, penalty, mode_coverage, optimisation, weights, marginals, cost,
-    published, reproduce,
-)  # fmt: skip
+    scoreboard,
+    densities,
+    penalty,
+    mode_coverage,
+    optimisation,
+    weights,
+    marginals,
+    cost,
+    published,
+    reproduce,
+)
 
 
 def all_of(view: View) -> list[Section]:

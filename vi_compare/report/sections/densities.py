@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from vi_compare.report.blocks import Note, Picture, Pictures, Section
@@ -37,38 +40,43 @@ def _curves(view: View, curves: Curves) -> Section:
     return Section("fits", "Target and fits", lead, [Pictures(pictures, how, shown, True)])
 
 
+@dataclass(frozen=True)
+class Side:
+    """One side to look from: whose draws, what their mean is, and how to read the histogram."""
+
+    under: str
+    mean: str
+    how: str
+    ratio: Callable[[View, FitView], np.ndarray | None]
+
+
 def _ratios(view: View) -> Section | None:
-    zero = view.log_z or 0.0
-    axis = "log p − log q (nats)" if view.log_z is not None else "log p̃ − log q (nats, p̃ not normalised)"
-    sets = {
-        "the target": [(f, _finite(_under_p(view, f), zero)) for f in view.drawn],
-        "the fit": [(f, _finite(_under_q(f), zero)) for f in view.drawn],
-    }
-    sets = {k: [(f, r) for f, r in v if r is not None] for k, v in sets.items()}
-    pictures = [
-        Picture(
-            draw_ratios.histogram(f"ratio-{i}", under, found, axis),
-            f"Under draws of {under}"
-            + ("; the mean is the forward KL." if under == "the target" else "; minus the mean is the reverse KL.")
-            * (view.log_z is not None),
-        )
-        for i, (under, found) in enumerate(sets.items())
-        if found
-    ]
+    pictures, how = [], []
+    for side in SIDES:
+        found = [(f, r) for f in view.drawn if (r := _finite(side.ratio(view, f), view.log_z))]
+        if found:
+            pictures.append(_histogram(view, side, [(f, r[0]) for f, r in found]))
+            how.append(side.how)
     if not pictures:
         return None
     lead = (
         f"In {view.target['dim']} dimensions the densities cannot be drawn, but their ratio can: "
         f"a perfect fit has the same log p − log q everywhere. {view.left_out}"
     )
-    how = (
-        "A tail to the right under the target is mass that the fit misses; a tail to the left "
-        "under the fit is mass that it invents. The outermost bins hold all that lies beyond."
-    )
-    blocks: list = [Pictures(pictures, how, view.drawn)]
+    how.append("The outermost bins hold all that lies beyond.")
+    blocks: list = [Pictures(pictures, " ".join(how), view.drawn)]
     if not view.has_reference:
-        blocks.append(Note("There are no draws of the target, so what a fit misses cannot be seen here.", boxed=True))
+        why = "There are no draws of the target, so what a fit misses cannot be seen here."
+        blocks.append(Note(why, boxed=True))
     return Section("fits", "Target and fits", lead, blocks)
+
+
+def _histogram(view: View, side: Side, found: list[tuple[FitView, np.ndarray]]) -> Picture:
+    known = view.log_z is not None
+    axis = "log p − log q (nats)" if known else "log p̃ − log q (nats, p̃ not normalised)"
+    key = side.under.replace(" ", "-")
+    caption = f"Under draws of {side.under}" + (f"; {side.mean}." if known else ".")
+    return Picture(draw_ratios.histogram(f"ratio-{key}", side.under, found, axis), caption)
 
 
 def _under_p(view: View, fit: FitView) -> np.ndarray | None:
@@ -77,11 +85,28 @@ def _under_p(view: View, fit: FitView) -> np.ndarray | None:
     return None if log_p is None or log_q is None or log_p.size != log_q.size else log_p - log_q
 
 
-def _under_q(fit: FitView) -> np.ndarray | None:
+def _under_q(view: View, fit: FitView) -> np.ndarray | None:
     log_p, log_q = fit.array("sample_stats", "log_p"), fit.array("sample_stats", "log_q")
     return None if log_p is None or log_q is None else log_p - log_q
 
 
-def _finite(ratio: np.ndarray | None, log_z: float) -> np.ndarray | None:
-    kept = np.zeros(0) if ratio is None else ratio[np.isfinite(ratio)] - log_z
-    return kept if kept.size else None
+SIDES = (
+    Side(
+        "the target",
+        "the mean is the forward KL",
+        "A tail to the right under the target is mass that the fit misses.",
+        _under_p,
+    ),
+    Side(
+        "the fit",
+        "minus the mean is the reverse KL",
+        "A tail to the left under the fit is mass that it invents.",
+        _under_q,
+    ),
+)
+
+
+def _finite(ratio: np.ndarray | None, log_z: float | None) -> tuple[np.ndarray] | None:
+    """The finite ratios less log Z, if there are any."""
+    kept = np.zeros(0) if ratio is None else ratio[np.isfinite(ratio)] - (log_z or 0.0)
+    return (kept,) if kept.size else None

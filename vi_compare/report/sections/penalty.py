@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from vi_compare.report import numbers
+import math
+
+import numpy as np
+
+from vi_compare import numbers
 from vi_compare.report.blocks import Cell, Column, Note, Picture, Pictures, Row, Section, Table
 from vi_compare.report.curves import Curves, Penalty
 from vi_compare.report.figures.penalty import strips
@@ -23,12 +27,13 @@ def section(view: View) -> Section | None:
         return None
     paid = {f.name: _both(curves, f) for f in fits}
     pictures = [
-        Picture(strips(f, curves, curves.log_q[f.name], *paid[f.name], view.axis), fit=f) for f in fits
+        Picture(strips(f, curves, curves.log_q[f.name], *paid[f.name], view.axis), fit=f)
+        for f in fits
     ]
     how = (
         "Grey: target; coloured line: fit. Each strip has its own vertical scale, and its total is "
-        "printed in it. Filled is p·log(p/q) − p + q (and its mirror image), which is never negative "
-        "and has the same total as the usual integrand, dashed."
+        "printed in it. Filled is p·log(p/q) − p + q (and its mirror image), which is never "
+        "negative and has the same total as the usual integrand, dashed."
     )
     lead = "A divergence is an integral, so it can be read point by point: where is it paid?"
     notes = [
@@ -36,9 +41,8 @@ def section(view: View) -> Section | None:
         Note("q is more than 10 × p.", "Zero-forcing zone", True, "force"),
         Note(RULE),
     ]
-    # It is about integrals over the grid, not about the Monte Carlo numbers above.
-    held = [f"target {numbers.percent(curves.integral(curves.p))}"]
-    range_note = f"Totals by quadrature over the range shown, which holds {held[0]} of its mass."
+    # About integrals over the grid, not about the Monte Carlo numbers of the scoreboard.
+    range_note = "Totals by quadrature over the range shown; " + _held(curves, fits)
     blocks = [*notes, Pictures(pictures, how), _table(view, curves, fits, paid, range_note)]
     return Section("penalty", "Where the penalty falls", lead, [b for b in blocks if b])
 
@@ -48,16 +52,26 @@ def _both(curves: Curves, fit: FitView) -> tuple[Penalty, Penalty]:
     return Penalty.of(curves.log_p, log_q), Penalty.of(log_q, curves.log_p)
 
 
+def _held(curves: Curves, fits) -> str:
+    """How much of everything the range shown holds: what lies outside is not in the totals."""
+    shares = [
+        curves.integral(curves.p),
+        *(curves.integral(np.exp(curves.log_q[f.name])) for f in fits),
+    ]
+    least = numbers.percent(math.floor(1000 * min(*shares, 1.0)) / 1000)  # never more than true
+    return f"it holds at least {least} of the target and of every fit."
+
+
 def _table(view: View, curves: Curves, fits, paid, caption: str) -> Table | Note:
     if len(view.modes) < 2:
         why = view.target["modes"]["reason"] or "the target has one mode"
         return Note(f"There is no table by region: {why}. {caption}")
     regions = curves.regions(view.modes)
-    columns = [Column("Region", numeric=False), Column("Target", "mass")]
-    columns += [Column(f.name, "forward | reverse, %") for f in fits]
+    columns = [Column.words("Region"), Column("Target", "mass")]
+    columns += [Column(f.name, "fwd | rev, %", long=True) for f in fits]
     rows = []
     for mode, first, last in regions:
-        cells = [Cell(mode.name, value=float(mode.place[0]))]
+        cells = [Cell(mode.name[:1].upper() + mode.name[1:], value=float(mode.place[0]))]
         mass = curves.integral(curves.p, first, last)
         cells.append(Cell(numbers.percent(mass), value=mass))
         cells += [_share(curves, paid[f.name], first, last) for f in fits]

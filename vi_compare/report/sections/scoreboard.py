@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+from vi_compare import numbers
 from vi_compare.evidence import ALL
-from vi_compare.report import numbers
-from vi_compare.report.blocks import Cell, Column, Row, Section, Table, measured, missing, name_of
+from vi_compare.report.blocks import (
+    Cell,
+    Column,
+    Row,
+    Section,
+    Table,
+    measured,
+    missing,
+    name_of,
+    unconfirmed,
+)
 from vi_compare.report.marks import SCALES
 from vi_compare.report.view import COVERED, FitView, View
 
 # metric, heading, unit line, shown in per cent, what it is
 METRICS = (
     ("missed_mass", "Missed", "mass", True, "target mass where the fit has almost nothing"),
-    ("invented_mass", "Invented", "mass", True, "mass of the fit where the target has almost nothing"),
+    (
+        "invented_mass",
+        "Invented",
+        "mass",
+        True,
+        "mass of the fit where the target has almost nothing",
+    ),
     ("mode_coverage", "Modes", "covered", False, "modes with at least a tenth of their mass"),
     ("coverage", "90 %", "holds", True, "target mass inside the fit's 90 % interval, worst margin"),
     ("sd_ratio", "sd", "ratio", False, "sd of the fit ÷ sd of the target, worst margin"),
@@ -29,10 +46,10 @@ def section(view: View) -> Section:
         if relative
         else Column("Reverse KL", "nats", title="KL(q‖p) = E_q[log q − log p]"),
     ]
-    columns = [Column("Fit", numeric=False), *kls]
+    columns = [Column.words("Fit"), *kls]
     columns += [Column(head, unit, title=title) for _, head, unit, _, title in METRICS]
     columns += [Column("Time", "s", title="compilation and run together")]
-    rows = [Row(_cells(fit, relative), fit) for fit in view.fits]
+    rows = [Row(_confirmed(view, _cells(fit, relative)), fit) for fit in view.fits]
     caption = (
         "✓ within the limit, ! near it, ✗ outside; limits stand under Reproduce. "
         "± is one Monte Carlo standard error. Where there are several margins the worst is shown."
@@ -47,6 +64,10 @@ def section(view: View) -> Section:
     )
 
 
+def _confirmed(view: View, cells: list[Cell]) -> list[Cell]:
+    return cells if view.has_reference else unconfirmed(cells)
+
+
 def _relative(view: View) -> bool:
     """Whether only differences in reverse KL can be known, not reverse KL itself."""
     known = lambda metric: any(f.reading(metric).value is not None for f in view.fits)
@@ -54,12 +75,14 @@ def _relative(view: View) -> bool:
 
 
 def _cells(fit: FitView, relative: bool) -> list[Cell]:
-    second = _nats(fit, "elbo") if relative else _nats(fit, "reverse_kl")
-    cells = [name_of(fit), _nats(fit, "forward_kl"), second]
+    second = measured(fit.reading("elbo")) if relative else _nats(fit, "reverse_kl")
+    cells = [name_of(fit, about=True), _nats(fit, "forward_kl"), second]
     for metric, _, _, percent, _ in METRICS:
         special = SPECIAL.get(metric)
         cells.append(
-            special(fit) if special else measured(fit.reading(metric), SCALES.get(metric), percent=percent)
+            special(fit)
+            if special
+            else measured(fit.reading(metric), SCALES.get(metric), percent=percent)
         )
     return [*cells, _time(fit)]
 
@@ -73,7 +96,8 @@ def _nats(fit: FitView, metric: str) -> Cell:
         reading.value / numbers.LOG_2,
         None if reading.error is None else reading.error / numbers.LOG_2,
     )[0]
-    return Cell(cell.text, f"{cell.below} · {bits} bits".lstrip(" ·"), cell.mark, "", reading.value)
+    below = (*cell.below, f"{bits} bits")
+    return replace(cell, below=below)
 
 
 def _covered(fit: FitView) -> Cell:
@@ -84,7 +108,9 @@ def _covered(fit: FitView) -> Cell:
         return missing(reading.reason or "no mode holds 1 % of the target")
     k = sum(share >= COVERED for share in shares)
     mark = "good" if k == len(shares) else "bad"
-    return Cell(f"{k}/{len(shares)}", "", mark, "modes of at least 1 % of the target", k / len(shares))
+    return Cell(
+        f"{k}/{len(shares)}", (), mark, "modes of at least 1 % of the target", k / len(shares)
+    )
 
 
 def _time(fit: FitView) -> Cell:
@@ -93,7 +119,7 @@ def _time(fit: FitView) -> Cell:
     if any(p is None for p in parts) or not math.isfinite(sum(parts)):
         return missing("the times were not recorded")
     if fit.data["status"] == "given":
-        return Cell("–", title="given: nothing was fitted", value=0.0)
+        return Cell("–", title="given: nothing was fitted")
     return Cell(numbers.seconds(sum(parts)), value=sum(parts))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 LOG_2 = math.log(2.0)
+_SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -25,13 +26,18 @@ def fixed(value: float, places: int) -> str:
     return text.replace("-", "−")
 
 
+def power(exponent: int) -> str:
+    """ " × 10⁻⁵"."""
+    return f" × 10{str(exponent).translate(_SUPERSCRIPT)}"
+
+
 def plain(value: float, digits: int = 3) -> str:
     """`value` to so many significant digits."""
     if value == 0 or not math.isfinite(value):
         return fixed(value, 0) if value == 0 else str(value)
     exponent = math.floor(math.log10(abs(value)))
     if not -5 < exponent < 7:
-        return f"{fixed(value / 10.0**exponent, digits - 1)} × 10{str(exponent).translate(_SUPERSCRIPT)}"
+        return fixed(value / 10.0**exponent, digits - 1) + power(exponent)
     return fixed(value, digits - 1 - exponent)
 
 
@@ -42,41 +48,51 @@ def pair(value: float, error: float | None) -> tuple[str, str]:
     places = decimals(error)
     if places > 7 or abs(value) >= 1e7:
         exponent = math.floor(math.log10(max(abs(value), error)))
-        scale, power = 10.0**exponent, f" × 10{str(exponent).translate(_SUPERSCRIPT)}"
+        scale = 10.0**exponent
         places = decimals(error / scale)
-        return fixed(value / scale, places) + power, fixed(error / scale, places) + power
+        number, spread = (fixed(x / scale, places) + power(exponent) for x in (value, error))
+        return number, spread
     return fixed(value, places), fixed(error, places)
 
 
 def with_error(value: float, error: float | None, unit: str = "") -> str:
-    """"2.69 ± 0.03 nats"; without ± where there is no error to give."""
+    """ "2.69 ± 0.03 nats"; without ± where there is no error to give."""
     number, spread = pair(value, error)
     text = f"{number} ± {spread}" if spread and spread != "exact" else number
     return f"{text} {unit}".strip()
 
 
 def percent(value: float, error: float | None = None) -> str:
-    """"38.9 ± 0.4 %"."""
+    """ "38.9 ± 0.4 %"."""
     if error is None:
         return f"{fixed(100 * value, 1)} %"
     return f"{with_error(100 * value, 100 * error)} %"
 
 
 def count(n: int) -> str:
-    """"3 174 400": thin spaces between thousands."""
+    """ "3 174 400": thin spaces between thousands."""
     return f"{n:,}".replace(",", " ")
 
 
 def words(n: int) -> str:
     """Small numbers in words."""
-    small = "no one two three four five six seven eight nine ten eleven twelve".split()
-    return small[n] if 0 <= n < len(small) else str(n)
+    return _SMALL[n] if 0 <= n < len(_SMALL) else str(n)
 
 
 def listed(items: list[str]) -> str:
-    """"a, b and c"."""
+    """ "a, b and c"."""
     return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)
+
+
+def quoted(name: str) -> str:
+    """A name as it can stand in a sentence: in quotes where it is several words."""
+    return f"“{name}”" if " " in name else name
 
 
 def seconds(value: float) -> str:
     return fixed(value, 2 if value < 1 else 1)
+
+
+def minus(text: str) -> str:
+    """The same text with real minus signs."""
+    return text.replace("-", "−")

@@ -1,0 +1,470 @@
+"""The report: a pure function of a Comparison that never fails, leaks or makes anything up."""
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from vi_compare import numbers
+from vi_compare.comparison import Comparison
+from vi_compare.report import render
+from vi_compare.report.curves import Penalty
+from vi_compare.report.headline import answer
+from vi_compare.report.sections import scoreboard
+from vi_compare.report.view import View
+
+HOSTILE = """<script>alert("1")<!--'"&$x_1$"""
+VOID = {"meta", "br", "wbr", "hr", "img", "input", "link"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: tags that nest, ids, addresses."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.ids, self.addresses, self.scripts, self.words = [], [], [], 0, []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.scripts += tag == "script"
+        for name, value in attrs:
+            assert not name.startswith("on"), f"<{tag} {name}> is a handler from outside"
+            self.ids += [value] if name == "id" else []
+            self.addresses += [value] if name in ("href", "src", "action", "data") else []
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "script" not in self.open and "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def reading(value, error=0.01, **more):
+    return {"value": value, "standard_error": error, "unit": "1", "n": 2000, **more}
+
+
+def gone(reason):
+    return {"value": None, "standard_error": None, "unit": "1", "n": None, "reason": reason}
+
+
+def normal_fit(name, group, d, *, mean=0.0, word="Faithful", status="converged"):
+    labels = [f"x[{i}]" for i in range(d)] if d > 1 else ["x"]
+    by = lambda value: {label: {"value": value, "standard_error": 0.02} for label in labels}
+    modes = {"the mode at x = 2": 1.5, "the mode at x = −2": 0.04}
+    return {
+        "name": name,
+        "guide": "mvn",
+        "divergence": None if status == "given" else "reverse-kl",
+        "solver": "given" if status == "given" else "svi",
+        "label": name,
+        "group": f"fits/{group}",
+        "seed": 0,
+        "status": status,
+        "message": "the mean loss fell by 0.0001 ± 0.0003 nats",
+        "params": {"loc": [mean] * d, "big": {"file": "fits.nc", "path": "p", "shape": [200, 100]}},
+        "mixture": None,
+        "chosen": None if status == "given" else 1,
+        "restarts": []
+        if status == "given"
+        else [
+            {"loss": 0.2 + 0.1 * r, "standard_error": 0.01, "basin": r, "status": "finished"}
+            for r in range(2)
+        ],
+        "basins": []
+        if status == "given"
+        else [{"basin": b, "loss": 0.2, "standard_error": 0.01, "restarts": 1} for b in range(2)],
+        "metrics": {
+            "forward_kl": reading(2.687, 0.0295, unit="nats"),
+            "reverse_kl": reading(0.58, 0.004, unit="nats"),
+            "elbo": reading(-0.58, 0.004, unit="nats"),
+            "missed_mass": reading(0.389, 0.004),
+            "invented_mass": reading(0.06, 0.003),
+            "mode_coverage": reading(
+                0.04, 0.008, by={k: {"value": v, "standard_error": 0.01} for k, v in modes.items()}
+            ),
+            "coverage": reading(0.9755, 0.0014, by=by(0.9755)),
+            "sd_ratio": reading(1.27, 0.004, by=by(1.27)),
+            "mean_shift": reading(mean, 0.01, by=by(mean)),
+            "khat": reading(0.2, 0.05),
+            "ess": reading(0.9, 0.01),
+        },
+        "verdict": {
+            "word": word,
+            "also": [],
+            "reasons": [f"{name} is what it is."],
+            "use_for": "anything",
+            "next_step": "nothing needs doing",
+            "usable_after_reweighting": word != "Faithful",
+        },
+        "cost": {
+            "compile_seconds": 1.5,
+            "run_seconds": 0.5,
+            "log_density_evaluations": 1000,
+            "gradient_evaluations": 1000,
+        },
+        "settings": {},
+    }
+
+
+def synthetic(d=1, n=400, names=("mvn/reverse-kl", "published one"), *, losses=True):
+    """Two normals on a two-mode target, nothing fitted."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, d)) * 0.5 + 2 * np.where(rng.random((n, 1)) < 0.5, 1, -1)
+    log_p = -0.5 * (x**2).sum(axis=1)
+    fits, parts = [], {"/": xr.Dataset(attrs={"run": "r", "schema": 1})}
+    parts |= group("reference", x, {"log_p": log_p})
+    for i, name in enumerate(names):
+        q = rng.normal(size=(n, d)) + i
+        fits.append(
+            normal_fit(name, f"g{i}", d, mean=0.1 * i, status="given" if i % 2 else "converged")
+        )
+        parts[f"fits/g{i}"] = xr.Dataset()
+        parts |= group(
+            f"fits/g{i}", q, {"log_p": -(q**2).sum(axis=1), "log_q": -0.5 * (q**2).sum(axis=1)}
+        )
+        parts[f"fits/g{i}/at_reference"] = xr.Dataset(
+            {"log_q": ("draw", -0.5 * (x**2).sum(axis=1) - 1)}
+        )
+        if losses and not i % 2:
+            loss = np.exp(-np.arange(500) / 50)[None] + rng.normal(size=(3, 500)) * 0.01
+            loss[2, 200:] = np.nan
+            parts[f"fits/g{i}/optimisation"] = xr.Dataset({"loss": (("restart", "step"), loss)})
+    if d == 1:
+        grid = np.linspace(-5, 5, 301)
+        peaks = np.logaddexp(*(-0.5 * ((grid - m) / 0.5) ** 2 for m in (-2, 2))) - np.log(
+            np.sqrt(2 * np.pi)
+        )
+        log_q = np.stack([-0.5 * (grid - i) ** 2 - 0.9189 for i in range(len(names))])
+        parts["curves"] = xr.Dataset(
+            {"log_p": ("grid", peaks), "log_q": (("fit", "grid"), log_q)},
+            coords={"u": ("grid", grid), "fit": list(names)},
+        )
+    results = {
+        "schema": 1,
+        "target": {
+            "name": "two_peaks",
+            "description": "Two peaks: which is kept?\n\nMore about it.",
+            "dim": d,
+            "sites": {"x": [] if d == 1 else [d]},
+            "supports": {"x": "Real()"},
+            "normalised": True,
+            "log_normalizer": {"value": 0.0, "standard_error": 0.0, "method": "exact"},
+            "reference": {
+                "source": "exact",
+                "draws": n,
+                "stein": {"largest_z": 1.2, "limit": 5.2, "tests": 6, "passed": True},
+            },
+            "modes": {
+                "found": [
+                    {
+                        "name": f"the mode at x = {at}".replace("-", "−"),
+                        "location": [float(at)] * d,
+                        "target": share,
+                        "floor": share,
+                        "n": n,
+                        "fits": dict.fromkeys(names, other),
+                    }
+                    for at, share, other in ((2, 0.6, 0.9), (-2, 0.4, 0.1))
+                ],
+                "reason": "",
+            },
+        },
+        "fits": fits,
+        "published": [],
+        "rules": [{"word": "Misses modes", "when": "mode_coverage < 0.1"}],
+        "environment": {
+            "versions": {"vi-compare": "0.1.0"},
+            "device": "cpu",
+            "platform": "cpu",
+            "precision": "float64",
+            "threads": 2,
+            "seed": 0,
+            "command": "vi-compare run two_peaks.py",
+            "commit": None,
+        },
+        "run": "r",
+    }
+    return Comparison(results, xr.DataTree.from_dict(parts))
+
+
+def group(path, x, stats):
+    value = x[None, :, 0] if x.shape[1] == 1 else x[None]
+    dims = ("chain", "draw") if x.shape[1] == 1 else ("chain", "draw", "x_dim_0")
+    return {
+        f"{path}/posterior": xr.Dataset({"x": (dims, value)}),
+        f"{path}/sample_stats": xr.Dataset(
+            {k: (("chain", "draw"), v[None]) for k, v in stats.items()}
+        ),
+    }
+
+
+def published_row(fit, quantity, published, ours, error, result):
+    difference = None if ours is None else (float(published) - ours) / error
+    return {
+        "fit": fit,
+        "quantity": quantity,
+        "source": "a post",
+        "published": published,
+        "ours": ours,
+        "standard_error": error,
+        "difference_in_standard_errors": difference,
+        "result": result,
+    }
+
+
+def fail(fit):
+    """Turn the entry of a fit into that of one that failed."""
+    fit |= {"status": "failed", "message": "every restart diverged at site 'x'", "params": None}
+    fit |= {"metrics": {}, "chosen": None, "basins": []}
+    fit["restarts"] = [{"loss": None, "standard_error": None, "basin": None, "status": "diverged"}]
+    fit["verdict"] |= {"word": "Failed", "usable_after_reweighting": False}
+
+
+def without_draws(comparison, name):
+    """The comparison with the groups of the fit of this group name emptied."""
+    kept = {path: node.to_dataset() for path, node in comparison.draws.subtree_with_keys}
+    kept = {p: v for p, v in kept.items() if not p.startswith(f"fits/{name}/")}
+    return Comparison(comparison.results, xr.DataTree.from_dict(kept))
+
+
+def failed():
+    comparison = without_draws(synthetic(), "g0")
+    fail(comparison.fits[0])
+    log_q = comparison.draws["curves"]["log_q"].values
+    log_q[0] = np.nan
+    return comparison
+
+
+def all_failed():
+    comparison = without_draws(without_draws(synthetic(d=2), "g0"), "g1")
+    for fit in comparison.fits:
+        fail(fit)
+    return comparison
+
+
+def no_reference():
+    comparison = synthetic(d=3)
+    del comparison.draws["reference"]
+    target = comparison.results["target"]
+    target["reference"] = {"source": "none", "draws": 0}
+    target["modes"] = {
+        "found": None,
+        "reason": "there are no draws of the target to find modes from",
+    }
+    target |= {"normalised": False, "log_normalizer": None}
+    for i, fit in enumerate(comparison.fits):
+        del comparison.draws[f"fits/g{i}"]["at_reference"]
+        for metric in set(fit["metrics"]) - {"elbo", "khat", "ess"}:
+            fit["metrics"][metric] = gone(f"no {metric} without draws of the target")
+        fit["verdict"]["word"] = "Unverified"
+    return comparison
+
+
+def published():
+    comparison = synthetic()
+    comparison.fits[1]["verdict"]["word"] = "Misses modes"
+    comparison.results["published"] = [
+        published_row("mvn/reverse-kl", "means[0]", "0.10", 0.1, 0.01, "reproduced"),
+        published_row("mvn/reverse-kl", "elbo", "1.0", None, None, "not available: no log Z"),
+        published_row("published one", "forward_kl", "0.0012", 2.687, 0.0295, "not reproduced"),
+    ]
+    return comparison
+
+
+def hostile():
+    comparison = synthetic(names=(HOSTILE, "plain"))
+    results = comparison.results
+    results["target"] |= {"name": HOSTILE, "description": f"{HOSTILE}\n\n</script>{HOSTILE}"}
+    results["target"] |= {"sites": {HOSTILE: []}, "supports": {HOSTILE: "Real()"}}
+    results["target"]["modes"]["found"][0]["name"] = HOSTILE
+    results["environment"]["command"] = f"</script><!--{HOSTILE}\u2028"
+    results["fits"][0]["message"] = HOSTILE
+    results["fits"][0]["verdict"]["reasons"] = [HOSTILE]
+    results["fits"][0]["metrics"]["khat"] = gone(HOSTILE)
+    results["published"] = [
+        published_row(HOSTILE, "reverse_kl", "1.0", 0.58, 0.004, "not reproduced")
+    ]
+    for path in ("reference", "fits/g0", "fits/g1"):
+        posterior = comparison.draws[f"{path}/posterior"].to_dataset()
+        comparison.draws[f"{path}/posterior"] = xr.DataTree(posterior.rename({"x": HOSTILE}))
+    return comparison
+
+
+CASES = {
+    "one dimension": synthetic,
+    "ten dimensions": lambda: synthetic(d=10),
+    "one fit": lambda: synthetic(names=("published one",)),
+    "nine fits": lambda: synthetic(names=tuple(f"fit {i}" for i in range(9))),
+    "no losses": lambda: synthetic(losses=False),
+    "a failed fit": failed,
+    "all failed": all_failed,
+    "no reference": no_reference,
+    "published": published,
+    "hostile names": hostile,
+}
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def case(request):
+    comparison = CASES[request.param]()
+    before = copy.deepcopy(comparison.results)
+    text = render(comparison)
+    assert comparison.results == before, "rendering changed its input"
+    return comparison, text
+
+
+def test_page_is_sound(case):
+    _, text = case
+    page = Page(text)
+    assert not page.open
+    assert len(page.ids) == len(set(page.ids))
+    # Every address is a place on this page that exists: nothing is fetched.
+    assert {a[1:] for a in page.addresses} <= set(page.ids)
+    assert all(a.startswith("#") for a in page.addresses)
+    assert set(re.findall(r"url\((.*?)\)", text)) <= {f"#{i}" for i in page.ids}
+    assert page.scripts == 2
+    assert len(text.encode()) < 2_000_000
+
+
+def test_figures_take_their_colours_from_the_page(case):
+    _, text = case
+    for figure in re.findall(r'<svg class="figure".*?</svg>', text, re.S):
+        inside = " ".join(re.findall(r"<[^>]*>", figure))
+        assert not re.search(r"#[0-9a-fA-F]{3,8}[;\"]", inside)
+        assert "<title" in figure
+        assert "<desc" in figure
+        assert 'role="img"' in figure
+
+
+def test_embedded_results_are_the_results(case):
+    comparison, text = case
+    inside = re.search(r'id="results">(.*?)</script>', text, re.S)
+    assert json.loads(inside[1]) == comparison.results
+
+
+def test_every_reason_is_on_the_page(case):
+    comparison, text = case
+    words = Page(text).text
+    shown = (
+        "forward_kl",
+        "missed_mass",
+        "invented_mass",
+        "mode_coverage",
+        "coverage",
+        "khat",
+        "ess",
+    )
+    for fit in comparison.fits:
+        for metric in shown:
+            entry = fit["metrics"].get(metric, {"value": None, "reason": fit["message"]})
+            if entry["value"] is None:
+                assert "not available" in words
+                assert " ".join(entry["reason"].split()) in words
+        for reason in fit["verdict"]["reasons"]:
+            assert " ".join(reason.split()) in words
+
+
+def test_same_page_twice_and_nothing_global_left_behind():
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    first = render(synthetic())
+    before = dict(matplotlib.rcParams), plt.get_fignums()
+    assert render(synthetic()) == first
+    assert (dict(matplotlib.rcParams), plt.get_fignums()) == before
+
+
+def test_hostile_text_stays_text():
+    text = render(hostile())
+    assert "<script>alert" not in text
+    assert HOSTILE in Page(text).text
+    scripts = re.findall(r"<script.*?</script>", text, re.S)
+    assert not any("\u2028" in script or "<!--" in script for script in scripts)
+
+
+def test_answer_says_that_a_published_figure_is_false_and_why():
+    assert answer(View.of(published())).bold == (
+        "The published forward KL is false: at the published parameters it is 2.69 ± 0.03 nats, "
+        "not 0.0012, and they leave out the mode at x = −2 (40.0 % of the target)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("Faithful", "Faithful"), "Both fits are faithful."),
+        (("Faithful", "Too sure"), "Of two fits only mvn/reverse-kl is faithful."),
+        (("Too sure", "Too sure"), "Neither of the two fits is faithful."),
+    ],
+)
+def test_answer_follows_the_verdicts(words, sentence):
+    comparison = synthetic(names=("mvn/reverse-kl", "b"))
+    for fit, word in zip(comparison.fits, words, strict=True):
+        fit["verdict"]["word"] = word
+    assert answer(View.of(comparison)).bold == sentence
+
+
+def test_without_normaliser_elbo_stands_for_reverse_kl():
+    view = View.of(no_reference())
+    heads = [column.head for column in scoreboard.section(view).blocks[0].columns]
+    assert "ELBO" in heads
+    assert "Reverse KL" not in heads
+    assert answer(view).bold.startswith("Neither of the two fits can be confirmed")
+
+
+def test_overlays_show_six_of_nine_fits():
+    view = View.of(CASES["nine fits"]())
+    assert len(view.drawn) == 6
+    assert view.left_out == "Three more stand in the tables only."
+
+
+def test_penalty_is_nonnegative_and_keeps_the_total():
+    x = np.linspace(-12, 12, 4001)
+    log_p, log_q = -0.5 * x**2 - 0.918939, -0.5 * ((x - 1) / 2) ** 2 - 0.918939 - np.log(2)
+    penalty = Penalty.of(log_p, log_q)
+    # KL(N(0, 1) ‖ N(1, 2)) = log 2 + (1 + 1) / 8 − 1/2; trapezoids of this width are exact to 1e-6.
+    exact = np.log(2) + 0.25 - 0.5
+    assert (penalty.paid >= 0).all()
+    assert np.trapezoid(penalty.paid, x) == pytest.approx(exact, abs=1e-5)
+    assert np.trapezoid(penalty.usual, x) == pytest.approx(exact, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (2.68689, 0.02952, "2.69 ± 0.03"),
+        (0.351818, 0.00096, "0.3518 ± 0.0010"),
+        (-1.6379, 0.031, "−1.64 ± 0.03"),
+        (-0.0001, 0.01, "0.000 ± 0.010"),
+        (123456.0, 2300.0, "123 456 ± 2 300"),
+        (3.0, None, "3.00"),
+        (4e-11, None, "4.00 × 10⁻¹¹"),
+        (0.0, 0.0, "0"),
+    ],
+)
+def test_numbers_show_what_their_error_allows(value, error, text):
+    assert numbers.with_error(value, error) == text
+
+
+def test_script_is_small_and_plain():
+    script = (files("vi_compare.report") / "script.js").read_bytes()
+    assert len(script) < 4000
+    assert b"</" not in script

@@ -1,0 +1,82 @@
+"""Intervals of every margin, target and fits, by ArviZ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from vi_compare.report import palette, svg
+from vi_compare.report.view import FitView
+
+TARGET_NAME = "target"
+
+
+def intervals(
+    draws: Mapping[str, Mapping[str, np.ndarray]],
+    fits: Sequence[FitView],
+    labels: Sequence[str],
+    axis: str,
+) -> Markup:
+    """{"target" or a fit's css: {margin: (n,)}}; 50 % and 90 % intervals and the mean."""
+    styles = {fit.css: fit.style for fit in fits}
+    names = [f"m{i}" for i in range(len(labels))]
+    with svg.drawing("forest"):
+        trees = {who: _tree([draws[who][label] for label in labels], names) for who in draws}
+        colours = [styles[who].colour if who in styles else palette.INK for who in trees]
+        return _drawn(trees, colours, styles, names, labels, axis)
+
+
+def _tree(columns: Sequence[np.ndarray], names: Sequence[str]):
+    import arviz_base as azb
+
+    return azb.from_dict(
+        {"posterior": {name: x[None] for name, x in zip(names, columns, strict=True)}}
+    )
+
+
+def _drawn(trees, colours, styles, names, labels, axis) -> Markup:
+    import arviz_plots as azp
+    import matplotlib.pyplot as plt
+
+    height = 0.7 + 0.15 * len(names) * (len(trees) + 1)
+    pc = azp.plot_forest(
+        trees,
+        combined=True,
+        labels=[],
+        ci_probs=(0.5, 0.9),
+        point_estimate="mean",
+        ci_kind="eti",
+        color=colours,
+        backend="matplotlib",
+        figure_kwargs=svg.arviz_size(height) | {"width_ratios": [0.001, 1]},
+    )
+    figure = pc.get_viz("figure")
+    try:
+        artist = lambda visual, name, who: pc.viz[visual][name].sel(model=who).item()
+        for name in names:
+            for who in (w for w in trees if w in styles):
+                for visual in ("twig", "trunk", "point_estimate"):
+                    svg.mine(artist(visual, name, who), styles[who])
+                artist("point_estimate", name, who).set_color(styles[who].colour)
+        ax = artist("twig", names[0], next(iter(trees))).axes
+        rows = [np.mean([artist("twig", name, who).get_ydata() for who in trees]) for name in names]
+        figure.axes[0].remove()  # the column for ArviZ's own labels
+        ends = [y for line in ax.lines for y in line.get_ydata()]
+        ax.set_ylim(min(ends) - 0.25, max(ends) + 0.25)
+        ax.set_yticks(rows, [_short(label) for label in labels])
+        ax.tick_params(axis="y", length=0, left=True, labelleft=True)
+        ax.spines["left"].set_visible(False)
+        ax.set_xlabel(axis)
+        return svg.inline(
+            figure, "forest", "Intervals of every margin",
+            f"For {len(names)} margins, the mean, the 50 % and the 90 % interval of the target "
+            f"and of every fit, over {axis}.",
+        )  # fmt: skip
+    finally:
+        plt.close(figure)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 18 else f"{name[:17]}…"

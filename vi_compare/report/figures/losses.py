@@ -1,0 +1,48 @@
+"""Training loss against step: the chosen restart, the others faint."""
+
+from __future__ import annotations
+
+import numpy as np
+from markupsafe import Markup
+
+from vi_compare.report import palette, svg
+from vi_compare.report.view import FitView
+
+POINTS, FAINT_POINTS, MOST_FAINT = 300, 50, 12
+
+
+def losses(fit: FitView, loss: np.ndarray, chosen: int) -> Markup:
+    """loss (restart, step), padded with NaN where a restart ended early."""
+    key = f"loss-{fit.css}"
+    others = [r for r in range(len(loss)) if r != chosen][:MOST_FAINT]
+    with svg.sheet(key, 2.5) as figure:
+        ax = figure.subplots()
+        thinned = [thin(loss[chosen], POINTS), *(thin(loss[r], FAINT_POINTS) for r in others)]
+        for step, mean in thinned[1:]:
+            ax.plot(step, mean, color=fit.style.colour, linewidth=0.7, alpha=0.25)
+        ax.plot(*thinned[0], color=fit.style.colour, linewidth=1.5)
+        ax.set(xlabel="step", ylabel="loss (nats)", ylim=_room(thinned), xlim=(0, None))
+        ax.spines["left"].set_color(palette.LINE)
+        return svg.inline(
+            figure, key, f"Loss of {fit.name} against step",
+            f"The training loss of the chosen restart of {fit.name} as a strong line over "
+            f"{len(thinned[0][0])} points, {len(others)} other restarts as faint lines.",
+        )  # fmt: skip
+
+
+def thin(loss: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and means over neighbouring steps, at most so many; steps without a loss left out."""
+    step = np.flatnonzero(np.isfinite(loss))
+    blocks = np.array_split(step, min(points, len(step))) if len(step) else []
+    return (
+        np.array([block.mean() for block in blocks]),
+        np.array([loss[block].mean() for block in blocks]),
+    )
+
+
+def _room(thinned: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """Limits that show the end of every restart; the first steps may run out on top."""
+    tails = np.concatenate([mean[len(mean) // 20 :] for _, mean in thinned])
+    low, high = np.quantile(tails, [0.0, 0.97])
+    room = max(0.12 * (high - low), 1e-6 * max(abs(high), 1e-3))
+    return float(low - room), float(high + 2 * room)

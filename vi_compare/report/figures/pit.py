@@ -1,0 +1,68 @@
+"""Probability integral transform of the target's draws under a fit, by ArviZ."""
+
+from __future__ import annotations
+
+import numpy as np
+from markupsafe import Markup
+
+from vi_compare.report import palette, svg
+from vi_compare.report.view import FitView
+
+# ArviZ's envelope is meant for hundreds of values, and thousands show every trifle.
+MOST = 500
+
+
+def transform(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """(≤ MOST,) share of q (m,) below each of some draws p (n,), away from 0 and 1."""
+    p = p[:: max(1, -(-p.size // MOST))]
+    share = np.searchsorted(np.sort(q), p) / q.size
+    return np.clip(share, 1e-9, 1 - 1e-9)
+
+
+def calibration(fit: FitView, u: np.ndarray, margin: str) -> Markup:
+    """u (n,): uniform if the fit is calibrated for this margin."""
+    import arviz_base as azb
+    import arviz_plots as azp
+    import matplotlib.pyplot as plt
+
+    key = f"pit-{fit.css}"
+    with svg.drawing(key):
+        pc = azp.plot_ecdf_pit(
+            azb.from_dict({"posterior": {"u": u[None]}}),
+            group="posterior",
+            backend="matplotlib",
+            visuals={
+                "title": False,
+                "xlabel": False,
+                "ylabel": False,
+                "p_value_text": False,
+                "ecdf_lines": {"color": fit.style.colour},
+                "suspicious_points": {"color": palette.INK},
+            },
+            figure_kwargs=svg.arviz_size(2.3),
+        )
+        pc.viz["ref_line"]["u"].item().set_color(palette.MUTED)
+        figure = pc.get_viz("figure")
+        try:
+            ax = figure.axes[0]
+            _room(ax, u.size)
+            if "suspicious_points" in pc.viz.children:
+                pc.viz["suspicious_points"]["u"].item().set_sizes([4])
+            ax.set(
+                xlabel=f"rank of the target's draws of {margin} under the fit",
+                ylabel="ECDF − uniform",
+            )
+            return svg.inline(
+                figure, key, f"Calibration of {fit.name}",
+                f"Difference between the distribution function of {u.size} ranks and the uniform "
+                f"one, for {margin} under {fit.name}; flat is calibrated.",
+            )  # fmt: skip
+        finally:
+            plt.close(figure)
+
+
+def _room(ax, n: int) -> None:
+    """The same scale up and down, and never so fine that noise looks like a finding."""
+    highest = max(float(np.abs(line.get_ydata()).max()) for line in ax.lines)
+    limit = 1.12 * max(highest, 2 / np.sqrt(n))
+    ax.set_ylim(-limit, limit)

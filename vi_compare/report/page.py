@@ -1,0 +1,126 @@
+"""Sections into HTML, by Jinja2 with everything escaped."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from vi_compare import numbers
+from vi_compare.comparison import Comparison
+from vi_compare.report import headline, sections
+from vi_compare.report.view import FitView, View
+
+HERE = Path(__file__).parent
+# {first word of a verdict: mark}; every other word is a fault that was found.
+MARKS = {"Faithful": "good", "between": "near", "Unverified": "near", "Not": "near"}
+MILD = {"Too diffuse", "Heavy tails", "Invents mass"}
+
+
+def page(comparison: Comparison) -> str:
+    """The whole page."""
+    view = View.of(comparison)
+    template = _environment().get_template("page.html.jinja")
+    text = template.render(
+        view=view,
+        answer=headline.answer(view),
+        title=_title(len(view.fits)),
+        facts=_facts(view),
+        description=_paragraphs(view.target.get("description") or ""),
+        sections=sections.all_of(view),
+        results=_as_script(comparison.results),
+        style=_asset("style.css"),
+        script=_asset("script.js"),
+    )
+    return f"{text.strip()}\n"
+
+
+def _title(n: int) -> str:
+    return f"{numbers.words(n).capitalize()} approximation{'' if n == 1 else 's'} of"
+
+
+def mark_of(fit: FitView) -> str:
+    """The mark beside the verdict's word: a fit that errs on the wide side is a lesser fault."""
+    mild = all(word in MILD for word in fit.words)
+    return MARKS.get(fit.word.partition(" ")[0], "near" if mild else "bad")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["soft"] = _soft
+    environment.globals["mark_of"] = mark_of
+    environment.globals["signs"] = {"good": "✓", "near": "!", "bad": "✗", "": ""}
+    return environment
+
+
+def _soft(text: str) -> Markup:
+    """`text`, which may break after a slash, a comma or an underscore."""
+    return Markup(re.sub(r"(?<=[/,_])(?=\w)", "<wbr>", str(escape(text))))
+
+
+@cache
+def _asset(name: str) -> Markup:
+    return Markup((HERE / name).read_text(encoding="utf-8"))
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+
+
+def _facts(view: View) -> list[tuple[str, str]]:
+    """What is good to know before any number is read."""
+    target, reference = view.target, view.target["reference"]
+    d = target["dim"]
+    sites = ", ".join(_site(name, shape) for name, shape in list(target["sites"].items())[:8])
+    more = len(target["sites"]) - 8
+    facts = [
+        ("Dimensions", str(d)),
+        ("Sites", f"{sites}{f' and {more} more' if more > 0 else ''}"),
+        ("Normalised", "yes" if target["normalised"] else "no"),
+        (
+            "Reference",
+            f"{numbers.count(reference['draws'])} draws, {reference['source']}"
+            if view.has_reference
+            else "none",
+        ),
+    ]
+    if stein := reference.get("stein"):
+        facts.append(("Reference check", _stein(stein)))
+    if view.modes:
+        facts.append(("Modes found", str(len(view.modes))))
+    facts.append(("Seed", str(view.results["environment"]["seed"])))
+    facts.append(
+        ("vi_compare", view.results["environment"]["versions"].get("vi-compare", "unknown"))
+    )
+    return facts
+
+
+def _site(name: str, shape: list[int]) -> str:
+    return f"{name} {' × '.join(map(str, shape))}" if shape else name
+
+
+def _stein(stein: dict[str, Any]) -> str:
+    if stein["largest_z"] is None:
+        return "could not be made"
+    sign = "✓" if stein["passed"] else "✗"
+    return f"{sign} Stein |z| {stein['largest_z']:.1f} of {stein['limit']:.1f} allowed"
+
+
+def _as_script(results: dict[str, Any]) -> Markup:
+    """JSON that no HTML parser can end early."""
+    text = json.dumps(results, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)

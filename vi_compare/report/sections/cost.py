@@ -1,0 +1,58 @@
+"""What each fit took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vi_compare import numbers
+from vi_compare.report.blocks import Cell, Column, Row, Section, Table, missing, name_of
+from vi_compare.report.view import FitView, View
+
+
+def section(view: View) -> Section:
+    columns = [
+        Column.words("Fit"),
+        Column("Compile", "s"),
+        Column("Run", "s"),
+        Column("Density", "evaluations"),
+        Column("Gradient", "evaluations"),
+        Column("Parameters"),
+    ]
+    caption = "All restarts together. Seconds depend on the machine and on what else it did."
+    rows = [Row(_cells(fit), fit) for fit in view.fits]
+    return Section("cost", "Cost", blocks=[Table(columns, rows, "cost", caption=caption)])
+
+
+def _cells(fit: FitView) -> list[Cell]:
+    cost = fit.data["cost"]
+    seconds = [_or_missing(cost[k], numbers.seconds) for k in ("compile_seconds", "run_seconds")]
+    counts = [
+        _or_missing(cost[k], numbers.count)
+        for k in ("log_density_evaluations", "gradient_evaluations")
+    ]
+    if fit.data["status"] == "given":
+        seconds = [Cell("–", title="given: nothing was fitted") for _ in seconds]
+    return [
+        name_of(fit, about=True),
+        *seconds,
+        *counts,
+        _or_missing(parameters(fit.data["params"]), numbers.count),
+    ]
+
+
+def _or_missing(value: Any, text) -> Cell:
+    return (
+        missing("it was not recorded, or the fit failed")
+        if value is None
+        else Cell(text(value), value=float(value))
+    )
+
+
+def parameters(params: dict[str, Any] | None) -> int | None:
+    """How many numbers the guide has; arrays that stand in fits.nc are named by their shape."""
+    if params is None:
+        return None
+    size = lambda v: int(np.prod(v["shape"])) if isinstance(v, dict) else int(np.size(v))
+    return sum(size(v) for v in params.values())

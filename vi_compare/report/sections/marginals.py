@@ -1,0 +1,173 @@
+"""Margin by margin: where each fit stands, and how wide it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vi_compare import numbers
+from vi_compare.report.blocks import (
+    Cell,
+    Column,
+    Picture,
+    Pictures,
+    Row,
+    Section,
+    Table,
+    measured,
+    name_of,
+)
+from vi_compare.report.figures.forest import TARGET_NAME, intervals
+from vi_compare.report.figures.pit import calibration, transform
+from vi_compare.report.marks import SCALES
+from vi_compare.report.view import FitView, View
+
+# Shown at once; then folded; more would swell the page and are in fits.nc.
+FIRST, MOST = 6, 60
+LOWER, UPPER = "eti90_lb", "eti90_ub"
+
+
+def section(view: View) -> Section | None:
+    fits = [f for f in view.fits if f.margins]
+    labels = list(view.reference or (fits[0].margins if fits else {}))
+    if not labels:
+        return None
+    labels = sorted(labels, key=lambda label: -_badness(fits, label))
+    blocks: list = [_forest(view, labels[:FIRST])]
+    blocks += _calibration(view, labels[0])
+    # ArviZ's own table, once for each source and not once for each margin.
+    shown = labels[:MOST]
+    summaries = {f.css: _summary(f.margins, shown) for f in fits}
+    if view.reference:
+        summaries[TARGET_NAME] = _summary(view.reference, shown)
+    blocks.append(_table(fits, labels[:FIRST], summaries, "marginals", ""))
+    if rest := shown[FIRST:]:
+        words = f"{len(rest)} more margins" + (
+            f" (of {len(labels) - FIRST})" if len(labels) > MOST else ""
+        )
+        blocks.append(_table(fits, rest, summaries, "", words))
+    lead = "Each margin for itself, in the model's own space." + (
+        f" The worst {numbers.words(FIRST)} come first."
+        if len(labels) > FIRST and view.reference
+        else ""
+    )
+    return Section("marginals", "Marginals", lead, blocks)
+
+
+def _badness(fits: Sequence[FitView], label: str) -> float:
+    """How far off the worst fit is here: in mean, and in sd on a log scale."""
+    off = [0.0]
+    for fit in fits:
+        shift, ratio = fit.reading("mean_shift", label).value, fit.reading("sd_ratio", label).value
+        off += [abs(shift)] if shift is not None else []
+        off += [abs(float(np.log(max(ratio, 1e-3))))] if ratio is not None else []
+    return max(off)
+
+
+def _forest(view: View, labels: Sequence[str]) -> Pictures:
+    fits = view.drawn
+    sources = {f.css: f.margins for f in fits}
+    if view.reference:
+        sources = {TARGET_NAME: view.reference, **sources}
+    n = min(len(next(iter(source.values()))) for source in sources.values())
+    standard = bool(view.reference) and len(labels) > 1
+    place = {label: _scale(view.reference[label]) if standard else (0.0, 1.0) for label in labels}
+    draws = {
+        who: {label: (source[label][:n] - place[label][0]) / place[label][1] for label in labels}
+        for who, source in sources.items()
+    }
+    axis = (
+        "distance from the target's mean, in its sd"
+        if standard
+        else labels[0]
+        if len(labels) == 1
+        else "value"
+    )
+    how = "Dot: mean. Thick: 50 % interval, thin: 90 %. " + (
+        "Black is the target: a fit should lie under it, and be as long." if view.reference else ""
+    )
+    return Pictures([Picture(intervals(draws, fits, labels, axis))], how.strip(), fits)
+
+
+def _scale(x: np.ndarray) -> tuple[float, float]:
+    sd = float(x.std())
+    return float(x.mean()), sd if sd > 0 else 1.0
+
+
+def _calibration(view: View, label: str) -> list[Pictures]:
+    if not view.reference:
+        return []
+    pictures = [
+        Picture(calibration(f, transform(view.reference[label], f.margins[label]), label), fit=f)
+        for f in view.drawn
+    ]
+    how = (
+        f"Where draws of the target rank among draws of the fit, for {label}. Flat is calibrated; "
+        "black dots lie where it is not. An S that starts below zero is a fit too wide, one that "
+        "starts above zero a fit too narrow."
+    )
+    return [Pictures(pictures, how)]
+
+
+def _summary(margins: dict[str, np.ndarray], labels: Sequence[str]):
+    """ArviZ's table: mean, sd and 90 % interval (rows as in `labels`)."""
+    import arviz_base as azb
+    import arviz_stats as azs
+
+    tree = azb.from_dict(
+        {"posterior": {f"m{i}": margins[label][None] for i, label in enumerate(labels)}}
+    )
+    table = azs.summary(tree, kind="stats", ci_prob=0.9, ci_kind="eti", round_to="none")
+    return table.set_axis(list(labels), axis=0)
+
+
+def _table(fits, labels, summaries, name: str, folded: str) -> Table:
+    columns = [
+        Column.words("Margin"),
+        Column.words("Of"),
+        Column("Mean"),
+        Column("sd"),
+        Column("5 %"),
+        Column("95 %"),
+        Column("Mean error", "÷ sd"),
+        Column("sd ratio"),
+    ]
+    rows = [row for label in labels for row in _rows(fits, label, summaries)]
+    caption = 'From arviz_stats.summary(kind="stats", ci_prob=0.9); ± is one standard error.'
+    return Table(
+        columns, rows, name, "" if folded else "Means, widths and quantiles", caption, folded
+    )
+
+
+def _rows(fits, label: str, summaries) -> list[Row]:
+    """The target's row and every fit's, all to the same decimal place."""
+    sources = {TARGET_NAME: [Cell("Target")]} if TARGET_NAME in summaries else {}
+    sources |= {fit.css: [name_of(fit)] for fit in fits}
+    sd = float(summaries[next(iter(sources))].loc[label]["sd"])
+    errors = {
+        fit.css: [measured(fit.reading(m, label), SCALES[m]) for m in ("mean_shift", "sd_ratio")]
+        for fit in fits
+    }
+    nothing = [Cell(""), Cell("")]
+    about = {fit.css: fit for fit in fits}
+    return [
+        Row(
+            [
+                Cell(label),
+                *name,
+                *_statistics(summaries[who], label, sd),
+                *errors.get(who, nothing),
+            ],
+            about.get(who),
+        )
+        for who, name in sources.items()
+    ]
+
+
+def _statistics(summary, label: str, sd: float) -> list[Cell]:
+    values = [float(summary.loc[label][c]) for c in ("mean", "sd", LOWER, UPPER)]
+    # To a hundredth of the sd: a mean of 0.00135 beside an sd of 1.6 is 0.00.
+    easy = 1e-4 < sd < 1e6
+    text = (lambda v: numbers.fixed(v, numbers.decimals(sd / 100))) if easy else numbers.plain
+    return [Cell(text(v), value=v) for v in values]

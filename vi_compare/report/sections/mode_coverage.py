@@ -1,0 +1,80 @@
+"""Which modes of the target a fit has."""
+
+from __future__ import annotations
+
+import math
+
+from vi_compare import numbers
+from vi_compare.report.blocks import (
+    Cell,
+    Column,
+    Note,
+    Picture,
+    Pictures,
+    Row,
+    Section,
+    Table,
+    missing,
+    name_of,
+    spread_line,
+)
+from vi_compare.report.figures.basins import masses
+from vi_compare.report.view import COVERED, FitView, Mode, View
+
+MOST_MODES = 8
+
+
+def section(view: View) -> Section:
+    title = "Mode coverage"
+    if not view.modes:
+        why = view.target["modes"]["reason"] or "no mode was found"
+        return Section("modes", title, blocks=[Note(f"Not available: {why}.", boxed=True)])
+    modes = view.modes[:MOST_MODES]
+    columns = [Column.words("Fit"), *(Column(m.short) for m in modes), Column("Covered")]
+    target = [Cell("Target"), *(_mass(m.mass, m.n) for m in modes), Cell("")]
+    rows = [Row(target), *(Row(_cells(view, fit, modes), fit) for fit in view.fits)]
+    more = len(view.modes) - len(modes)
+    caption = (
+        "A mode counts as covered when the fit holds at least a tenth of the target's share of it; "
+        "modes below 1 % are not counted. Within the basins that anybody found: a mode that every "
+        "fit and the target's own draws miss cannot be seen."
+        + (f" {numbers.count(more)} smaller modes are not shown." if more else "")
+    )
+    table = Table(columns, rows, "modes", caption=caption)
+    fits = tuple(f for f in view.drawn if all(f.name in m.fits for m in modes))
+    how = (
+        "Black bars mark the target's mass in each basin, markers each fit's. A marker at zero is "
+        "a dropped mode."
+    )
+    pictures = [Pictures([Picture(masses(modes, fits))], how, fits)] if fits else []
+    lead = (
+        "From each draw, steepest ascent on log p ends at a mode; the share of draws that end "
+        f"there is the mass of its basin. {numbers.count(modes[0].n)} draws of each were sent."
+    )
+    return Section("modes", title, lead, [*pictures, table])
+
+
+def _mass(share: float, n: int, mark: str = "") -> Cell:
+    if not n:
+        return Cell(numbers.percent(share), mark=mark, value=share)
+    # Agresti-Coull: no draw in a basin is not mass zero without error.
+    smooth = (share * n + 2) / (n + 4)
+    error = math.sqrt(smooth * (1 - smooth) / (n + 4))
+    text, spread = numbers.pair(100 * share, 100 * error)
+    return Cell(f"{text} %", spread_line(spread, " %"), mark, value=share, error=error)
+
+
+def _cells(view: View, fit: FitView, modes: tuple[Mode, ...]) -> list[Cell]:
+    if fit.name not in view.modes[0].fits:
+        reason = fit.reading("mode_coverage").reason or "it has no draws"
+        return [name_of(fit, about=True), *(missing(reason) for _ in modes), missing(reason)]
+    shares = []
+    for mode in modes:
+        ratio = fit.reading("mode_coverage", mode.name).value
+        mark = "" if ratio is None else "good" if ratio >= COVERED else "bad"
+        shares.append(_mass(mode.fits[fit.name], mode.n, mark))
+    ratios = [fit.reading("mode_coverage", m.name).value for m in view.modes]
+    counted = [r for r in ratios if r is not None]
+    k = sum(r >= COVERED for r in counted)
+    mark = "" if not counted else "good" if k == len(counted) else "bad"
+    return [name_of(fit, about=True), *shares, Cell(f"{k} of {len(counted)}", mark=mark, value=k)]

@@ -1,0 +1,109 @@
+"""How the optimum was reached, and whether it was."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vi_compare import numbers
+from vi_compare.report.blocks import (
+    Cell,
+    Column,
+    Note,
+    Picture,
+    Pictures,
+    Row,
+    Section,
+    Table,
+    missing,
+    name_of,
+    spread_line,
+)
+from vi_compare.report.figures.losses import losses
+from vi_compare.report.view import FitView, View
+
+MARKS = {"converged": "good", "not converged": "near", "failed": "bad"}
+
+
+def section(view: View) -> Section | None:
+    fitted = [f for f in view.fits if f.data["status"] != "given"]
+    if not fitted:
+        why = "All parameters were given; nothing was fitted."
+        return Section("optimisation", "Optimisation", blocks=[Note(why)])
+    pictures = [p for p in map(_picture, fitted) if p]
+    how = (
+        "Strong line: the restart that was chosen. Faint: the others. Means over neighbouring "
+        "steps; the first steps may run out of the top. Different divergences have different "
+        "scales: compare shapes, not heights."
+    )
+    blocks: list = [Pictures(pictures, how)] if pictures else []
+    lead = "The restart with the smallest loss on draws that all restarts share is the fit."
+    return Section("optimisation", "Optimisation", lead, [*blocks, _ends(fitted), *_basins(fitted)])
+
+
+def _picture(fit: FitView) -> Picture | None:
+    chosen = fit.data.get("chosen")
+    if fit.node is None or "optimisation" not in fit.node.children:
+        return None
+    loss = np.asarray(fit.node["optimisation"]["loss"].values, dtype=float)
+    if chosen is None or not np.isfinite(loss[chosen]).any():
+        return None
+    return Picture(losses(fit, loss, chosen), fit=fit)
+
+
+def _ends(fits: list[FitView]) -> Table:
+    columns = [
+        Column.words("Fit"),
+        Column.words("Ended"),
+        Column("Restarts", "in the best optimum"),
+        Column.words("In words"),
+    ]
+    return Table(columns, [Row(_end(fit), fit) for fit in fits], "optimisation")
+
+
+def _end(fit: FitView) -> list[Cell]:
+    status, restarts = fit.data["status"], fit.data["restarts"]
+    best = sum(r["basin"] == 0 for r in restarts)
+    share = (
+        Cell(f"{best} of {len(restarts)}", value=best)
+        if restarts
+        else missing("there were no restarts")
+    )
+    message = fit.data["message"]
+    ended = Cell(status, mark=MARKS.get(status, ""))
+    return [name_of(fit), ended, share, Cell(f"{message[:1].upper()}{message[1:]}.")]
+
+
+def _basins(fits: list[FitView]) -> list[Table]:
+    rows = []
+    for fit in fits:
+        basins = [b for b in fit.data.get("basins", []) if b["loss"] is not None]
+        for basin in basins:
+            above = basin["loss"] - basins[0]["loss"]
+            text, spread = numbers.pair(basin["loss"], basin["standard_error"])
+            cells = [
+                name_of(fit),
+                Cell(str(basin["basin"] + 1), value=basin["basin"] + 1),
+                Cell(
+                    text,
+                    spread_line(spread),
+                    value=basin["loss"],
+                    error=basin["standard_error"],
+                ),
+                Cell("best" if basin is basins[0] else f"+{numbers.plain(above, 2)}", value=above),
+                Cell(str(basin["restarts"]), value=basin["restarts"]),
+            ]
+            rows.append(Row(cells, fit))
+    if not rows:
+        return []
+    columns = [
+        Column.words("Fit"),
+        Column("Optimum"),
+        Column("Loss", "nats"),
+        Column("Above", "the best"),
+        Column("Restarts"),
+    ]
+    caption = (
+        "Two restarts count as one optimum when their fits differ by little in KL, not when their "
+        "losses do."
+    )
+    return [Table(columns, rows, "optima", "Optima that the restarts found", caption)]

@@ -1,0 +1,94 @@
+"""What importance weights can repair, and what they cannot see."""
+
+from __future__ import annotations
+
+from vi_compare import numbers
+from vi_compare.report.blocks import (
+    Cell,
+    Column,
+    Note,
+    Picture,
+    Pictures,
+    Row,
+    Section,
+    Table,
+    measured,
+    name_of,
+    unconfirmed,
+)
+from vi_compare.report.figures.khat import shapes
+from vi_compare.report.marks import SCALES
+from vi_compare.report.view import FitView, View
+from vi_compare.verdict import khat_limit
+
+METRICS = (
+    ("khat", "k̂", "", False),
+    ("ess", "ESS", "share of draws", True),
+    ("missed_mass", "Missed mass", "that k̂ cannot see", True),
+)
+BEWARE = (
+    "k̂ and ESS look only where q goes; they cannot see a mode that q never visits. So the missed "
+    "mass, which uses draws of the target, stands beside them."
+)
+
+
+def section(view: View) -> Section:
+    columns = [Column.words("Fit"), *(Column(head, unit) for _, head, unit, _ in METRICS)]
+    rows = [Row(_cells(view, fit), fit) for fit in view.fits]
+    caption = "ESS: effective share of the draws once they carry the weights p/q. " + _limit(view)
+    readings = [(f, f.reading("khat")) for f in view.drawn]
+    drawn = [(f, r.value, r.error or 0.0) for f, r in readings if r.value is not None]
+    blocks: list = []
+    if drawn:
+        picture = Picture(
+            shapes(drawn, khat_limit(next((r.n for _, r in readings if r.n), 10_000)))
+        )
+        how = (
+            "Left of the dashed line the draws can be reweighted to the target, as far as they "
+            "reach it."
+        )
+        blocks.append(Pictures([picture], how, tuple(f for f, _, _ in drawn)))
+    note = Note(f"{BEWARE}{_example(view)}", "Beware.", True)
+    return Section(
+        "weights",
+        "Importance weights",
+        blocks=[*blocks, note, Table(columns, rows, "weights", caption=caption)],
+    )
+
+
+def _cells(view: View, fit: FitView) -> list[Cell]:
+    numbers_of = [
+        measured(fit.reading(metric), SCALES.get(metric), percent=percent)
+        for metric, _, _, percent in METRICS
+    ]
+    # A good k̂ alone confirms nothing.
+    return [name_of(fit), *(numbers_of if view.has_reference else unconfirmed(numbers_of))]
+
+
+def _limit(view: View) -> str:
+    n = next((n for f in view.fits if (n := f.reading("khat").n)), None)
+    return (
+        ""
+        if n is None
+        else f"The limit for {numbers.count(n)} draws is k̂ = {numbers.fixed(khat_limit(n), 2)}."
+    )
+
+
+def _example(view: View) -> str:
+    """A fit whose k̂ looks well while it misses mass, if there is one."""
+    blind = [f for f in view.fits if _blind(f)]
+    if not blind:
+        return ""
+    fit = max(blind, key=lambda f: f.reading("missed_mass").value or 0.0)
+    khat, missed = fit.reading("khat"), fit.reading("missed_mass")
+    return (
+        f" Here: {fit.name} has k̂ = {numbers.fixed(khat.value or 0.0, 2)} and misses "
+        f"{numbers.percent(missed.value or 0.0, missed.error)} of the target."
+    )
+
+
+def _blind(fit: FitView) -> bool:
+    khat, missed = fit.reading("khat"), fit.reading("missed_mass")
+    if khat.value is None or missed.value is None:
+        return False
+    return khat.value < khat_limit(khat.n or 0) and missed.value > SCALES["missed_mass"].near
