@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -155,7 +156,7 @@ BROKEN_OPTIONS = {
     "unknown divergence": (["--fit", "mvn/reverse"], "did you mean reverse-kl?"),
     "unknown solver": (["--fit", "mvn/reverse-kl/sv"], "did you mean svi?"),
     "unsuited solver": (["--fit", "mvn/reverse-kl/moments"], "cannot fit mvn by reverse-kl"),
-    "unknown guide option": (["--fit", "mixture:compnents=2/reverse-kl"], "did you mean components?"),
+    "unknown guide option": (["--fit", "mixture:compnents=2/reverse-kl"], "mean components?"),
     "option of no option": (["--fit", "mvn:3/reverse-kl"], "mvn:3: it takes no option"),
     "option of wrong type": (["--fit", "mixture:two/reverse-kl"], "must be a whole number"),
     "no component": (["--fit", "mixture:0/reverse-kl"], "no component"),
@@ -232,7 +233,12 @@ def test_debug_shows_the_traceback(tmp_path, in_process):
 
 @pytest.mark.parametrize(
     ("words", "status"),
-    [(["--help"], 0), (["run", "--help"], 0), (["run", "missing.py"], 2), (["run", "x", "--no"], 2)],
+    [
+        (["--help"], 0),
+        (["run", "--help"], 0),
+        (["run", "missing.py"], 2),
+        (["run", "x", "--no"], 2),
+    ],
 )
 def test_quick_answers_do_not_wait_for_jax(words, status, tmp_path):
     """Under a second on a quiet machine; what decides it is that JAX is not imported."""
@@ -416,8 +422,6 @@ def test_a_fit_that_fails_is_reported_and_exits_with_1(tmp_path):
 
 def test_an_interrupted_run_leaves_the_old_report(finished):
     """Ctrl-C in the middle of fitting: the files of the last run stay as they are."""
-    import signal
-
     folder, _ = finished
     before = snapshot(folder)
     running = subprocess.Popen(
@@ -426,6 +430,8 @@ def test_an_interrupted_run_leaves_the_old_report(finished):
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # a test runner in the background ignores Ctrl-C, and its children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert running.stderr is not None
     deadline = time.monotonic() + 300
