@@ -207,8 +207,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _complain(str(error))
     except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    if status == INTERRUPTED:  # some versions of Typer return it instead of raising
         print("vi-compare: interrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
     return status if isinstance(status, int) else 0
 
 
