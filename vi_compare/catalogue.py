@@ -61,11 +61,15 @@ def resolve(build: Callable, label: str, given: dict[str | None, str]) -> dict[s
     """
     known, hints = options(build), get_type_hints(build)
     values = {name: parameter.default for name, parameter in known.items()}
+    seen = set()
     for name, text in given.items():
         if name is None:
             if not known:
                 raise InputError(f"{label}: it takes no option")
             name = next(iter(known))
+        if name in seen:
+            raise InputError(f"{label}: {name} is given twice")
+        seen.add(name)
         if name not in known:
             takes = nearest(name, list(known)) if known else "it takes none"
             raise InputError(f"{label}: no option is called {name!r}; {takes}")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.optimize import minimize
+from scipy.optimize import minimize
 
 from vi_compare.evidence import Draws, margins
 from vi_compare.numbers import minus
@@ -139,13 +139,13 @@ def _merge(target: Target, ends: np.ndarray, log_p: np.ndarray, scale: np.ndarra
     """Distinct maxima (M, d), the highest first."""
     ends, log_p = ends[np.argsort(-log_p)], np.sort(log_p)[::-1]
     along = jax.jit(jax.vmap(target.log_density))
-    finish = _finisher(target, jnp.asarray(scale))
+    finish = _finisher(target, scale)
     modes = np.empty((0, ends.shape[1]))
     while len(ends):
         candidate, height = ends[0], log_p[0]
         if not _joined(along, modes, candidate, height, scale):
             # On a curved ridge an ascent can stop short of its mode.
-            top = np.asarray(finish(candidate))
+            top = finish(candidate)
             higher = float(along(jnp.asarray(top[None]))[0])
             top, higher = (top, higher) if higher > height else (candidate, height)
             if not _joined(along, modes, top, higher, scale):
@@ -164,7 +164,8 @@ def _joined(along, modes: np.ndarray, point: np.ndarray, height: float, scale: n
     return any(bool(np.nanmin(path) >= height - SADDLE) for path in paths)
 
 
-def _finisher(target: Target, scale: Array):
-    """A map from a point near a maximum (d,) to the maximum, by BFGS."""
-    fall = lambda x: -target.log_density(x * scale)
-    return jax.jit(lambda u: minimize(fall, u / scale, method="BFGS", tol=1e-8).x * scale)
+def _finisher(target: Target, scale: np.ndarray):
+    """A map from a point (d,) near a maximum to the maximum, by BFGS."""
+    fall = jax.jit(jax.value_and_grad(lambda x: -target.log_density(x * scale)))
+    both = lambda x: tuple(np.asarray(part, dtype=float) for part in fall(x))
+    return lambda u: minimize(both, u / scale, jac=True, method="BFGS").x * scale

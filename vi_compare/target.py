@@ -15,7 +15,7 @@ from jax import Array
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.initialization import init_to_uniform
-from numpyro.infer.util import constrain_fn, get_transforms, potential_energy
+from numpyro.infer.util import constrain_fn, potential_energy
 
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
@@ -144,7 +144,10 @@ class Target:
 
     def transforms(self, values: Mapping[str, Array]) -> dict[str, Any]:
         """The bijection from unconstrained to constrained of every site, at these values."""
-        return get_transforms(self.seeded, self.args, dict(self.kwargs), dict(values))
+        with handlers.block():
+            model = handlers.substitute(self.seeded, data=dict(values))
+            trace = handlers.trace(model).get_trace(*self.args, **self.kwargs)
+        return {site.name: bijection_of(trace[site.name]["fn"]) for site in self.sites}
 
     def draws(self, values: Mapping[str, Array]) -> Draws:
         """Values {site: (n, ...)} made elsewhere, as draws with u and log_p."""
@@ -154,6 +157,16 @@ class Target:
         """u (n, d) -> draws with values and log_p, computed in batches."""
         log_p, constrained = _evaluate(self, u)
         return Draws(u, constrained if values is None else dict(values), log_p)
+
+
+def bijection_of(fn: dist.Distribution) -> Any:
+    """NumPyro's bijection to the support of a distribution.
+
+    Bounds that a model writes as numbers stay numbers also while it is traced, so that
+    two bijections can be compared.
+    """
+    with jax.ensure_compile_time_eval():
+        return biject_to(fn.support)
 
 
 def batched(function: Callable) -> Callable:

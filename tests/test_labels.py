@@ -1,0 +1,78 @@
+"""Labels as text and back, and what is said of labels that cannot be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from vi_compare import catalogue
+from vi_compare.errors import InputError
+from vi_compare.labels import parse_label, parse_part
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "short", "full"),
+    [
+        ("guides", "mixture:2", "mixture:2", "mixture(components=2)"),
+        ("guides", "mixture", "mixture:2", "mixture(components=2)"),
+        ("guides", "mixture:components=5", "mixture:5", "mixture(components=5)"),
+        ("guides", " mvn ", "mvn", "mvn()"),
+        ("divergences", "reverse-kl", "reverse-kl", "reverse-kl(particles=16,stl=False)"),
+        ("divergences", "reverse-kl:stl", "reverse-kl:stl", "reverse-kl(particles=16,stl=True)"),
+        ("divergences", "reverse-kl:8", "reverse-kl:particles=8",
+         "reverse-kl(particles=8,stl=False)"),
+        ("divergences", "reverse-kl:particles=8, stl", "reverse-kl:particles=8,stl",
+         "reverse-kl(particles=8,stl=True)"),
+        ("solvers", "svi:steps=500", "svi:steps=500", "svi(steps=500,learning_rate=0.05)"),
+    ],
+)  # fmt: skip
+def test_a_part_is_read_and_written(kind, text, short, full):
+    part = parse_part(kind, text)
+    assert part.text == short
+    assert part.full == full
+    assert parse_part(kind, part.text) == part
+
+
+def test_a_label_is_read_and_written():
+    label = parse_label("mixture/reverse-kl/svi:steps=500")
+    assert label.name == "mixture:2/reverse-kl/svi:steps=500"
+    assert parse_label("mvn/forward-kl").solver is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("mixture", "write GUIDE/DIVERGENCE"),
+        ("a/b/c/d", "write GUIDE/DIVERGENCE"),
+        ("mvn/", "write GUIDE/DIVERGENCE"),
+        ("mixtur:2/reverse-kl", "did you mean mixture"),
+        ("mvn/reverse", "no divergence is called 'reverse'"),
+        ("mvn/reverse-kl/adam", "no solver is called 'adam'"),
+        ("mixture:two/reverse-kl", "must be a whole number"),
+        ("mixture:2.5/reverse-kl", "must be a whole number"),
+        ("mvn:3/reverse-kl", "takes no option"),
+        ("mixture:parts=3/reverse-kl", "no option is called 'parts'"),
+        ("mixture:2,components=3/reverse-kl", "given twice"),
+        ("mvn/reverse-kl:stl=maybe", "must be true or false"),
+        ("mvn/reverse-kl/svi:learning_rate=fast", "must be a number"),
+    ],
+)
+def test_a_label_that_cannot_be_read_is_refused_in_words(text, words):
+    with pytest.raises(InputError, match=words):
+        parse_label(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "given"),
+    [("guides", "mixture:0", None), ("guides", "lowrank:0", None),
+     ("divergences", "reverse-kl:0", None), ("divergences", "forward-kl", None),
+     ("solvers", "svi:steps=10", ()), ("solvers", "svi:learning_rate=-1", ()),
+     ("solvers", "moments:iterations=0", ())],
+)  # fmt: skip
+def test_values_that_make_no_sense_are_refused_when_built(kind, text, given):
+    with pytest.raises(InputError):
+        parse_part(kind, text).build(*([None] if given is None else given))
+
+
+def test_nothing_is_imported_to_list_names():
+    assert {"mixture", "mvn", "normal"} <= set(catalogue.names("guides"))
+    assert "__init__" not in catalogue.names("guides")

@@ -1,0 +1,143 @@
+"""Verdicts: each rule on either side of its threshold, and what comes first."""
+
+from __future__ import annotations
+
+import pytest
+
+from vi_compare.evidence import ALL, Estimate
+from vi_compare.verdict import LEAST_DRAWS, RULES, judge, khat_limit
+
+N = 20_000
+
+
+def number(value, error=0.001, **more):
+    return Estimate(value, error, "1", N, **more)
+
+
+def faithful(**changed):
+    """Scores of a fit that nothing is held against, with some replaced."""
+    plain = {
+        "missed_mass": 0.01, "invented_mass": 0.01, "mode_coverage": 1.0, "mode_distance": 0.01,
+        "width_ratio": 1.0, "mean_shift": 0.0, "correlation": 0.0, "tail_mass": 1.0, "khat": 0.2,
+        "forward_kl": 0.001, "reverse_kl": 0.001,
+    }  # fmt: skip
+    scores = {name: {ALL: number(value)} for name, value in plain.items()}
+    return scores | {k: v if isinstance(v, dict) else {ALL: v} for k, v in changed.items()}
+
+
+CLEAR = {
+    # word: (metric, clearly past, clearly inside)
+    "Misses modes": ("mode_coverage", 0.02, 0.5),
+    "Wrong mode weights": ("mode_distance", 0.2, 0.05),
+    "Too sure": ("width_ratio", 0.7, 0.95),
+    "Too diffuse": ("width_ratio", 1.5, 1.05),
+    "Shifted": ("mean_shift", -0.4, -0.1),
+    "Loses dependence": ("correlation", -0.5, 0.1),
+    "Light tails": ("tail_mass", 0.2, 0.8),
+    "Heavy tails": ("tail_mass", 3.0, 1.5),
+    "Misses mass": ("missed_mass", 0.2, 0.03),
+    "Invents mass": ("invented_mass", 0.2, 0.03),
+}
+
+
+def test_every_rule_has_a_row_here():
+    assert [rule.word for rule in RULES] == list(CLEAR)
+
+
+@pytest.mark.parametrize("word", CLEAR)
+def test_a_word_appears_past_its_threshold_and_not_inside(word):
+    metric, past, inside = CLEAR[word]
+    found = judge("converged", "", faithful(**{metric: number(past)}))
+    assert found.word == word
+    assert found.also == ()
+    assert len(found.reasons) == 1
+    assert found.use_for
+    assert found.next_step
+    assert judge("converged", "", faithful(**{metric: number(inside)})).word == "Faithful"
+
+
+@pytest.mark.parametrize("word", CLEAR)
+def test_a_crossing_within_error_is_between(word):
+    metric, past, _ = CLEAR[word]
+    threshold = next(rule.threshold for rule in RULES if rule.word == word)
+    wide = number(past, error=abs(abs(past) - threshold))  # one standard error past
+    found = judge("converged", "", faithful(**{metric: wide}))
+    assert found.word == f"between Faithful and {word}"
+    assert "within error" in found.reasons[0]
+
+
+def test_faithful_gives_its_numbers():
+    found = judge("converged", "", faithful())
+    assert found.word == "Faithful"
+    assert "orward KL" in found.reasons[0]
+
+
+def test_without_a_reference_it_is_unverified():
+    scores = {"elbo": {ALL: number(-1.0)}, "khat": {ALL: number(0.1)}}
+    scores["missed_mass"] = {ALL: Estimate.missing("no draws")}
+    found = judge("converged", "", scores)
+    assert found.word == "Unverified"
+    assert not found.reweightable
+
+
+def test_failed_and_not_converged_come_first():
+    bad = faithful(mode_coverage=number(0.0), width_ratio=number(0.5))
+    assert judge("failed", "site 'x' is NaN", {}).word == "Failed"
+    assert "site 'x' is NaN" in judge("failed", "site 'x' is NaN", {}).reasons[0]
+    found = judge("not converged", "the loss still falls; raise svi:steps=80000", bad)
+    assert found.word == "Not converged"
+    assert found.also == ("Misses modes", "Too sure")
+    assert "svi:steps=80000" in found.next_step
+
+
+def test_the_first_of_the_table_is_the_headline_and_all_are_listed():
+    scores = faithful(
+        missed_mass=number(0.5), tail_mass=number(5.0), mean_shift=number(0.5),
+        mode_coverage=number(0.0),
+    )  # fmt: skip
+    found = judge("converged", "", scores)
+    assert found.word == "Misses modes"
+    assert found.also[:2] == ("Shifted", "Heavy tails")
+    assert len(found.reasons) == 1 + len(found.also)
+
+
+def test_the_worst_margin_counts_and_is_named():
+    by = {f"beta[{i}]": number(1.0, 0.01) for i in range(20)} | {"tau": number(0.5, 0.01)}
+    found = judge("converged", "", faithful(width_ratio={ALL: number(0.5, 0.01), **by}))
+    assert found.word == "Too sure"
+    assert "tau" in found.reasons[0]
+
+
+def test_many_margins_widen_the_error_to_beat():
+    """2.5 standard errors past the threshold are clear for one margin, not for the worst of 50."""
+    past = number(0.9 - 2.5 * 0.01, 0.01)
+    one = judge("converged", "", faithful(width_ratio=past))
+    by = {f"b[{i}]": number(1.0, 0.01) for i in range(49)} | {"b[49]": past}
+    many = judge("converged", "", faithful(width_ratio={ALL: past, **by}))
+    assert one.word == "Too sure"
+    assert many.word == "between Faithful and Too sure"
+
+
+def test_mode_weights_within_their_floor_are_not_wrong():
+    within = number(0.2, 0.001, floor=0.25)
+    assert judge("converged", "", faithful(mode_distance=within)).word == "Faithful"
+
+
+def test_few_draws_decide_nothing():
+    few = Estimate(0.5, 0.001, "1", LEAST_DRAWS - 1)
+    assert judge("converged", "", faithful(width_ratio=few)).word == "Faithful"
+
+
+def test_reweighting_is_a_badge_beside_the_word():
+    sure = judge("converged", "", faithful(width_ratio=number(0.8)))
+    assert sure.word == "Too sure"
+    assert sure.reweightable
+    assert not judge("converged", "", faithful(khat=number(0.9))).reweightable
+    dropped = faithful(mode_coverage=number(0.0))
+    assert not judge("converged", "", dropped).reweightable
+
+
+def test_the_limit_of_khat():
+    assert khat_limit(20_000) == pytest.approx(0.7)
+    assert khat_limit(1000) == pytest.approx(2 / 3)
+    assert khat_limit(5) == 0.0
