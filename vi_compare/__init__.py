@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vi_compare.fits import Given
     from vi_compare.guides.mixture import AutoGaussianMixture
     from vi_compare.published import Published
+    from vi_compare.settings import Settings
     from vi_compare.study import Study
     from vi_compare.target import Target
 
@@ -21,6 +22,7 @@ _HOMES = {
     "Given": "fits",
     "Published": "published",
     "ReverseKL": "divergences.reverse_kl",
+    "Settings": "settings",
     "Study": "study",
     "Target": "target",
 }
@@ -32,6 +34,7 @@ __all__ = [
     "Given",
     "Published",
     "ReverseKL",
+    "Settings",
     "Study",
     "Target",
 ]

@@ -62,8 +62,13 @@ class Comparison:
                     )
         return out
 
-    def save(self, folder: str | Path, page: str) -> Path:
+    def save(self, folder: str | Path, page: str | None = None) -> Path:
         """Write the run folder; an interrupted save leaves the old files, or none.
+
+        Args:
+            folder: where; made if need be. Other files in it are left alone.
+            page: the report, from ``vi_compare.report.render(comparison)``. Without it a
+                page that is there goes: it would show other numbers.
 
         Raises:
             InputError: when the folder cannot be written.
@@ -72,12 +77,14 @@ class Comparison:
         text = json.dumps(self.results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         with writable(folder) as scratch:
             (scratch / RESULTS).write_text(text, encoding="utf-8")
-            (scratch / PAGE).write_text(page, encoding="utf-8")
+            if page is not None:
+                (scratch / PAGE).write_text(page, encoding="utf-8")
             self.draws.to_netcdf(scratch / DRAWS, engine="h5netcdf")
             folder.mkdir(parents=True, exist_ok=True)
             with _undisturbed():
-                for name in (DRAWS, RESULTS, PAGE):
-                    (scratch / name).replace(folder / name)
+                (folder / PAGE).unlink(missing_ok=True)
+                for made in scratch.iterdir():
+                    made.replace(folder / made.name)
         return folder / PAGE
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -22,7 +23,7 @@ from rich.table import Table
 from vi_compare import catalogue
 from vi_compare.checking import Inspection
 from vi_compare.comparison import Comparison
-from vi_compare.numbers import minus, with_error
+from vi_compare.numbers import fixed, percent, with_error
 
 
 class Terminal:
@@ -68,6 +69,16 @@ class Terminal:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+# heading, metric, how it is written
+KL = (("forward KL", "forward_kl", with_error), ("reverse KL", "reverse_kl", with_error))
+ELBO = (("ELBO", "elbo", with_error),)  # what is left where log Z is not known
+SHARES = (
+    ("missed", "missed_mass", lambda share, _: percent(share)),
+    ("invented", "invented_mass", lambda share, _: percent(share)),
+    ("k̂", "khat", lambda khat, _: fixed(khat, 2)),
+)
+
+
 def summarise(comparison: Comparison, page: Path) -> None:
     """The scoreboard, the verdicts and where the page is, on stdout."""
     console = Console(file=sys.stdout)
@@ -76,14 +87,15 @@ def summarise(comparison: Comparison, page: Path) -> None:
     title = f"{comparison.results['target']['name']}: nats ± standard error"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("fit", no_wrap=True, overflow="fold")
-    for heading in ("forward KL", "reverse KL", "missed", "invented", "k̂"):
+    known = lambda columns: [
+        c for c in columns if any(_value(fit, c[1]) is not None for fit in comparison.fits)
+    ]
+    shown = (known(KL) or known(ELBO)) + known(SHARES)
+    for heading, _, _ in shown:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict")
     for fit in comparison.fits:
-        cells = [_cell(fit["metrics"].get(m)) for m in ("forward_kl", "reverse_kl")]
-        cells += [_share(fit["metrics"].get(m)) for m in ("missed_mass", "invented_mass")]
-        khat = fit["metrics"].get("khat") or {}
-        cells.append("–" if khat.get("value") is None else minus(f"{khat['value']:.2f}"))
+        cells = (_cell(fit, metric, write) for _, metric, write in shown)
         table.add_row(fit["name"], *cells, fit["verdict"]["word"])
     console.print(table)
     for fit in comparison.fits:
@@ -95,16 +107,13 @@ def summarise(comparison: Comparison, page: Path) -> None:
     console.print(str(page), markup=False, soft_wrap=True)
 
 
-def _cell(metric: dict | None) -> str:
-    if not metric or metric["value"] is None:
-        return "–"
-    return with_error(metric["value"], metric["standard_error"])
+def _value(fit: dict, metric: str) -> float | None:
+    return fit["metrics"].get(metric, {}).get("value")
 
 
-def _share(metric: dict | None) -> str:
-    if not metric or metric["value"] is None:
-        return "–"
-    return f"{100 * metric['value']:.1f} %"
+def _cell(fit: dict, metric: str, write: Callable[[float, float | None], str]) -> str:
+    value = _value(fit, metric)
+    return "–" if value is None else write(value, fit["metrics"][metric]["standard_error"])
 
 
 def show_catalogue() -> None:

@@ -49,7 +49,13 @@ class Restart:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a fit took: seconds, and evaluations of log p and of its gradient."""
+    """What a fit took, all restarts together.
+
+    Attributes:
+        compile_seconds: of the main loop.
+        run_seconds: all the rest: starts, loop, choosing.
+        log_density_evaluations, gradient_evaluations: of log p at one point.
+    """
 
     compile_seconds: float = 0.0
     run_seconds: float = 0.0
@@ -125,17 +131,20 @@ def _estimates(divergence, stacked: GuideApproximation, keys: Array) -> Array:
 
 def choose(
     divergence, stacked: GuideApproximation, alive: np.ndarray, key: Array
-) -> tuple[int | None, list[Restart]]:
-    """The best restart, judged by draws it has not seen, and how every restart ended.
+) -> tuple[int | None, list[Restart], int]:
+    """The best restart, judged by draws it has not seen; how every restart ended; and how
+    many draws per restart that took.
 
     2,048 draws decide when they can; when a different optimum is within 4 standard errors
     of the paired difference, 65,536 do. `alive` (R,) tells which restarts are in the race.
     """
+    draws = SELECTION_DRAWS
     shared_key, more_key, basin_key = jax.random.split(key, 3)
-    values = evaluate(divergence, stacked, shared_key, SELECTION_DRAWS)
+    values = evaluate(divergence, stacked, shared_key, draws)
     values[~alive] = np.nan
     basin = basins(stacked, basin_key, values.mean(axis=1))
     if _undecided(values, basin):
+        draws += 32 * SELECTION_DRAWS
         values = evaluate(divergence, stacked, more_key, 32 * SELECTION_DRAWS)
         values[~alive] = np.nan
         basin = basins(stacked, basin_key, values.mean(axis=1))
@@ -147,7 +156,7 @@ def choose(
         for r in range(len(loss))
     ]
     best = int(np.nanargmin(loss)) if np.isfinite(loss).any() else None
-    return best, ended
+    return best, ended, draws
 
 
 def _undecided(values: np.ndarray, basin: list[int | None]) -> bool:

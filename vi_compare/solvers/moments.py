@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -17,7 +17,8 @@ from vi_compare.approximation import GuideApproximation, set_up
 from vi_compare.asymptotics import sandwich
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.errors import InputError
-from vi_compare.moments import em, kmeans_start
+from vi_compare.evidence import Draws
+from vi_compare.moments import EM, em, kmeans_start
 from vi_compare.numbers import minus
 from vi_compare.solvers import Cost, Fit, Progress, Restart, basins, quiet
 from vi_compare.target import Target
@@ -65,49 +66,44 @@ class MomentFit:
         No fresh draws are needed to choose: all restarts have the same number of
         parameters and the same draws.
         """
+        began = time.perf_counter()
         start_key, setup_key, basin_key = jax.random.split(key, 3)
         set_up(guide, target, setup_key)
-        u, components = divergence.draws.u, families.num_components(guide)
-        keys = jax.random.split(start_key, restarts)
-
-        begin = time.perf_counter()
-        run = jax.jit(jax.vmap(partial(self._run, components), (None, 0))).lower(u, keys).compile()
-        compiled = time.perf_counter()
-        result = jax.block_until_ready(run(u, keys))
-        ran = time.perf_counter()
-        progress(1, 1, f"{int(result.iterations.max())} EM iterations")
+        u, keys = divergence.draws.u, jax.random.split(start_key, restarts)
+        run = jax.jit(jax.vmap(partial(self._run, families.num_components(guide)), (None, 0)))
+        lowered = run.lower(u, keys)
+        compiling = time.perf_counter()
+        compiled = lowered.compile()
+        compile_seconds = time.perf_counter() - compiling
+        result = jax.block_until_ready(compiled(u, keys))
+        progress(1, 1, f"{int(np.max(result.iterations))} EM iterations")
 
         pack = lambda mixture: families.from_mixture(guide, mixture, target)
         stacked = GuideApproximation(guide, jax.jit(jax.vmap(pack))(result.mixture), target)
-        offset = divergence.draws.log_p
-        last = np.nanmax(np.asarray(result.log_likelihood), axis=1)
-        loss = (0.0 if offset is None else float(offset.mean())) - last
-        basin = basins(stacked, basin_key, loss)
-        error = None if offset is None else _error(stacked, u, offset)
-        rows = [
-            Restart(
-                float(loss[r]), None if error is None else float(error[r]), basin[r], "finished"
-            )
-            if np.isfinite(loss[r])
-            else Restart(None, None, None, "its likelihood is not finite")
-            for r in range(restarts)
-        ]
-        settings = {
-            "iterations": int(result.iterations.max()),
-            "revived": int(result.revived.sum()),
-        }
-        losses = -np.asarray(result.log_likelihood)[:, : settings["iterations"]]
-        losses = losses + (0.0 if offset is None else float(offset.mean()))
-        cost = Cost(compiled - begin, ran - compiled)
-        if not np.isfinite(loss).any():
+        losses = _losses(result, divergence.draws)
+        rows = _rows(stacked, losses[:, -1], divergence.draws, basin_key)
+        fit = self._choose(stacked, result, losses, tuple(rows), u)
+        run_seconds = time.perf_counter() - began - compile_seconds
+        return replace(fit, cost=Cost(compile_seconds, run_seconds))
+
+    def _choose(self, stacked, result: EM, losses: np.ndarray, rows, u: Array) -> Fit:
+        settings = {"iterations": losses.shape[1], "revived": int(np.sum(result.revived))}
+        last = losses[:, -1]
+        if not np.isfinite(last).any():
             message = "no restart has a finite likelihood; are the draws finite?"
-            return Fit(None, "failed", message, losses, tuple(rows), cost=cost, settings=settings)
-        best = int(np.nanargmin(loss))
+            return Fit(None, "failed", message, losses, rows, settings=settings)
+        best = int(np.nanargmin(last))
         q = jax.tree.map(lambda leaf: leaf[best], stacked)
-        status, message = self._status(result, best)
         errors = sandwich(q, u)
-        covariance = None if errors is None else errors[0]
-        return Fit(q, status, message, losses, tuple(rows), best, cost, covariance, settings)
+        return Fit(
+            q,
+            *self._status(result, best),
+            losses,
+            rows,
+            best,
+            covariance=None if errors is None else errors[0],
+            settings=settings,
+        )
 
     def _run(self, components: int, u: Array, key: Array):
         start = kmeans_start(u, key, components)
@@ -121,8 +117,32 @@ class MomentFit:
         return "not converged", f"{words}; raise moments:iterations={self.iterations * 5}"
 
 
+def _losses(result: EM, draws: Draws) -> np.ndarray:
+    """(R, iterations) forward KL on the training draws, up to E[log p] where that is not
+    known; a restart that stopped early keeps its last value."""
+    used = int(np.max(result.iterations))
+    likelihood = np.asarray(result.log_likelihood)[:, :used]
+    stopped = np.arange(used) >= np.asarray(result.iterations)[:, None]
+    last = np.take_along_axis(likelihood, np.asarray(result.iterations)[:, None] - 1, axis=1)
+    constant = 0.0 if draws.log_p is None else float(draws.log_p.mean())
+    return constant - np.where(stopped, last, likelihood)
+
+
+def _rows(stacked: GuideApproximation, loss: np.ndarray, draws: Draws, key: Array):
+    """How every restart ended."""
+    basin = basins(stacked, key, loss)
+    error = np.asarray(_error(stacked, draws))
+    return [
+        Restart(float(loss[r]), float(error[r]), basin[r], "finished")
+        if np.isfinite(loss[r])
+        else Restart(None, None, None, "its likelihood is not finite")
+        for r in range(len(loss))
+    ]
+
+
 @jax.jit
-def _error(stacked: GuideApproximation, u: Array, log_p: Array) -> Array:
+def _error(stacked: GuideApproximation, draws: Draws) -> Array:
     """Standard error (R,) of each restart's mean loss."""
-    log_q = jax.vmap(lambda q: jax.vmap(q.log_prob)(u))(stacked)
-    return jnp.std(log_p - log_q, axis=1, ddof=1) / jnp.sqrt(len(u))
+    log_q = jax.vmap(lambda q: jax.vmap(q.log_prob)(draws.u))(stacked)
+    excess = -log_q if draws.log_p is None else draws.log_p - log_q
+    return jnp.std(excess, axis=1, ddof=1) / jnp.sqrt(len(draws))

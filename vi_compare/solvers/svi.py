@@ -9,6 +9,7 @@ and Juditsky 1992); the spread of the iterates is the error of the parameters.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -74,20 +75,22 @@ class StochasticVI:
         progress: Progress = quiet,
     ) -> Fit:
         """Fit `guide` by `divergence`; the best of `restarts` is chosen on 2,048 draws."""
+        began = time.perf_counter()
         start_key, search_key, choose_key, polish_key = jax.random.split(key, 4)
         rates = [self.learning_rate * share for share in SEARCH_STEPS]
         search = Loop(target, guide, divergence, rates, WINDOW, self.steps)
         found = search.run(_starts(target, guide, start_key, restarts), search_key, progress)
         stacked = GuideApproximation(guide, found, target)
         alive = search.trajectory.failed == ""
-        best, rows = choose(divergence, stacked, alive, choose_key)
+        best, rows, judged = choose(divergence, stacked, alive, choose_key)
         rows = [
             replace(row, status=failed) if failed else row
             for row, failed in zip(rows, search.trajectory.failed, strict=True)
         ]
         if best is None:
             message = f"every restart broke down; the first at {rows[0].status}"
-            return Fit(None, "failed", message, search.trajectory.loss(), tuple(rows))
+            spent = _cost(guide, divergence, search, restarts)
+            return Fit(None, "failed", message, search.trajectory.loss(), tuple(rows), cost=spent)
 
         finer = copy.copy(divergence)
         finer.num_particles = POLISH_DRAWS * divergence.num_particles
@@ -98,13 +101,20 @@ class StochasticVI:
         polished = polish.run(start, polish_key, progress)
         broke = polish.trajectory.failed[0]
         params = jax.tree.map(lambda leaf: leaf[0], start if broke else polished)
+        spent = _cost(guide, divergence, search, restarts) + _cost(guide, finer, polish, 1)
+        spent = replace(
+            spent,
+            run_seconds=time.perf_counter() - began - spent.compile_seconds,
+            log_density_evaluations=spent.log_density_evaluations
+            + judged * restarts * families.num_components(guide) * divergence.evaluates_target,
+        )
         return Fit(
             GuideApproximation(guide, params, target),
             *self._status(polish.trajectory),
             _losses(search.trajectory, polish.trajectory, best),
             tuple(rows),
             best,
-            _cost(guide, divergence, search, restarts) + _cost(guide, finer, polish, 1),
+            spent,
             None if broke else _covariance(polish),
             {"search_steps": search.trajectory.steps, "polish_steps": polish.trajectory.steps},
         )
