@@ -424,14 +424,17 @@ def test_an_interrupted_run_leaves_the_old_report(finished):
     """Ctrl-C in the middle of fitting: the files of the last run stay as they are."""
     folder, _ = finished
     before = snapshot(folder)
+    # a test runner in the background ignores Ctrl-C, and its children inherit that
+    listening = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from vi_compare.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
     running = subprocess.Popen(
-        [sys.executable, "-m", "vi_compare", "run", str(THREE_PEAKS), "--out", str(folder)],
+        [sys.executable, "-c", listening, "run", str(THREE_PEAKS), "--out", str(folder)],
         cwd=folder.parent,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # a test runner in the background ignores Ctrl-C, and its children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert running.stderr is not None
     deadline = time.monotonic() + 300

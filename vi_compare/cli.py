@@ -126,6 +126,31 @@ def report(
     return 0
 
 
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the run folders are.")],
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page when done.")] = False,
+    debug: Debug = False,
+) -> int:
+    """Write DIR/index.html: all reports below a folder, with their verdicts."""
+    from vi_compare.comparison import writable
+
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; give the one that holds the reports")
+    from vi_compare.report.gallery import find, render_index
+
+    found = find(folder)
+    if not found:
+        raise InputError(f"{folder} holds no reports; run `vi-compare run SCRIPT` first")
+    with writable(folder) as scratch:
+        (scratch / "index.html").write_text(render_index(found, folder), encoding="utf-8")
+        page = (scratch / "index.html").replace(folder / "index.html")
+    typer.echo(page)
+    if open_page:
+        typer.launch(str(page))
+    return 0
+
+
 @app.command("list")
 def list_entries() -> int:
     """Show guides, divergences, solvers, metrics and models, a line each."""

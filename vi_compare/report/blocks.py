@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vi_compare import numbers
-from vi_compare.report.marks import Scale
+from vi_compare.report.marks import SIGNS, Scale
 from vi_compare.report.view import FitView, Reading
 
 # Second lines of headings that are no part of the name.
 UNITS = ("", "nats", "s")
-SIGNS = {"good": "✓", "near": "!", "bad": "✗", "": ""}
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,9 @@ class Cell:
         value, error: what sorting and CSV use; the text where there is no value.
         fit: the cell shows this fit's line and name instead of `text`,
         about: with this under it.
+        fits: the cell shows these fits, each with a line under it, instead of `text`.
         reason: why there is no number; listed under the table too.
+        outlined: a frame around it, for the cell that a caption speaks of.
     """
 
     text: str
@@ -38,7 +39,9 @@ class Cell:
     error: float | None = None
     fit: FitView | None = None
     about: str = ""
+    fits: tuple[tuple[FitView, str], ...] = ()
     reason: str = ""
+    outlined: bool = False
 
     @property
     def sign(self) -> str:
@@ -51,6 +54,7 @@ class Column:
 
     Attributes:
         long: the heading is a name, which may break anywhere.
+        fit: the whole column is about this fit, and goes when it is hidden.
     """
 
     head: str
@@ -58,6 +62,7 @@ class Column:
     numeric: bool = True
     title: str = ""
     long: bool = False
+    fit: FitView | None = None
 
     @classmethod
     def words(cls, head: str, below: str = "") -> Column:
@@ -71,7 +76,12 @@ class Column:
 
     @property
     def css(self) -> str:
-        return f"{'n' * self.numeric} {'long' * self.long}".strip()
+        return f"{'n' * self.numeric} {'long' * self.long} {self.owner}".strip()
+
+    @property
+    def owner(self) -> str:
+        """Classes by which the page finds what belongs to a fit; "" for no fit."""
+        return f"fit {self.fit.css}" if self.fit else ""
 
 
 @dataclass(frozen=True)
@@ -132,12 +142,14 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Note:
-    """A paragraph; boxed when it is one to stop at. `term` is set in bold before it."""
+    """A paragraph; boxed when it is one to stop at. `term` is set in bold before it, or
+    with its `mark` where the paragraph is a finding."""
 
     text: str
     term: str = ""
     boxed: bool = False
     zone: str = ""
+    mark: str = ""
     kind: str = "note"
 
 
@@ -160,9 +172,10 @@ class Section:
 
     @property
     def tally(self) -> tuple[str, str]:
-        """The worst mark in its tables and how often: ("bad", "3 ✗")."""
+        """The worst mark in its tables and notes, and how often: ("bad", "3 ✗")."""
         tables = [b for b in self.blocks if b.kind == "table"]
         marks = Counter(c.mark for t in tables for row in t.rows for c in row.cells)
+        marks.update(b.mark for b in self.blocks if b.kind == "note")
         for mark in ("bad", "near"):
             if marks[mark]:
                 return mark, f"{marks[mark]} {SIGNS[mark]}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vi_compare import numbers
-from vi_compare.report.view import NAMES, FitView, View
+from vi_compare.report.view import LONGEST, NAMES, FitView, View, short
 
 # Off by this many standard errors and by a tenth of itself, a figure is called false.
 FALSE = 10.0
@@ -27,7 +27,7 @@ def answer(view: View) -> Answer:
     published = _published(view)
     fits = _fits(view)
     if not published:
-        return Answer(fits, _reweighting(view))
+        return Answer(fits, " ".join(filter(None, [_faults(view), _reweighting(view)])))
     rest = [*published[1:], fits, _reweighting(view)]
     return Answer(published[0], " ".join(filter(None, rest)))
 
@@ -58,6 +58,25 @@ def _fits(view: View) -> str:
     return f"{none} fits is faithful."
 
 
+def _faults(view: View) -> str:
+    """What is wrong with the others, by the headline of each: "Misses modes: a and b."."""
+    if len(view.fits) == 1 or not view.has_reference:
+        return ""
+    named: dict[str, list[str]] = {}
+    for fit in view.fits:
+        if fit.word != "Faithful":
+            named.setdefault(fit.word, []).append(numbers.quoted(fit.name))
+    told = [f"{word[:1].upper()}{word[1:]}: {_few(names)}." for word, names in named.items()]
+    return " ".join(told)
+
+
+def _few(names: list[str]) -> str:
+    """All names, or the first three and how many more."""
+    if len(names) <= 4:
+        return numbers.listed(names)
+    return f"{', '.join(names[:3])} and {numbers.words(len(names) - 3)} more"
+
+
 def _only(fit: FitView) -> str:
     sayings = {"Faithful": "is faithful", "Failed": "failed", "Unverified": "cannot be confirmed"}
     saying = sayings.get(fit.word, f"is not faithful: the verdict is “{fit.word}”")
@@ -81,12 +100,12 @@ def _published(view: View) -> list[str]:
     if not judged:
         return []
     wrong = [r for r in judged if r["result"] == "not reproduced"]
-    fits = {f.name: f for f in view.fits}
+    fits = {f.key: f for f in view.fits}
     stated = [r for r in wrong if fits[r["fit"]].data["status"] == "given" and _is_metric(fits, r)]
     stated.sort(key=lambda r: -abs(r["difference_in_standard_errors"]))
     sentences = [_false(view, fits[r["fit"]], r) for r in stated]
     if not sentences:
-        sentences = [_overall(judged, wrong)]
+        sentences = [_overall(fits, judged, wrong)]
     return [*sentences, *_by_fit(fits, [r for r in judged if r not in stated])]
 
 
@@ -119,10 +138,10 @@ def _left_out(view: View, fit: FitView) -> str:
         filter(None, [view.position(first), f"{numbers.percent(first.mass)} of the target"])
     )
     more = f", and {numbers.words(len(missed) - 1)} more" if len(missed) > 1 else ""
-    return f", and they leave out {first.name} ({which}){more}"
+    return f", and they leave out {short(first.name, LONGEST)} ({which}){more}"
 
 
-def _overall(judged: list[dict], wrong: list[dict]) -> str:
+def _overall(fits: dict[str, FitView], judged: list[dict], wrong: list[dict]) -> str:
     """How many figures hold, and the one that is furthest off."""
     one = len(judged) == 1
     if not wrong:
@@ -135,7 +154,8 @@ def _overall(judged: list[dict], wrong: list[dict]) -> str:
     worst = max(wrong, key=lambda r: abs(r["difference_in_standard_errors"]))
     name = NAMES.get(worst["quantity"], worst["quantity"])
     ours = numbers.with_error(worst["ours"], worst["standard_error"])
-    case = f"{name} of {numbers.quoted(worst['fit'])} is {ours} here, not {worst['published']}"
+    of = numbers.quoted(fits[worst["fit"]].name)
+    case = f"{name} of {of} is {ours} here, not {worst['published']}"
     if one:
         return f"The published figure is not reproduced: {case}."
     are = "is" if len(wrong) == 1 else "are"
@@ -150,7 +170,7 @@ def _by_fit(fits: dict[str, FitView], rows: list[dict]) -> list[str]:
     for name in dict.fromkeys(r["fit"] for r in rows):
         mine = [r for r in rows if r["fit"] == name]
         good = sum(r["result"] == "reproduced" for r in mine)
-        entry = f"{numbers.quoted(name)} ({good} of {len(mine)})"
+        entry = f"{numbers.quoted(fits[name].name)} ({good} of {len(mine)})"
         (held if good == len(mine) else broken).append(entry)
     out = []
     if held:
@@ -166,7 +186,8 @@ def _by_fit(fits: dict[str, FitView], rows: list[dict]) -> list[str]:
 def _here(fits: dict[str, FitView], rows: list[dict]) -> str:
     """What the fits of this study give where a published metric does not hold."""
     found = [
-        f"the {NAMES.get(r['quantity'], r['quantity'])} of {numbers.quoted(r['fit'])} is "
+        f"the {NAMES.get(r['quantity'], r['quantity'])} of "
+        f"{numbers.quoted(fits[r['fit']].name)} is "
         f"{numbers.with_error(r['ours'], r['standard_error'])} here, not {r['published']}"
         for r in rows
         if r["result"] == "not reproduced" and _is_metric(fits, r)

@@ -41,6 +41,8 @@ def _fold(value: float) -> float:
     return math.inf if value <= 0 else max(value, 1 / value)
 
 
+SIGNS = {"good": "✓", "near": "!", "bad": "✗", "": ""}
+
 # {metric: scale}; a metric without one is shown without a mark.
 SCALES = {
     "forward_kl": Scale("✓ up to 0.1 nats, ! up to 1", abs, 0.1, 1.0),
@@ -48,6 +50,8 @@ SCALES = {
     "missed_mass": Scale("✓ up to 2 % (1 % is perfect), ! up to 5 %", abs, 0.02, 0.05),
     "invented_mass": Scale("✓ up to 2 % (1 % is perfect), ! up to 5 %", abs, 0.02, 0.05),
     "coverage": Scale("✓ within 2 points of 90 %, ! within 5", _off(0.9), 0.02, 0.05),
+    "width_ratio": Scale("✓ within 10 %, ! within 25 %", _fold, 1.1, 1.25),
+    "tail_mass": Scale("✓ within a factor of 1.5, ! within 2", _fold, 1.5, 2.0),
     "sd_ratio": Scale("✓ within 5 %, ! within 25 %", _fold, 1.05, 1.25),
     "mean_shift": Scale("✓ within 0.1 sd, ! within 0.2", abs, 0.1, 0.2),
     "khat": Scale("✓ up to 0.5, ! up to 0.7", lambda k: k, 0.5, 0.7),

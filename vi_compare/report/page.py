@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 from functools import cache
@@ -14,9 +16,12 @@ from markupsafe import Markup, escape
 from vi_compare import numbers
 from vi_compare.comparison import Comparison
 from vi_compare.report import headline, sections
-from vi_compare.report.view import FitView, View
+from vi_compare.report.marks import SIGNS
+from vi_compare.report.view import LONGEST, FitView, View, short
 
 HERE = Path(__file__).parent
+# Characters; longer texts from outside are folded.
+LONGEST_TEXT = 600
 # {first word of a verdict: mark}; every other word is a fault that was found.
 MARKS = {"Faithful": "good", "between": "near", "Unverified": "near", "Not": "near"}
 MILD = {"Too diffuse", "Heavy tails", "Invents mass"}
@@ -25,7 +30,7 @@ MILD = {"Too diffuse", "Heavy tails", "Invents mass"}
 def page(comparison: Comparison) -> str:
     """The whole page."""
     view = View.of(comparison)
-    template = _environment().get_template("page.html.jinja")
+    template = environment().get_template("page.html.jinja")
     text = template.render(
         view=view,
         answer=headline.answer(view),
@@ -33,8 +38,8 @@ def page(comparison: Comparison) -> str:
         facts=_facts(view),
         description=_paragraphs(view.target.get("description") or ""),
         sections=sections.all_of(view),
-        results=_as_script(comparison.results),
-        style=_asset("style.css"),
+        results=_packed(comparison.results),
+        style=style(),
         script=_asset("script.js"),
     )
     return f"{text.strip()}\n"
@@ -46,28 +51,47 @@ def _title(n: int) -> str:
 
 def mark_of(fit: FitView) -> str:
     """The mark beside the verdict's word: a fit that errs on the wide side is a lesser fault."""
-    mild = all(word in MILD for word in fit.words)
-    return MARKS.get(fit.word.partition(" ")[0], "near" if mild else "bad")
+    return fault_of(fit.words)
+
+
+def fault_of(words: list[str]) -> str:
+    """The mark of a verdict, from its headline and the other words that apply."""
+    mild = all(word in MILD for word in words)
+    return MARKS.get(words[0].partition(" ")[0], "near" if mild else "bad")
+
+
+def style() -> Markup:
+    """The style sheet of the page, which the gallery shares."""
+    return _asset("style.css")
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    made = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["soft"] = _soft
-    environment.globals["mark_of"] = mark_of
-    environment.globals["signs"] = {"good": "✓", "near": "!", "bad": "✗", "": ""}
-    return environment
+    made.filters["soft"] = _soft
+    made.filters["fold"] = _fold
+    made.globals["mark_of"] = mark_of
+    made.globals["signs"] = SIGNS
+    return made
 
 
 def _soft(text: str) -> Markup:
     """`text`, which may break after a slash, a comma or an underscore."""
     return Markup(re.sub(r"(?<=[/,_])(?=\w)", "<wbr>", str(escape(text))))
+
+
+def _fold(text: str) -> Markup:
+    """`text`, or its beginning with the rest folded where nobody would read it all."""
+    if len(text) <= LONGEST_TEXT:
+        return escape(text)
+    start, rest = text[: LONGEST_TEXT // 2], text[LONGEST_TEXT // 2 :]
+    return Markup("<details><summary>{}…</summary>{}</details>").format(start, rest)
 
 
 @cache
@@ -76,7 +100,10 @@ def _asset(name: str) -> Markup:
 
 
 def _paragraphs(text: str) -> list[str]:
-    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+    parts = [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+    # The first is the line that opens the others.
+    long = parts and len(parts[0]) > LONGEST_TEXT // 2
+    return [short(parts[0], LONGEST_TEXT // 2), *parts] if long else parts
 
 
 def _facts(view: View) -> list[tuple[str, str]]:
@@ -108,6 +135,7 @@ def _facts(view: View) -> list[tuple[str, str]]:
 
 
 def _site(name: str, shape: list[int]) -> str:
+    name = short(name, LONGEST)
     return f"{name} {' × '.join(map(str, shape))}" if shape else name
 
 
@@ -118,9 +146,8 @@ def _stein(stein: dict[str, Any]) -> str:
     return f"{sign} Stein |z| {stein['largest_z']:.1f} of {stein['limit']:.1f} allowed"
 
 
-def _as_script(results: dict[str, Any]) -> Markup:
-    """JSON that no HTML parser can end early."""
-    text = json.dumps(results, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)
+def _packed(results: dict[str, Any]) -> str:
+    """results.json as base64 of gzip: a third of the size, and nothing that HTML could read."""
+    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # No time inside: the same results give the same page.
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")

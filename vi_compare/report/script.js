@@ -23,23 +23,18 @@
   });
 
   const raw = (cell) => cell.dataset.v ?? cell.textContent.trim();
-  all("table[id] thead th", (head) => {
-    head.className += " sorts"; head.tabIndex = 0;
-    const sort = () => {
-      const body = head.closest("table").tBodies[0], i = head.cellIndex;
-      const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-      const compare = (a, b) => {
-        const [x, y] = [raw(a.cells[i]), raw(b.cells[i])];
-        if (x === "" || y === "") return (x === "") - (y === "");  // missing last
-        const d = Number(x) - Number(y);
-        return sign * (Number.isNaN(d) ? x.localeCompare(y) : d);
-      };
-      body.append(...[...body.rows].sort(compare));
-      for (const h of head.parentNode.cells) h.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+  all(".sort", (button) => button.onclick = () => {
+    const head = button.parentNode, body = head.closest("table").tBodies[0], i = head.cellIndex;
+    const sign = head.ariaSort === "ascending" ? -1 : 1;
+    const compare = (a, b) => {
+      const [x, y] = [raw(a.cells[i]), raw(b.cells[i])];
+      if (x === "" || y === "") return (x === "") - (y === "");  // missing last
+      const d = Number(x) - Number(y);
+      return sign * (Number.isNaN(d) ? x.localeCompare(y) : d);
     };
-    head.onclick = sort;
-    head.onkeydown = (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); sort(); } };
+    body.append(...[...body.rows].sort(compare));
+    for (const h of head.parentNode.cells) h.ariaSort = null;
+    head.ariaSort = sign > 0 ? "ascending" : "descending";
   });
 
   const download = (name, type, text) => {
@@ -59,8 +54,11 @@
       wide(i) ? [text(c), k ? c.dataset.e || "" : "±"] : [text(c)]);
     download(name + ".csv", "text/csv", rows.map((r, k) => cells(r, k).map(quote).join(",")).join("\r\n"));
   });
-  document.getElementById("json").onclick = () =>
-    download("results.json", "application/json", JSON.stringify(JSON.parse(document.getElementById("results").textContent), null, 1));
+  document.getElementById("json").onclick = () => {
+    const bytes = Uint8Array.from(atob(document.getElementById("results").textContent), (c) => c.charCodeAt(0));
+    new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text()
+      .then((text) => download("results.json", "application/json", text));
+  };
   document.getElementById("print").onclick = () => print();
   all("[data-copy]", (b) => b.onclick = () =>
     navigator.clipboard?.writeText(b.previousElementSibling.textContent).then(() => { b.textContent = "Copied"; }));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,12 +16,22 @@ from vi_compare.report.palette import Style
 
 # Overlays of more curves than this cannot be read.
 MOST_IN_ONE = 6
+# Unicode's signs that change the direction of the text after them.
+TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Names of fits and margins are shown up to so many characters.
+LONGEST = 80
 # A basin of which the fit holds less than this share of the target's mass is missed.
 COVERED = 0.1
 
 
 # What metrics are called in sentences.
 NAMES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "elbo": "ELBO", "khat": "k̂"}
+
+
+def short(name: str, most: int = 24) -> str:
+    """A name that fits where there is little room, and turns no text around it."""
+    name = TURNING.sub("", name)
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class Mode:
     @property
     def short(self) -> str:
         """Without its article, for headings."""
-        return self.name.removeprefix("the mode at ")
+        return short(self.name.removeprefix("the mode at "), LONGEST)
 
 
 @dataclass(frozen=True)
@@ -80,8 +91,14 @@ class FitView:
     style: Style
 
     @property
-    def name(self) -> str:
+    def key(self) -> str:
+        """The name as it is stored."""
         return self.data["name"]
+
+    @property
+    def name(self) -> str:
+        """The name as it is shown: no longer than a line or two."""
+        return short(self.key, LONGEST)
 
     @property
     def css(self) -> str:
@@ -156,6 +173,11 @@ class View:
     @property
     def target(self) -> dict[str, Any]:
         return self.results["target"]
+
+    @property
+    def name(self) -> str:
+        """The target's, as it is shown."""
+        return short(self.target["name"], LONGEST)
 
     @property
     def drawn(self) -> tuple[FitView, ...]:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from vi_compare import numbers
 from vi_compare.report import palette, svg
-from vi_compare.report.view import FitView
+from vi_compare.report.view import FitView, short
 
 # Further down than this nothing can be told apart, and the page has no room.
 DEEPEST = 25.0  # nats below the target's peak
@@ -24,11 +25,13 @@ def density(
         ax.plot(x, p, color=palette.INK, linewidth=1.0)
         for fit, q in fits:
             _line(ax, x, q, fit)
-        ax.set(xlabel=axis, ylabel="density", xlim=(x[0], x[-1]), ylim=(0, None))
-        names = ", ".join(fit.name for fit, _ in fits)
+        ax.set(xlabel=short(axis, 60), ylabel="density", xlim=(x[0], x[-1]), ylim=(0, None))
+        wrong = ", ".join(
+            f"{fit.name} {numbers.percent(0.5 * np.trapezoid(abs(p - q), x))}" for fit, q in fits
+        )
         return svg.inline(
             figure, "density", "Density of the target and of every fit",
-            f"The density of the target as a filled shape over {axis}, and as lines: {names}.",
+            f"Densities over {axis}. Share of mass in the wrong place: {wrong}.",
         )  # fmt: skip
 
 
@@ -45,14 +48,23 @@ def log_density(
         ax.plot(x, clip(log_p), color=palette.INK, linewidth=1.0)
         for fit, q in fits:
             _line(ax, x, clip(q), fit)
-        ax.set(xlabel=axis, ylabel="log density (nats)", xlim=(x[0], x[-1]), ylim=(bottom, top + 1))
-        names = ", ".join(fit.name for fit, _ in fits)
+        ax.set(xlabel=short(axis, 60), ylabel="log density (nats)", xlim=(x[0], x[-1]))
+        ax.set_ylim(bottom, top + 1)
         return svg.inline(
             figure, "log-density", "Log density of the target and of every fit",
-            f"The log density of the target as a filled shape over {axis}, and as lines: {names}.",
+            f"Log densities over {axis}. Where the target has more than a hundredth of its peak, "
+            + "; ".join(_deepest(x, log_p, fit, q) for fit, q in fits) + ".",
         )  # fmt: skip
 
 
 def _line(ax, x, y, fit: FitView) -> None:
     (line,) = ax.plot(x, y, color=fit.style.colour, linestyle=fit.style.line)
     svg.mine(line, fit.style)
+
+
+def _deepest(x, log_p, fit: FitView, log_q) -> str:
+    """How far below the target a fit falls, and where."""
+    seen = np.flatnonzero(log_p > log_p.max() - np.log(100))
+    worst = seen[np.argmax((log_p - log_q)[seen])]
+    nats = numbers.plain(float(max(0.0, (log_p - log_q)[worst])), 2)
+    return f"{fit.name} falls up to {nats} nats below it, at {numbers.plain(float(x[worst]), 2)}"

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
+from vi_compare import numbers
 from vi_compare.report import palette, svg
-from vi_compare.report.view import FitView
+from vi_compare.report.view import FitView, short
 
 TARGET_NAME = "target"
 
@@ -25,7 +26,8 @@ def intervals(
     with svg.drawing("forest"):
         trees = {who: _tree([draws[who][label] for label in labels], names) for who in draws}
         colours = [styles[who].colour if who in styles else palette.INK for who in trees]
-        return _drawn(trees, colours, styles, names, labels, axis)
+        told = _told(draws, fits, labels)
+        return _drawn(trees, colours, styles, names, labels, axis, told)
 
 
 def _tree(columns: Sequence[np.ndarray], names: Sequence[str]):
@@ -36,7 +38,7 @@ def _tree(columns: Sequence[np.ndarray], names: Sequence[str]):
     )
 
 
-def _drawn(trees, colours, styles, names, labels, axis) -> Markup:
+def _drawn(trees, colours, styles, names, labels, axis, told: str) -> Markup:
     import arviz_plots as azp
     import matplotlib.pyplot as plt
 
@@ -65,18 +67,29 @@ def _drawn(trees, colours, styles, names, labels, axis) -> Markup:
         figure.axes[0].remove()  # the column for ArviZ's own labels
         ends = [y for line in ax.lines for y in line.get_ydata()]
         ax.set_ylim(min(ends) - 0.25, max(ends) + 0.25)
-        ax.set_yticks(rows, [_short(label) for label in labels])
+        ax.set_yticks(rows, [short(label, 18) for label in labels])
         ax.tick_params(axis="y", length=0, left=True, labelleft=True)
         ax.spines["left"].set_visible(False)
-        ax.set_xlabel(axis)
+        ax.set_xlabel(short(axis, 60))
         return svg.inline(
             figure, "forest", "Intervals of every margin",
-            f"For {len(names)} margins, the mean, the 50 % and the 90 % interval of the target "
-            f"and of every fit, over {axis}.",
+            f"Mean, 50 % and 90 % interval of {len(names)} margin{'s' * (len(names) > 1)}. {told}",
         )  # fmt: skip
     finally:
         plt.close(figure)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else f"{name[:17]}…"
+def _told(draws, fits: Sequence[FitView], labels: Sequence[str]) -> str:
+    """For the margin shown first: how far off every fit is, and how long its interval."""
+    label, p = labels[0], draws.get(TARGET_NAME)
+    if p is None:
+        means = ", ".join(f"{f.name} {numbers.plain(draws[f.css][label].mean())}" for f in fits)
+        return f"Means of {short(label)}: {means}."
+    width = lambda x: float(np.diff(np.quantile(x, (0.05, 0.95)))[0])
+    sd, whole = float(p[label].std()) or 1.0, width(p[label]) or 1.0
+    off = ", ".join(
+        f"{f.name} off by {numbers.fixed((draws[f.css][label].mean() - p[label].mean()) / sd, 2)} "
+        f"sd and {numbers.fixed(width(draws[f.css][label]) / whole, 2)} times as wide"
+        for f in fits
+    )
+    return f"For {short(label)}, against the target: {off}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
+from vi_compare import numbers
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView
 
@@ -25,8 +26,8 @@ def losses(fit: FitView, loss: np.ndarray, chosen: int) -> Markup:
         ax.spines["left"].set_color(palette.LINE)
         return svg.inline(
             figure, key, f"Loss of {fit.name} against step",
-            f"The training loss of the chosen restart of {fit.name} as a strong line over "
-            f"{len(thinned[0][0])} points, {len(others)} other restarts as faint lines.",
+            f"The chosen restart ends at {_end(thinned[0])} after {int(thinned[0][0][-1]) + 1} "
+            f"steps. {_others(thinned[1:])}".strip(),
         )  # fmt: skip
 
 
@@ -46,3 +47,14 @@ def _room(thinned: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
     low, high = np.quantile(tails, [0.0, 0.97])
     room = max(0.12 * (high - low), 1e-6 * max(abs(high), 1e-3))
     return float(low - room), float(high + 2 * room)
+
+
+def _end(thinned: tuple[np.ndarray, np.ndarray]) -> str:
+    return f"{numbers.plain(float(thinned[1][-1]))} nats"
+
+
+def _others(thinned: list[tuple[np.ndarray, np.ndarray]]) -> str:
+    ends = sorted((t for t in thinned if len(t[1])), key=lambda t: t[1][-1])
+    if not ends:
+        return ""
+    return f"{len(ends)} other restarts end between {_end(ends[0])} and {_end(ends[-1])}."

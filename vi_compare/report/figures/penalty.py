@@ -8,7 +8,7 @@ from markupsafe import Markup
 from vi_compare import numbers
 from vi_compare.report import palette, svg
 from vi_compare.report.curves import Curves, Penalty
-from vi_compare.report.view import FitView
+from vi_compare.report.view import FitView, short
 
 TEN_TIMES = np.log(10.0)
 # Zones where both densities are nothing say nothing.
@@ -37,14 +37,19 @@ def strips(
             axes[1:], (forward, reverse), totals, ("p·log(p/q)", "q·log(q/p)"), strict=True
         ):
             _strip(ax, x, penalty, total, name, fit.style)
-        axes[-1].set(xlabel=axis, xlim=(x[0], x[-1]))
+        axes[-1].set(xlabel=short(axis, 60), xlim=(x[0], x[-1]))
         figure.align_ylabels(axes)
         words = [numbers.plain(total) for total in totals]
+        lost, made = (
+            numbers.percent(min(1.0, curves.integral(np.where(zone, y, 0.0))))
+            for zone, y in ((avoid, p), (force, q))
+        )
         return svg.inline(
             figure, key, f"Where {fit.name} pays",
             f"Three strips over {axis}. Top: densities of the target and of {fit.name}. Middle: "
             f"where forward KL is paid, {words[0]} nats in all. Bottom: where reverse KL is paid, "
-            f"{words[1]} nats in all.",
+            f"{words[1]} nats in all. Where p is more than ten times q lies {lost} of the target; "
+            f"where q is more than ten times p lies {made} of the fit.",
         )  # fmt: skip
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
+from vi_compare import numbers
 from vi_compare.report import palette, svg
-from vi_compare.report.view import FitView
+from vi_compare.report.view import FitView, short
 
 # ArviZ's envelope is meant for hundreds of values, and thousands show every trifle.
 MOST = 500
@@ -49,13 +50,13 @@ def calibration(fit: FitView, u: np.ndarray, margin: str) -> Markup:
             if "suspicious_points" in pc.viz.children:
                 pc.viz["suspicious_points"]["u"].item().set_sizes([4])
             ax.set(
-                xlabel=f"rank of the target's draws of {margin} under the fit",
+                xlabel=f"rank of the target's draws of {short(margin)} under the fit",
                 ylabel="ECDF − uniform",
             )
             return svg.inline(
                 figure, key, f"Calibration of {fit.name}",
-                f"Difference between the distribution function of {u.size} ranks and the uniform "
-                f"one, for {margin} under {fit.name}; flat is calibrated.",
+                f"{_told(u)} Ranks of {u.size} draws of {short(margin)} of the target under "
+                f"{fit.name}.",
             )  # fmt: skip
         finally:
             plt.close(figure)
@@ -66,3 +67,15 @@ def _room(ax, n: int) -> None:
     highest = max(float(np.abs(line.get_ydata()).max()) for line in ax.lines)
     limit = 1.12 * max(highest, 2 / np.sqrt(n))
     ax.set_ylim(-limit, limit)
+
+
+def _told(u: np.ndarray) -> str:
+    """The largest gap between the ranks' distribution and the uniform one."""
+    ranks = np.sort(u)
+    gap = np.arange(1, u.size + 1) / u.size - ranks
+    at = int(np.argmax(abs(gap)))
+    return (
+        f"The largest difference from uniform ranks is {numbers.fixed(float(gap[at]), 2)}, at rank "
+        f"{numbers.fixed(float(ranks[at]), 2)}; chance alone gives up to "
+        f"{numbers.fixed(1.36 / float(np.sqrt(u.size)), 2)}."
+    )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from vi_compare import numbers
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView
 
@@ -33,8 +34,13 @@ def histogram(
             )
             svg.mine(line, fit.style)
         ax.set(xlabel=axis, ylabel=f"density under {under}", xlim=(edges[0], edges[-1]))
-        names = ", ".join(fit.name for fit, _ in ratios)
+        told = "; ".join(_told(fit, ratio) for fit, ratio in ratios)
         return svg.inline(
             figure, key, f"Log density ratio under {under}",
-            f"Histogram of {axis} over draws of {under}, one outline for each of {names}.",
+            f"{axis} over draws of {under}, median and 5 % to 95 %: {told}.",
         )  # fmt: skip
+
+
+def _told(fit: FitView, ratio: np.ndarray) -> str:
+    low, middle, high = (numbers.fixed(x, 2) for x in np.quantile(ratio, [0.05, 0.5, 0.95]))
+    return f"{fit.name} {middle}, {low} to {high}"

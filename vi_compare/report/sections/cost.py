@@ -10,6 +10,8 @@ from vi_compare import numbers
 from vi_compare.report.blocks import Cell, Column, Row, Section, Table, missing, name_of
 from vi_compare.report.view import FitView, View
 
+ORDER = 110
+
 
 def section(view: View) -> Section:
     columns = [

@@ -11,7 +11,10 @@ from vi_compare.report.blocks import Note, Picture, Pictures, Section
 from vi_compare.report.curves import Curves
 from vi_compare.report.figures import curves as draw_curves
 from vi_compare.report.figures import ratios as draw_ratios
+from vi_compare.report.ratios import Ratios
 from vi_compare.report.view import FitView, View
+
+ORDER = 10
 
 
 def section(view: View) -> Section | None:
@@ -20,7 +23,7 @@ def section(view: View) -> Section | None:
 
 
 def _curves(view: View, curves: Curves) -> Section:
-    fits = [(f, curves.log_q[f.name]) for f in view.drawn if f.name in curves.log_q]
+    fits = [(f, curves.log_q[f.key]) for f in view.drawn if f.key in curves.log_q]
     shown = tuple(f for f, _ in fits)
     lead = (
         "The same curves twice: on the left where the mass is, on the right, on a log scale, "
@@ -47,13 +50,15 @@ class Side:
     under: str
     mean: str
     how: str
-    ratio: Callable[[View, FitView], np.ndarray | None]
+    ratio: Callable[[Ratios], np.ndarray | None]
 
 
 def _ratios(view: View) -> Section | None:
     pictures, how = [], []
     for side in SIDES:
-        found = [(f, r) for f in view.drawn if (r := _finite(side.ratio(view, f), view.log_z))]
+        found = [
+            (f, r) for f in view.drawn if (r := _finite(side.ratio(Ratios.of(view, f)), view.log_z))
+        ]
         if found:
             pictures.append(_histogram(view, side, [(f, r[0]) for f, r in found]))
             how.append(side.how)
@@ -79,29 +84,18 @@ def _histogram(view: View, side: Side, found: list[tuple[FitView, np.ndarray]]) 
     return Picture(draw_ratios.histogram(f"ratio-{key}", side.under, found, axis), caption)
 
 
-def _under_p(view: View, fit: FitView) -> np.ndarray | None:
-    log_p, log_q = view.at_reference("log_p"), fit.array("at_reference", "log_q")
-    # They are thinned alike; where they are not, no ratio can be formed.
-    return None if log_p is None or log_q is None or log_p.size != log_q.size else log_p - log_q
-
-
-def _under_q(view: View, fit: FitView) -> np.ndarray | None:
-    log_p, log_q = fit.array("sample_stats", "log_p"), fit.array("sample_stats", "log_q")
-    return None if log_p is None or log_q is None else log_p - log_q
-
-
 SIDES = (
     Side(
         "the target",
         "the mean is the forward KL",
         "A tail to the right under the target is mass that the fit misses.",
-        _under_p,
+        lambda ratios: ratios.under_p,
     ),
     Side(
         "the fit",
         "minus the mean is the reverse KL",
         "A tail to the left under the fit is mass that it invents.",
-        _under_q,
+        lambda ratios: ratios.under_q,
     ),
 )
 

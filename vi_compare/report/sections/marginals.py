@@ -19,12 +19,14 @@ from vi_compare.report.blocks import (
     name_of,
 )
 from vi_compare.report.figures.forest import TARGET_NAME, intervals
-from vi_compare.report.figures.pit import calibration, transform
+from vi_compare.report.margins import worst_first
 from vi_compare.report.marks import SCALES
-from vi_compare.report.view import FitView, View
+from vi_compare.report.view import LONGEST, View, short
 
-# Shown at once; then folded; more would swell the page and are in fits.nc.
-FIRST, MOST = 6, 60
+ORDER = 90
+
+# Shown at once; then folded; more rows would swell the page and are in fits.nc.
+FIRST, MOST_ROWS = 6, 300
 LOWER, UPPER = "eti90_lb", "eti90_ub"
 
 
@@ -33,18 +35,18 @@ def section(view: View) -> Section | None:
     labels = list(view.reference or (fits[0].margins if fits else {}))
     if not labels:
         return None
-    labels = sorted(labels, key=lambda label: -_badness(fits, label))
+    labels = worst_first(fits, labels)
     blocks: list = [_forest(view, labels[:FIRST])]
-    blocks += _calibration(view, labels[0])
     # ArviZ's own table, once for each source and not once for each margin.
-    shown = labels[:MOST]
+    most = max(FIRST, MOST_ROWS // (len(fits) + 1))
+    shown = labels[:most]
     summaries = {f.css: _summary(f.margins, shown) for f in fits}
     if view.reference:
         summaries[TARGET_NAME] = _summary(view.reference, shown)
     blocks.append(_table(fits, labels[:FIRST], summaries, "marginals", ""))
     if rest := shown[FIRST:]:
         words = f"{len(rest)} more margins" + (
-            f" (of {len(labels) - FIRST})" if len(labels) > MOST else ""
+            f" (of {len(labels) - FIRST})" if len(labels) > most else ""
         )
         blocks.append(_table(fits, rest, summaries, "", words))
     lead = "Each margin for itself, in the model's own space." + (
@@ -53,16 +55,6 @@ def section(view: View) -> Section | None:
         else ""
     )
     return Section("marginals", "Marginals", lead, blocks)
-
-
-def _badness(fits: Sequence[FitView], label: str) -> float:
-    """How far off the worst fit is here: in mean, and in sd on a log scale."""
-    off = [0.0]
-    for fit in fits:
-        shift, ratio = fit.reading("mean_shift", label).value, fit.reading("sd_ratio", label).value
-        off += [abs(shift)] if shift is not None else []
-        off += [abs(float(np.log(max(ratio, 1e-3))))] if ratio is not None else []
-    return max(off)
 
 
 def _forest(view: View, labels: Sequence[str]) -> Pictures:
@@ -80,7 +72,7 @@ def _forest(view: View, labels: Sequence[str]) -> Pictures:
     axis = (
         "distance from the target's mean, in its sd"
         if standard
-        else labels[0]
+        else short(labels[0], LONGEST)
         if len(labels) == 1
         else "value"
     )
@@ -93,21 +85,6 @@ def _forest(view: View, labels: Sequence[str]) -> Pictures:
 def _scale(x: np.ndarray) -> tuple[float, float]:
     sd = float(x.std())
     return float(x.mean()), sd if sd > 0 else 1.0
-
-
-def _calibration(view: View, label: str) -> list[Pictures]:
-    if not view.reference:
-        return []
-    pictures = [
-        Picture(calibration(f, transform(view.reference[label], f.margins[label]), label), fit=f)
-        for f in view.drawn
-    ]
-    how = (
-        f"Where draws of the target rank among draws of the fit, for {label}. Flat is calibrated; "
-        "black dots lie where it is not. An S that starts below zero is a fit too wide, one that "
-        "starts above zero a fit too narrow."
-    )
-    return [Pictures(pictures, how)]
 
 
 def _summary(margins: dict[str, np.ndarray], labels: Sequence[str]):
@@ -154,7 +131,7 @@ def _rows(fits, label: str, summaries) -> list[Row]:
     return [
         Row(
             [
-                Cell(label),
+                Cell(short(label, LONGEST)),
                 *name,
                 *_statistics(summaries[who], label, sd),
                 *errors.get(who, nothing),

@@ -21,6 +21,8 @@ from vi_compare.report.blocks import (
 from vi_compare.report.figures.basins import masses
 from vi_compare.report.view import COVERED, FitView, Mode, View
 
+ORDER = 60
+
 MOST_MODES = 8
 
 
@@ -41,7 +43,7 @@ def section(view: View) -> Section:
         + (f" {numbers.count(more)} smaller modes are not shown." if more else "")
     )
     table = Table(columns, rows, "modes", caption=caption)
-    fits = tuple(f for f in view.drawn if all(f.name in m.fits for m in modes))
+    fits = tuple(f for f in view.drawn if all(f.key in m.fits for m in modes))
     how = (
         "Black bars mark the target's mass in each basin, markers each fit's. A marker at zero is "
         "a dropped mode."
@@ -65,14 +67,14 @@ def _mass(share: float, n: int, mark: str = "") -> Cell:
 
 
 def _cells(view: View, fit: FitView, modes: tuple[Mode, ...]) -> list[Cell]:
-    if fit.name not in view.modes[0].fits:
+    if fit.key not in view.modes[0].fits:
         reason = fit.reading("mode_coverage").reason or "it has no draws"
         return [name_of(fit, about=True), *(missing(reason) for _ in modes), missing(reason)]
     shares = []
     for mode in modes:
         ratio = fit.reading("mode_coverage", mode.name).value
         mark = "" if ratio is None else "good" if ratio >= COVERED else "bad"
-        shares.append(_mass(mode.fits[fit.name], mode.n, mark))
+        shares.append(_mass(mode.fits[fit.key], mode.n, mark))
     ratios = [fit.reading("mode_coverage", m.name).value for m in view.modes]
     counted = [r for r in ratios if r is not None]
     k = sum(r >= COVERED for r in counted)

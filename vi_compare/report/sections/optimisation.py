@@ -21,6 +21,8 @@ from vi_compare.report.blocks import (
 from vi_compare.report.figures.losses import losses
 from vi_compare.report.view import FitView, View
 
+ORDER = 50
+
 MARKS = {"converged": "good", "not converged": "near", "failed": "bad"}
 
 
@@ -29,7 +31,8 @@ def section(view: View) -> Section | None:
     if not fitted:
         why = "All parameters were given; nothing was fitted."
         return Section("optimisation", "Optimisation", blocks=[Note(why)])
-    pictures = [p for p in map(_picture, fitted) if p]
+    drawn = [f for f in view.drawn if f in fitted]
+    pictures = [p for p in map(_picture, drawn) if p]
     how = (
         "Strong line: the restart that was chosen. Faint: the others. Means over neighbouring "
         "steps; the first steps may run out of the top. Different divergences have different "
@@ -37,6 +40,7 @@ def section(view: View) -> Section | None:
     )
     blocks: list = [Pictures(pictures, how)] if pictures else []
     lead = "The restart with the smallest loss on draws that all restarts share is the fit."
+    lead = f"{lead} {view.left_out}".strip()
     return Section("optimisation", "Optimisation", lead, [*blocks, _ends(fitted), *_basins(fitted)])
 
 

@@ -10,7 +10,9 @@ from vi_compare import numbers
 from vi_compare.report.blocks import Cell, Column, Note, Picture, Pictures, Row, Section, Table
 from vi_compare.report.curves import Curves, Penalty
 from vi_compare.report.figures.penalty import strips
-from vi_compare.report.view import FitView, View
+from vi_compare.report.view import LONGEST, FitView, View, short
+
+ORDER = 20
 
 RULE = (
     "Where p ≫ q forward KL charges about log(p/q) nats per unit of missed mass, without limit; "
@@ -22,12 +24,12 @@ RULE = (
 
 def section(view: View) -> Section | None:
     curves = Curves.of(view)
-    fits = [f for f in view.drawn if curves and f.name in curves.log_q]
+    fits = [f for f in view.drawn if curves and f.key in curves.log_q]
     if curves is None or not fits:
         return None
-    paid = {f.name: _both(curves, f) for f in fits}
+    paid = {f.key: _both(curves, f) for f in fits}
     pictures = [
-        Picture(strips(f, curves, curves.log_q[f.name], *paid[f.name], view.axis), fit=f)
+        Picture(strips(f, curves, curves.log_q[f.key], *paid[f.key], view.axis), fit=f)
         for f in fits
     ]
     how = (
@@ -48,7 +50,7 @@ def section(view: View) -> Section | None:
 
 
 def _both(curves: Curves, fit: FitView) -> tuple[Penalty, Penalty]:
-    log_q = curves.log_q[fit.name]
+    log_q = curves.log_q[fit.key]
     return Penalty.of(curves.log_p, log_q), Penalty.of(log_q, curves.log_p)
 
 
@@ -56,7 +58,7 @@ def _held(curves: Curves, fits) -> str:
     """How much of everything the range shown holds: what lies outside is not in the totals."""
     shares = [
         curves.integral(curves.p),
-        *(curves.integral(np.exp(curves.log_q[f.name])) for f in fits),
+        *(curves.integral(np.exp(curves.log_q[f.key])) for f in fits),
     ]
     least = numbers.percent(math.floor(1000 * min(*shares, 1.0)) / 1000)  # never more than true
     return f"it holds at least {least} of the target and of every fit."
@@ -68,13 +70,15 @@ def _table(view: View, curves: Curves, fits, paid, caption: str) -> Table | Note
         return Note(f"There is no table by region: {why}. {caption}")
     regions = curves.regions(view.modes)
     columns = [Column.words("Region"), Column("Target", "mass")]
-    columns += [Column(f.name, "fwd | rev, %", long=True) for f in fits]
+    columns += [Column(f.name, "fwd | rev, %", long=True, fit=f) for f in fits]
     rows = []
     for mode, first, last in regions:
-        cells = [Cell(mode.name[:1].upper() + mode.name[1:], value=float(mode.place[0]))]
+        cells = [
+            Cell(short(mode.name[:1].upper() + mode.name[1:], LONGEST), value=float(mode.place[0]))
+        ]
         mass = curves.integral(curves.p, first, last)
         cells.append(Cell(numbers.percent(mass), value=mass))
-        cells += [_share(curves, paid[f.name], first, last) for f in fits]
+        cells += [_share(curves, paid[f.key], first, last) for f in fits]
         rows.append(Row(cells))
     caption = f"Regions meet at the minima of log p between the modes. {caption}"
     return Table(columns, rows, "penalty", "Where the nats are paid", caption)

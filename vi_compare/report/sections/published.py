@@ -9,6 +9,8 @@ from vi_compare import numbers
 from vi_compare.report.blocks import Cell, Column, Row, Section, Table, missing, spread_line
 from vi_compare.report.view import NAMES, FitView, View
 
+ORDER = 120
+
 MARKS = {"reproduced": "good", "not reproduced": "bad"}
 
 
@@ -16,7 +18,7 @@ def section(view: View) -> Section | None:
     rows = view.results["published"]
     if not rows:
         return None
-    fits = {f.name: f for f in view.fits}
+    fits = {f.key: f for f in view.fits}
     columns = [
         Column.words("Fit"),
         Column.words("Quantity"),
@@ -36,10 +38,10 @@ def section(view: View) -> Section | None:
             "compared in the order of their means."
         ),
     )
-    return Section("published", "Published against reproduced", _lead(rows), [table])
+    return Section("published", "Published against reproduced", _lead(fits, rows), [table])
 
 
-def _lead(rows: list[dict[str, Any]]) -> str:
+def _lead(fits: dict[str, FitView], rows: list[dict[str, Any]]) -> str:
     """Which kinds of figures hold, and which do not."""
     tally = Counter(r["result"] for r in rows)
     held, broken = tally["reproduced"], tally["not reproduced"]
@@ -49,7 +51,7 @@ def _lead(rows: list[dict[str, Any]]) -> str:
     sentences = [", ".join(parts) + "."]
     for result, verb in (("reproduced", "All hold"), ("not reproduced", "None holds")):
         whole = [
-            numbers.quoted(name)
+            numbers.quoted(fits[name].name)
             for name in dict.fromkeys(r["fit"] for r in rows)
             if all(r["result"] == result for r in rows if r["fit"] == name)
         ]

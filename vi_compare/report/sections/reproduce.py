@@ -6,6 +6,8 @@ from vi_compare.report.blocks import Cell, Column, Command, Row, Section, Table
 from vi_compare.report.marks import SCALES
 from vi_compare.report.view import NAMES, View
 
+ORDER = 140
+
 FACTS = (
     ("Commit", "commit"), ("Device", "device"), ("Precision", "precision"), ("Threads", "threads"),
     ("Seed", "seed"), ("Created", "created"),

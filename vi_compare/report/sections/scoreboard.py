@@ -21,6 +21,8 @@ from vi_compare.report.blocks import (
 from vi_compare.report.marks import SCALES
 from vi_compare.report.view import COVERED, FitView, View
 
+ORDER = 0
+
 # metric, heading, unit line, shown in per cent, what it is
 METRICS = (
     ("missed_mass", "Missed", "mass", True, "target mass where the fit has almost nothing"),

@@ -21,6 +21,8 @@ from vi_compare.report.marks import SCALES
 from vi_compare.report.view import FitView, View
 from vi_compare.verdict import khat_limit
 
+ORDER = 70
+
 METRICS = (
     ("khat", "k̂", "", False),
     ("ess", "ESS", "share of draws", True),

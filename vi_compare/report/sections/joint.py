@@ -1,0 +1,94 @@
+"""Joint shape: what single margins cannot show."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vi_compare import numbers
+from vi_compare.report.blocks import (
+    Cell,
+    Column,
+    Picture,
+    Pictures,
+    Row,
+    Section,
+    Table,
+    name_of,
+    spread_line,
+)
+from vi_compare.report.figures.joint import cloud
+from vi_compare.report.marks import Scale
+from vi_compare.report.pairs import most_telling
+from vi_compare.report.view import LONGEST, FitView, Reading, View, short
+
+ORDER = 100
+# Pairs drawn, and pairs in the table.
+DRAWN, LISTED = 1, 4
+# As in the verdict: a correlation that is off by 0.15 is lost dependence.
+OFF = Scale("✓ within 0.05, ! within 0.15", abs, 0.05, 0.15)
+
+
+def section(view: View) -> Section | None:
+    fits = [f for f in view.fits if f.margins]
+    if len(view.reference) < 2 or not fits:
+        return None
+    pairs = most_telling(view.reference, fits, LISTED)
+    if not pairs:
+        return None
+    blocks: list = [
+        Pictures([_picture(view, fit, i, pair) for fit in view.drawn], _how(pair), (), False)
+        for i, pair in enumerate(pairs[:DRAWN])
+    ]
+    many = len(view.reference) > 2
+    lead = (
+        "Two margins at once: a fit can have every margin right and their combination wrong."
+        + (" Shown are the pairs where some fit has most draws in the wrong place." if many else "")
+        + f" {view.left_out}"
+    )
+    return Section("joint", "Joint shape", lead.strip(), [*blocks, _table(view, fits, pairs)])
+
+
+def _how(pair: tuple[str, str]) -> str:
+    return (
+        f"{short(pair[0])} against {short(pair[1])}. Grey: draws of the target; in "
+        "colour: draws of the fit. Grey alone is missed, colour alone is invented."
+    )
+
+
+def _picture(view: View, fit: FitView, i: int, pair: tuple[str, str]) -> Picture:
+    p, q = ((source[pair[0]], source[pair[1]]) for source in (view.reference, fit.margins))
+    return Picture(cloud(f"joint{i}", fit, pair, p, q), fit=fit)
+
+
+def _table(view: View, fits: list[FitView], pairs: list[tuple[str, str]]) -> Table:
+    columns = [Column.words("Pair"), Column.words("Fit"), Column("Correlation", "target")]
+    columns += [Column("Correlation", "fit"), Column("Difference")]
+    rows = [Row(_cells(view, fit, pair), fit) for pair in pairs for fit in fits]
+    caption = (
+        "± is one standard error, as for Gaussian margins. Correlation sees straight lines only: "
+        f"modes and bends show in the figures. Marks: {OFF.words}."
+    )
+    return Table(columns, rows, "joint", "Correlations", caption)
+
+
+def _cells(view: View, fit: FitView, pair: tuple[str, str]) -> list[Cell]:
+    p, q = (_correlation(source, pair) for source in (view.reference, fit.margins))
+    difference = (q[0] - p[0], float(np.hypot(p[1], q[1])))
+    mark = OFF.mark(Reading(difference[0]))
+    numbers_of = [_cell(*p), _cell(*q), _cell(*difference, mark)]
+    return [
+        Cell(f"{short(pair[0], LONGEST)}, {short(pair[1], LONGEST)}"),
+        name_of(fit),
+        *numbers_of,
+    ]
+
+
+def _correlation(margins: dict[str, np.ndarray], pair: tuple[str, str]) -> tuple[float, float]:
+    x, y = (margins[label] for label in pair)
+    r = float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else 0.0
+    return r, (1 - r**2) / np.sqrt(x.size)
+
+
+def _cell(value: float, error: float, mark: str = "") -> Cell:
+    text, spread = numbers.pair(value, error)
+    return Cell(text, spread_line(spread), mark, value=value, error=error)
