@@ -54,7 +54,9 @@ def width(a: Line) -> float:
 
 
 def beyond(low: float, high: float) -> float:
-    return float(Q.cdf(low) + 1 - Q.cdf(high)) / 0.01
+    """Of the two tails the one whose mass is furthest from 0.5 %, as a ratio to that."""
+    sides = np.array([float(Q.cdf(low)), float(1 - Q.cdf(high))]) / 0.005
+    return sides[np.argmax(np.abs(np.log(sides)))]
 
 
 TRUTH = {

@@ -45,6 +45,8 @@ def pair(value: float, error: float | None) -> tuple[str, str]:
     """Texts of a value and of its standard error, to the same place."""
     if not error:
         return plain(value), "" if error is None else "exact"
+    if error < 1e-6 * abs(value):
+        return plain(value, 6), plain(error, 1)  # more digits than anybody can use
     places = decimals(error)
     if places > 7 or abs(value) >= 1e7:
         exponent = math.floor(math.log10(max(abs(value), error)))

@@ -19,7 +19,8 @@ Scores = Mapping[str, Mapping[str, Estimate]]
 
 # A crossing counts when it is beyond the threshold by this two-sided level of its error.
 LEVEL = 0.05
-LEAST_DRAWS = 400
+# Fewer draws decide nothing; a tail of 0.5 % needs more than a whole distribution.
+LEAST_DRAWS, LEAST_DRAWS_TAIL = 400, 10_000
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Rule:
         threshold: in the metric's unit.
         reason: a sentence with {value}, {error}, {label} and {percent} to fill in.
         use_for, next_step: what the fit is still good for, and what to do.
+        least_draws: with fewer the rule is silent.
         residual: headline only when no other rule has crossed.
     """
 
@@ -43,6 +45,7 @@ class Rule:
     reason: str
     use_for: str
     next_step: str
+    least_draws: int = LEAST_DRAWS
     residual: bool = False
 
     @property
@@ -89,15 +92,17 @@ RULES = (
     ),
     Rule(
         "Light tails", "tail_mass", -1, 0.5,
-        "The tails of {label} hold {value} times the target's mass.",
+        "It gives {label} {value} times the mass that the target has there.",
         "the bulk; no rare events",
         "use a heavier-tailed guide, or forward KL",
+        LEAST_DRAWS_TAIL,
     ),
     Rule(
         "Heavy tails", "tail_mass", 1, 2.0,
-        "The tails of {label} hold {value} times the target's mass.",
+        "It gives {label} {value} times the mass that the target has there.",
         "the bulk, and as a proposal for importance sampling",
         "use a more flexible guide, or reweight the draws if k̂ allows it",
+        LEAST_DRAWS_TAIL,
     ),
     Rule(
         "Misses mass", "missed_mass", 1, 0.05,
@@ -196,9 +201,8 @@ def _cross(rule: Rule, scores: Scores) -> _Crossing | None:
     by = dict(scores.get(rule.metric, {}))
     if len(by) > 1:
         by.pop(ALL)
-    usable = {
-        label: e for label, e in by.items() if e.value is not None and (e.n or 0) >= LEAST_DRAWS
-    }
+    enough = lambda e: e.value is not None and (e.n or 0) >= rule.least_draws
+    usable = {label: e for label, e in by.items() if enough(e)}
     # A signed error (a shift, a lost correlation) counts by its size.
     signed = rule.metric in ("mean_shift", "correlation")
     size = lambda e: abs(e.value) if signed else e.value

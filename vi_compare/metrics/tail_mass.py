@@ -1,28 +1,32 @@
-"""Mass of the fit beyond the target's extreme quantiles."""
+"""Mass of the fit beyond the target's extreme quantiles, each side by itself.
+
+Added up, an empty tail and a heavy one would look like two good ones.
+"""
 
 import numpy as np
 
 from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins, worst
-from vi_compare.tails import quantile_band
+from vi_compare.tails import share_below_quantile
 
-LEVELS = (0.005, 0.995)
+LEVEL = 0.005
+SIDES = {"lower": 1, "upper": -1}
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """Share of q beyond p's 0.5 % and 99.5 % quantiles ÷ 1 %, per margin; 1 is perfect."""
+    """Share of q beyond p's 0.5 % (99.5 %) quantile ÷ 0.5 %, per margin and side; 1 is perfect."""
     if evidence.test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
     p, q = margins(evidence.test.values), margins(evidence.q.values)
-    by = {label: _ratio(q[label], p[label]) for label in p}
-    return worst(by, lambda ratio: abs(np.log(max(ratio, 1e-2))))
+    by = {
+        f"the {side} tail of {label}": _ratio(sign * q[label], sign * p[label])
+        for label in p
+        for side, sign in SIDES.items()
+    }
+    # An empty tail is as bad as one 50 times too heavy, not infinitely worse.
+    return worst(by, lambda ratio: abs(np.log(max(ratio, 0.02))))
 
 
 def _ratio(q: np.ndarray, p: np.ndarray) -> Estimate:
-    low, high = (quantile_band(p, level) for level in LEVELS)
-    share = Estimate.share((q < low[1]) | (q > high[1]))
-    moved = np.hypot(
-        (np.mean(q < low[2]) - np.mean(q < low[0])) / 2,
-        (np.mean(q > high[0]) - np.mean(q > high[2])) / 2,
-    )
-    error = float(np.hypot(share.standard_error or 0.0, moved))
-    return Estimate(float(share.value or 0.0) / 0.01, error / 0.01, "1", q.size, 1.0)
+    share = share_below_quantile(q, p, LEVEL)
+    value, error = share.value or 0.0, share.standard_error or 0.0
+    return Estimate(value / LEVEL, error / LEVEL, "1", q.size, 1.0)

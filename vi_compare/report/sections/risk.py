@@ -34,7 +34,13 @@ METRICS = (
     ("invented_mass", "Invented", "mass", True, "mass of the fit where the target has almost none"),
     ("coverage", "90 % interval", "holds", True, "target mass inside the fit's 90 % interval"),
     ("width_ratio", "Length", "÷ target", False, "length of the 90 % interval, fit ÷ target"),
-    ("tail_mass", "Tail", "÷ target", False, "mass beyond the target's 0.5 % and 99.5 % quantiles"),
+    (
+        "tail_mass",
+        "Tail",
+        "÷ target",
+        False,
+        "mass beyond the target's 0.5 % or 99.5 % quantile, the worse side",
+    ),
 )
 
 
