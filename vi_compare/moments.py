@@ -61,10 +61,9 @@ def em(u: Array, start: GaussianMixture, *, iterations: int, tolerance: float, f
 
     def step(carry):
         (mixture, i, before, _, revived), trace = carry
-        joint = _coefficients(mixture) @ features  # (K, n)
-        log_q = _logsumexp(joint)
+        log_q, responsibilities = _expect(_coefficients(mixture) @ features)
         likelihood = log_q.mean()
-        sums = jnp.exp(joint - log_q) @ features.T  # (K, F)
+        sums = responsibilities @ features.T  # (K, F)
         fresh, empty = _maximise(sums, len(u), floor)
         # A component that holds less than one draw is put on the draw explained worst.
         worst = x[jnp.argmin(log_q)]
@@ -139,10 +138,15 @@ def _features(x: Array) -> Array:
     return jnp.concatenate([jnp.ones((1, x.shape[1]), x.dtype), x, x[i] * x[j]])
 
 
-def _logsumexp(joint: Array) -> Array:
-    """Over the first axis; without the signs and infinities that jax.nn's takes care of."""
+def _expect(joint: Array) -> tuple[Array, Array]:
+    """log(w_k q_k) (K, n) -> log q (n,) and the share of each component in it (K, n).
+
+    One exponential per entry: it is what an iteration spends its time on.
+    """
     top = joint.max(axis=0)
-    return top + jnp.log(jnp.exp(joint - top).sum(axis=0))
+    shares = jnp.exp(joint - top)
+    total = shares.sum(axis=0)
+    return top + jnp.log(total), shares / total
 
 
 def _coefficients(mixture: GaussianMixture) -> Array:
