@@ -28,4 +28,4 @@ def test_command_against_imports(cache, compare, tmp_path):
         subprocess.run([sys.executable, "-c", IMPORTS], check=True)
         return ()
 
-    compare(f"imports against the whole command, {cache} cache", imports, run, 3)
+    compare(f"imports against the whole command, {cache} cache", imports, run, 2)
