@@ -14,7 +14,7 @@ from oracles import THREE_PEAKS, Line, pack, reverse_kl, slope, unpack
 from scipy import special, stats
 from targets import approximation, kitchen_sink
 
-from vi_compare.approximation import GuideApproximation
+from vi_compare.approximation import DrawsApproximation, GuideApproximation
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.target import Target
@@ -300,3 +300,21 @@ def test_stopped_cuts_the_parameters_from_the_gradient():
 
     assert np.abs(ravel_pytree(jax.grad(value)(q.params, True))[0]).max() == 0
     assert np.abs(ravel_pytree(jax.grad(value)(q.params, False))[0]).max() > 0
+
+
+# --- draws made elsewhere ---------------------------------------------------------------
+
+
+def test_draws_made_elsewhere_have_no_log_q_and_say_why():
+    target = Target(line_model)
+    u = np.linspace(-3, 3, 50)
+    q = DrawsApproximation(target.draws({"x": jnp.asarray(u)}), "made by Stan")
+    some = q.sample(jax.random.key(0), 50)
+    np.testing.assert_array_equal(np.sort(some.u[:, 0]), u)  # each once
+    np.testing.assert_allclose(some.log_p, THREE_PEAKS.log_pdf(np.asarray(some.u)[:, 0]))
+    assert some.log_q is None
+    assert some.reason == "made by Stan"
+    assert len(q.sample(jax.random.key(0), 80)) == 80
+    for ask in (lambda: q.log_prob(u[:1]), lambda: q.strata(jax.random.key(0), 2)):
+        with pytest.raises(InputError, match="made by Stan"):
+            ask()

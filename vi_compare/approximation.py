@@ -15,7 +15,7 @@ method ``components(params)``; a hand-written guide gets them by an effect handl
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, singledispatch
 from typing import Any, Protocol
 
@@ -100,6 +100,34 @@ class GuideApproximation:
     def at(self, draws: Draws) -> Draws:
         """The same draws with log q of this approximation beside them."""
         return Draws(draws.u, draws.values, draws.log_p, _log_prob(self, draws.u))
+
+
+@dataclass(frozen=True)
+class DrawsApproximation:
+    """Draws made elsewhere, as an `Approximation` whose density nobody knows.
+
+    Attributes:
+        draws: as from ``Target.draws(values)``; log_q is None.
+        reason: why log q is not known, in words; what needs it repeats this.
+    """
+
+    draws: Draws
+    reason: str = "these draws were made elsewhere, so log q is not known"
+
+    def sample(self, key: Array, n: int) -> Draws:
+        """n of the draws, none twice while they last."""
+        size = len(self.draws)
+        rows = jax.random.choice(key, size, (n,), replace=n > size)
+        return replace(self.draws[rows], log_q=None, reason=self.reason)
+
+    def log_prob(self, u: Array) -> Array:
+        raise InputError(self.reason)
+
+    def stopped(self) -> DrawsApproximation:
+        return self
+
+    def strata(self, key: Array, n: int) -> tuple[Array, Array]:
+        raise InputError(self.reason)
 
 
 @partial(jax.jit, static_argnums=2)
