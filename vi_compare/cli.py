@@ -112,14 +112,14 @@ def report(
     debug: Debug = False,
 ) -> int:
     """Render the page again from what is saved, without fitting."""
-    from vi_compare.comparison import Comparison, read_results
+    from vi_compare.comparison import Comparison, read_results, write_page
 
     read_results(folder)
     _writable(folder)
     from vi_compare.report import render
 
     comparison = Comparison.load(folder)
-    page = Comparison.save_page(folder, render(comparison))
+    page = write_page(folder, render(comparison))
     typer.echo(page)
     if open_page:
         typer.launch(str(page))
@@ -133,7 +133,7 @@ def index(
     debug: Debug = False,
 ) -> int:
     """Write DIR/index.html: all reports below a folder, with their verdicts."""
-    from vi_compare.comparison import writable
+    from vi_compare.comparison import write_page
 
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; give the one that holds the reports")
@@ -142,9 +142,7 @@ def index(
     found = find(folder)
     if not found:
         raise InputError(f"{folder} holds no reports; run `vi-compare run SCRIPT` first")
-    with writable(folder) as scratch:
-        (scratch / "index.html").write_text(render_index(found, folder), encoding="utf-8")
-        page = (scratch / "index.html").replace(folder / "index.html")
+    page = write_page(folder, render_index(found, folder), "index.html")
     typer.echo(page)
     if open_page:
         typer.launch(str(page))

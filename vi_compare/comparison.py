@@ -87,15 +87,6 @@ class Comparison:
                     made.replace(folder / made.name)
         return folder / PAGE
 
-    @staticmethod
-    def save_page(folder: str | Path, page: str) -> Path:
-        """Replace only the page of a run folder."""
-        folder = Path(folder)
-        with writable(folder) as scratch:
-            (scratch / PAGE).write_text(page, encoding="utf-8")
-            (scratch / PAGE).replace(folder / PAGE)
-        return folder / PAGE
-
     @classmethod
     def load(cls, folder: str | Path) -> Comparison:
         """Read a run folder.
@@ -115,6 +106,17 @@ class Comparison:
         if draws.attrs.get("run") != results["run"]:
             raise InputError(f"{RESULTS} and {DRAWS} in {folder} are not of one run; run it again")
         return cls(results, draws)
+
+
+def write_page(folder: Path, page: str, name: str = PAGE) -> Path:
+    """Replace one page of a folder, whole or not at all, and return its path.
+
+    Raises:
+        InputError: when the folder cannot be written.
+    """
+    with writable(folder) as scratch:
+        (scratch / name).write_text(page, encoding="utf-8")
+        return (scratch / name).replace(folder / name)
 
 
 def read_results(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -168,8 +167,3 @@ def margins(values: Mapping[str, Array]) -> dict[str, np.ndarray]:
             label = f"{site}[{','.join(map(str, index))}]" if index else site
             out[label] = array[(slice(None), *index)]
     return out
-
-
-def finite(draws: Draws) -> bool:
-    """Whether every number that these draws hold is finite."""
-    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(draws))
