@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vi_compare.errors import InputError
-from vi_compare.evidence import ALL, Estimate
+from vi_compare.estimate import ALL, Estimate
 
 if TYPE_CHECKING:
     import xarray as xr

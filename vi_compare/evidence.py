@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -11,15 +11,31 @@ import jax
 import numpy as np
 from jax import Array
 
+from vi_compare.estimate import ALL, Estimate, margins, worst
+
+__all__ = [
+    "ALL",
+    "NO_REFERENCE",
+    "Draws",
+    "Estimate",
+    "Evidence",
+    "Metric",
+    "Modes",
+    "margins",
+    "worst",
+]
+
+NO_REFERENCE = "there are no draws of the target to compare with"
+
 
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["u", "values", "log_p", "log_q"],
-    meta_fields=["reason"],
+    meta_fields=["reason", "chains"],
 )
 @dataclass(frozen=True)
 class Draws:
-    """n independent draws of one distribution, with the densities known at them.
+    """n draws of one distribution, with the densities known at them.
 
     Attributes:
         u: (n, d) flat unconstrained vectors. Stored, never recovered from `values`.
@@ -27,6 +43,8 @@ class Draws:
         log_p: (n,) log density of the target over u, up to its normaliser; or None.
         log_q: (n,) log density of the approximation over u; or None.
         reason: why a density is None, in words; "" when none is missing.
+        chains: the draws are so many Markov chains of equal length, one after another;
+            0 for independent draws.
     """
 
     u: Array
@@ -34,6 +52,7 @@ class Draws:
     log_p: Array | None = None
     log_q: Array | None = None
     reason: str = ""
+    chains: int = 0
 
     def __len__(self) -> int:
         return self.u.shape[0]
@@ -41,63 +60,9 @@ class Draws:
     def __getitem__(self, index) -> Draws:
         return jax.tree.map(lambda a: a[index], self)
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured number and its error.
-
-    Attributes:
-        value: the estimate, or None where the number does not exist.
-        standard_error: one Monte Carlo standard error, same unit; 0.0 only where exact.
-        unit: "nats", "1" (a share or ratio), "sd" (of the reference), "count".
-        n: number of draws behind it.
-        floor: what the same statistic gives for a perfect fit, or None.
-        reason: why `value` is None, in words.
-    """
-
-    value: float | None
-    standard_error: float | None = None
-    unit: str = "1"
-    n: int | None = None
-    floor: float | None = None
-    reason: str = ""
-
-    @classmethod
-    def missing(cls, reason: str, unit: str = "1") -> Estimate:
-        return cls(None, None, unit, reason=reason)
-
-    @classmethod
-    def mean(cls, integrand, unit: str = "1", *, plus: Estimate | None = None) -> Estimate:
-        """Mean of independent draws (n,), with s/√n; `plus` is an independent term to add.
-
-        A mean that is not finite is no number: it comes back missing, with the share
-        of draws to blame.
-        """
-        x = np.asarray(integrand, dtype=float)
-        if not np.isfinite(x).all():
-            bad = int((~np.isfinite(x)).sum())
-            return cls.missing(f"{bad} of {x.size} draws have no finite value", unit)
-        value, variance = float(x.mean()), float(x.var(ddof=1)) / x.size
-        if plus is not None:
-            if plus.value is None:
-                return cls.missing(plus.reason, unit)
-            value += plus.value
-            variance += (plus.standard_error or 0.0) ** 2
-        return cls(value, float(np.sqrt(variance)), unit, x.size)
-
-    def minus(self) -> Estimate:
-        """The same number with its sign turned."""
-        return self if self.value is None else replace(self, value=-self.value)
-
-    @classmethod
-    def share(cls, hits, *, floor: float | None = None) -> Estimate:
-        """Share of true entries (n,), with the standard error of an Agresti-Coull
-        proportion: it is not zero when no draw, or every draw, is a hit."""
-        hit = np.asarray(hits, dtype=bool)
-        n, share = hit.size, float(hit.mean())
-        smoothed = (hit.sum() + 2.0) / (n + 4.0)
-        error = float(np.sqrt(smoothed * (1 - smoothed) / (n + 4.0)))
-        return cls(share, error, "1", n, floor)
+    def effective(self, integrand) -> float:
+        """Independent draws that would give a mean of `integrand` (n,) the same error."""
+        return effective(np.asarray(integrand, dtype=float), self.chains)
 
 
 @dataclass(frozen=True)
@@ -109,6 +74,7 @@ class Modes:
         target, floor, fit: (M,) shares of the `test`, the `floor` and the fit's draws
             whose ascent ends there.
         n: how many draws of each set were assigned.
+        effective: (M,) independent draws that the target's shares are worth; None for n.
     """
 
     names: tuple[str, ...]
@@ -116,6 +82,12 @@ class Modes:
     floor: np.ndarray
     fit: np.ndarray
     n: int
+    effective: np.ndarray | None = None
+
+    @property
+    def target_n(self) -> np.ndarray:
+        """(M,)"""
+        return np.full(len(self.names), self.n) if self.effective is None else self.effective
 
 
 @dataclass(frozen=True)
@@ -140,30 +112,23 @@ class Evidence:
     training_floor: float | None = None
 
 
+def effective(x: np.ndarray, chains: int) -> float:
+    """Effective sample size of the mean of x (n,), at most n (Vehtari et al. 2021).
+
+    A chain that never moves while another sits elsewhere is worth a single draw.
+    """
+    if not chains or np.ptp(x) == 0:
+        return float(x.size)
+    rows = x.reshape(chains, -1)
+    if (np.ptp(rows, axis=1) == 0).any():
+        return float(chains)
+    from arviz_stats.base import array_stats
+
+    found = float(array_stats.ess(rows, method="mean"))
+    return float(np.clip(found, 1.0, x.size)) if np.isfinite(found) else 1.0
+
+
 class Metric(Protocol):
     """``measure(evidence) -> {label: Estimate}``; the label ``ALL`` is the headline."""
 
     def __call__(self, evidence: Evidence) -> Mapping[str, Estimate]: ...
-
-
-ALL = "all"
-NO_REFERENCE = "there are no draws of the target to compare with"
-
-
-def worst(by: Mapping[str, Estimate], badness: Callable[[float], float]) -> dict[str, Estimate]:
-    """The estimates with the worst of them as the headline; `badness` says what is worse."""
-    known = [e for e in by.values() if e.value is not None]
-    if not known:
-        return {ALL: next(iter(by.values())), **by}
-    return {ALL: max(known, key=lambda e: badness(e.value)), **by}  # type: ignore[arg-type]
-
-
-def margins(values: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    """Every scalar coordinate of every site as one (n,) array: ``x``, ``beta[0]``, ``L[1,0]``."""
-    out: dict[str, np.ndarray] = {}
-    for site, value in values.items():
-        array = np.asarray(value)
-        for index in np.ndindex(array.shape[1:]):
-            label = f"{site}[{','.join(map(str, index))}]" if index else site
-            out[label] = array[(slice(None), *index)]
-    return out

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from vi_compare import families
 from vi_compare.errors import InputError
-from vi_compare.evidence import ALL, Estimate
+from vi_compare.estimate import ALL, Estimate
 from vi_compare.solvers import Fit
 
 # A figure that was printed right differs by more than this once in 370 times.

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vi_compare.evidence import Estimate
+from vi_compare.estimate import Estimate
 
 # Ratios beyond this many nats are beyond float64 once exponentiated.
 FURTHEST = 700.0

@@ -11,7 +11,7 @@ import numpy as np
 
 from vi_compare import numbers
 from vi_compare.comparison import Comparison
-from vi_compare.evidence import ALL, margins
+from vi_compare.estimate import ALL, margins
 from vi_compare.report.palette import Style
 
 # Overlays of more curves than this cannot be read.
@@ -200,6 +200,16 @@ class View:
     @property
     def has_reference(self) -> bool:
         return self.target["reference"]["source"] != "none"
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the reference should not be believed; empty when nothing is held against it."""
+        return self.target["reference"].get("doubts", [])
+
+    @property
+    def confirms(self) -> bool:
+        """Whether there is a reference that can be believed: without one nothing gets a ✓."""
+        return self.has_reference and not self.doubts
 
     @cached_property
     def reference(self) -> dict[str, np.ndarray]:

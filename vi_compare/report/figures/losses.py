@@ -12,8 +12,9 @@ from vi_compare.report.view import FitView
 POINTS, FAINT_POINTS, MOST_FAINT = 300, 50, 12
 
 
-def losses(fit: FitView, loss: np.ndarray, chosen: int) -> Markup:
-    """loss (restart, step), padded with NaN where a restart ended early."""
+def losses(fit: FitView, loss: np.ndarray, chosen: int, tested: int) -> Markup:
+    """loss (restart, step), padded with NaN where a restart ended early; the last `tested`
+    steps of the chosen one, 0 for none, are those that its end was judged by."""
     key = f"loss-{fit.css}"
     others = [r for r in range(len(loss)) if r != chosen][:MOST_FAINT]
     with svg.sheet(key, 2.5) as figure:
@@ -22,12 +23,15 @@ def losses(fit: FitView, loss: np.ndarray, chosen: int) -> Markup:
         for step, mean in thinned[1:]:
             ax.plot(step, mean, color=fit.style.colour, linewidth=0.7, alpha=0.25)
         ax.plot(*thinned[0], color=fit.style.colour, linewidth=1.5)
+        last = int(np.flatnonzero(np.isfinite(loss[chosen]))[-1])
+        if tested:
+            ax.axvspan(last - tested, last, color=palette.LINE, alpha=0.35, linewidth=0)
         ax.set(xlabel="step", ylabel="loss (nats)", ylim=_room(thinned), xlim=(0, None))
         ax.spines["left"].set_color(palette.LINE)
         return svg.inline(
             figure, key, f"Loss of {fit.name} against step",
-            f"The chosen restart ends at {_end(thinned[0])} after {int(thinned[0][0][-1]) + 1} "
-            f"steps. {_others(thinned[1:])}".strip(),
+            f"The chosen restart ends at {_end(thinned[0])} after {last + 1} steps."
+            f" {_others(thinned[1:])}".strip(),
         )  # fmt: skip
 
 

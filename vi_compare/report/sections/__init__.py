@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
+from vi_compare.profile import timed
 from vi_compare.report.blocks import Section
 from vi_compare.report.view import View
 
@@ -21,5 +22,8 @@ def modules() -> list[ModuleType]:
 
 def all_of(view: View) -> list[Section]:
     """The sections that this comparison has something to say in."""
-    made = (module.section(view) for module in modules())
+    made = []
+    for module in modules():
+        with timed(module.__name__.rpartition(".")[2]):
+            made.append(module.section(view))
     return [section for section in made if section is not None]

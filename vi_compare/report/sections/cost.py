@@ -7,10 +7,27 @@ from typing import Any
 import numpy as np
 
 from vi_compare import numbers
-from vi_compare.report.blocks import Cell, Column, Row, Section, Table, missing, name_of
+from vi_compare.report.blocks import (
+    Cell,
+    Column,
+    Picture,
+    Pictures,
+    Row,
+    Section,
+    Table,
+    missing,
+    name_of,
+)
+from vi_compare.report.figures.cost import against_seconds
 from vi_compare.report.view import FitView, View
 
 ORDER = 110
+# (metric, its name on the axis, in words): the first that two fits have is drawn.
+YARDSTICKS = (
+    ("forward_kl", "forward KL (nats)", "Lower is better"),
+    ("reverse_kl", "reverse KL (nats)", "Lower is better"),
+    ("elbo", "ELBO (nats)", "Higher is better"),
+)
 
 
 def section(view: View) -> Section:
@@ -24,7 +41,32 @@ def section(view: View) -> Section:
     ]
     caption = "All restarts together. Seconds depend on the machine and on what else it did."
     rows = [Row(_cells(fit), fit) for fit in view.fits]
-    return Section("cost", "Cost", blocks=[Table(columns, rows, "cost", caption=caption)])
+    table = Table(columns, rows, "cost", caption=caption)
+    return Section("cost", "Cost", blocks=[*_drawn(view), table])
+
+
+def _drawn(view: View) -> list[Pictures]:
+    for metric, axis, better in YARDSTICKS:
+        points = [
+            (fit, spent, reading.value, reading.error or 0.0)
+            for fit in view.drawn
+            if (reading := fit.reading(metric)).value is not None and (spent := _seconds(fit))
+        ]
+        if len(points) > 1:
+            values = [value for _, _, value, _ in points]
+            apart = min(values) > 0 and max(values) > 20 * min(values)
+            how = f"{better}, further left is cheaper. Given fits took no time."
+            picture = Picture(against_seconds(points, axis, log=apart))
+            return [Pictures([picture], how, [fit for fit, *_ in points])]
+    return []
+
+
+def _seconds(fit: FitView) -> float:
+    """All that the fit took; 0 where nothing was fitted."""
+    cost = fit.data["cost"]
+    if fit.data["status"] == "given":
+        return 0.0
+    return (cost["compile_seconds"] or 0.0) + (cost["run_seconds"] or 0.0)
 
 
 def _cells(fit: FitView) -> list[Cell]:

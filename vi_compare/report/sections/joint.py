@@ -22,8 +22,8 @@ from vi_compare.report.pairs import most_telling
 from vi_compare.report.view import LONGEST, FitView, Reading, View, short
 
 ORDER = 100
-# Pairs drawn, and pairs in the table.
-DRAWN, LISTED = 1, 4
+# Figures, one for each drawn pair and fit, and pairs in the table.
+MOST_FIGURES, LISTED = 6, 4
 # As in the verdict: a correlation that is off by 0.15 is lost dependence.
 OFF = Scale("✓ within 0.05, ! within 0.15", abs, 0.05, 0.15)
 
@@ -37,7 +37,7 @@ def section(view: View) -> Section | None:
         return None
     blocks: list = [
         Pictures([_picture(view, fit, i, pair) for fit in view.drawn], _how(pair), (), False)
-        for i, pair in enumerate(pairs[:DRAWN])
+        for i, pair in enumerate(pairs[: max(1, MOST_FIGURES // len(view.drawn))])
     ]
     many = len(view.reference) > 2
     lead = (

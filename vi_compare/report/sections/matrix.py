@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vi_compare import numbers
-from vi_compare.evidence import Estimate
+from vi_compare.estimate import Estimate
 from vi_compare.report import distances
 from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table, measured, name_of
 from vi_compare.report.ratios import Ratios

@@ -34,9 +34,10 @@ def section(view: View) -> Section | None:
     drawn = [f for f in view.drawn if f in fitted]
     pictures = [p for p in map(_picture, drawn) if p]
     how = (
-        "Strong line: the restart that was chosen. Faint: the others. Means over neighbouring "
-        "steps; the first steps may run out of the top. Different divergences have different "
-        "scales: compare shapes, not heights."
+        "Strong line: the restart that was chosen. Faint: the others. Shaded: the steps over "
+        "which the loss was tested to have stopped falling. Means over neighbouring steps; the "
+        "first steps may run out of the top. Different divergences have different scales: compare "
+        "shapes, not heights."
     )
     blocks: list = [Pictures(pictures, how)] if pictures else []
     lead = "The restart with the smallest loss on draws that all restarts share is the fit."
@@ -51,7 +52,8 @@ def _picture(fit: FitView) -> Picture | None:
     loss = np.asarray(fit.node["optimisation"]["loss"].values, dtype=float)
     if chosen is None or not np.isfinite(loss[chosen]).any():
         return None
-    return Picture(losses(fit, loss, chosen), fit=fit)
+    tested = fit.data["settings"].get("tested_steps", 0)
+    return Picture(losses(fit, loss, chosen, tested), fit=fit)
 
 
 def _ends(fits: list[FitView]) -> Table:
