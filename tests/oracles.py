@@ -146,12 +146,16 @@ def slope(f, theta: np.ndarray, step: float = 1e-5) -> np.ndarray:
     return np.array([(f(theta + e) - f(theta - e)) / (2 * step) for e in eye])
 
 
-def textbook_em(x, weights, means, covariances, iterations: int, floor: float = 0.0):
+def textbook_em(
+    x, weights, means, covariances, iterations: int, floor: float = 0.0, diagonal: bool = False
+):
     """EM as in the books, one component and one point at a time where that is clearest.
 
+    With `diagonal`, every M-step keeps the diagonal of the covariance alone.
     Returns the mixture after `iterations` and the mean log likelihood before each.
     """
     n, d = x.shape
+    kept = np.eye(d) if diagonal else np.ones((d, d))
     trace = []
     for _ in range(iterations):
         log_joint = np.stack(
@@ -168,7 +172,8 @@ def textbook_em(x, weights, means, covariances, iterations: int, floor: float = 
         weights = counts / n
         means = [(r[:, k, None] * x).sum(axis=0) / counts[k] for k in range(len(counts))]
         covariances = [
-            (r[:, k, None] * (x - means[k])).T @ (x - means[k]) / counts[k] + floor * np.eye(d)
+            kept * ((r[:, k, None] * (x - means[k])).T @ (x - means[k]) / counts[k])
+            + floor * np.eye(d)
             for k in range(len(counts))
         ]
     return weights, np.array(means), np.array(covariances), np.array(trace)

@@ -35,10 +35,6 @@ def plane(constant=0.0):
     numpyro.factor("constant", constant)
 
 
-def flat_plane():
-    numpyro.sample("z", dist.ImproperUniform(dist.constraints.real_vector, (), (2,)))
-
-
 def kitchen_sink():
     """One site of every support, in an order that is not the alphabetical one."""
     numpyro.sample("real", dist.Normal(0.5, 2.0).expand([2]).to_event(1))
@@ -61,7 +57,8 @@ def away(guide, target, seed: int = 0, size: float = 0.4):
     state = svi.init(jax.random.key(seed), *target.args, **target.kwargs)
     start = svi.optim.get_params(state.optim_state)
     rng = np.random.default_rng(seed)
-    moved = {k: v + size * rng.normal(size=jnp.shape(v)) for k, v in sorted(start.items())}
+    move = lambda leaf: leaf + size * rng.normal(size=jnp.shape(leaf))
+    moved = {k: jax.tree.map(move, v) for k, v in sorted(start.items())}
     return moved, svi.constrain_fn
 
 

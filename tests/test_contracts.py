@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.infer import SVI
 from oracles import THREE_PEAKS, Line
 from scipy import stats
-from targets import approximation, away, flat_plane, plane, script
+from targets import approximation, away, plane, script
 
 from vi_compare import catalogue, families
 from vi_compare.approximation import GuideApproximation
@@ -89,11 +89,11 @@ def test_a_constant_in_log_p_changes_no_gradient(guide, divergence):
 def exactly(name: str, seed: int = 1):
     """A target that is exactly a member of the guide's family: (q, p, draw).
 
-    Where the guide is a Gaussian mixture, p is built from NumPyro's distributions.
+    Where the guide is a Gaussian mixture, p is built from NumPyro's distributions. The
+    guide was set up on another target, from which a Laplace approximation has its curvature.
     """
-    base = Target(flat_plane)
-    q = approximation(name, base, seed)
-    mixture = families.to_mixture(q.guide, q.params, base)
+    q = approximation(name, PLANE, seed)
+    mixture = families.to_mixture(q.guide, q.params, PLANE)
     if mixture is None:
         log_q = q.log_prob
         density = lambda: numpyro.factor("log_q", log_q(numpyro.sample("z", flat())))
@@ -108,10 +108,10 @@ def exactly(name: str, seed: int = 1):
 
 @pytest.mark.parametrize(("guide", "divergence"), PAIRS)
 def test_at_q_equal_p_the_mean_gradient_is_zero(guide, divergence):
-    """z < 4.2 for each of at most 14 parameters: with 400 batches (t distribution) a right
-    gradient fails one pair in 2,000; over all pairs together once in about 200 seeds."""
+    """With 400 batches (t distribution), shared among its parameters, a right gradient fails
+    one pair in 2,000; over 20 pairs together once in about 100 seeds."""
     q, p, draw = exactly(guide)
-    unconstrained, constrain = away(q.guide, Target(flat_plane), 1)
+    unconstrained, constrain = away(q.guide, PLANE, 1)
     batches, rows = 400, 128
     target = Target(p)
     u = draw(jax.random.key(11), batches * rows).reshape(batches, rows, 2)
@@ -130,13 +130,14 @@ def test_at_q_equal_p_the_mean_gradient_is_zero(guide, divergence):
     error = g.std(axis=0, ddof=1) / np.sqrt(batches)
     assert (error > 0).any()
     # A direction that changes nothing (the common level of logits) is zero to rounding.
-    assert (np.abs(g.mean(axis=0)) <= 4.2 * error + 1e-12).all(), g.mean(axis=0) / error
+    limit = stats.t.isf(1 / 2000 / 2 / (error > 0).sum(), batches - 1)
+    assert (np.abs(g.mean(axis=0)) <= limit * error + 1e-12).all(), g.mean(axis=0) / error
 
 
 @pytest.mark.parametrize("guide", GUIDES)
 def test_sticking_the_landing_has_no_noise_at_q_equal_p(guide):
     q, p, _ = exactly(guide)
-    unconstrained, constrain = away(q.guide, Target(flat_plane), 1)
+    unconstrained, constrain = away(q.guide, PLANE, 1)
     loss = ReverseKL(8, stl=True)
     slope = jax.grad(lambda params: loss.loss(jax.random.key(0), constrain(params), p, q.guide))
     # log p and log q are of order 10 and equal; their slopes cancel to 1e-14 or so.
@@ -146,35 +147,47 @@ def test_sticking_the_landing_has_no_noise_at_q_equal_p(guide):
 # --- guides ------------------------------------------------------------------------
 
 
+def cells_of(pilot: np.ndarray):
+    """Five cells of a margin: inner edges (4,), quadrature nodes and weights, and where
+    each cell begins among the nodes.
+
+    Gauss-Legendre in t with u = median + scale * sinh(t), out to a million scales, so
+    that tails that fall like a power are integrated as well as a Gaussian's.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    inner = np.quantile(pilot, [0.15, 0.4, 0.6, 0.85])
+    middle, scale = np.median(pilot), inner[3] - inner[0]
+    edges = [-14.5, *np.arcsinh((inner - middle) / scale), 14.5]
+    panels = (12, 4, 4, 4, 12)
+    fine = [
+        np.linspace(a, b, n + 1)[:-1] for (a, b), n in zip(pairwise(edges), panels, strict=True)
+    ]
+    fine = np.append(np.concatenate(fine), edges[-1])
+    half = np.diff(fine)[:, None] / 2
+    t = (fine[:-1, None] + half * (nodes + 1)).ravel()
+    begins = 16 * np.cumsum([0, *panels[:-1]])
+    return inner, middle + scale * np.sinh(t), (half * weights).ravel() * scale * np.cosh(t), begins
+
+
 @pytest.mark.parametrize("guide", GUIDES)
 def test_draws_follow_the_density(guide):
     """Chi-square of 5 × 5 cells, their masses by quadrature of exp(log_prob).
 
     A right guide fails once in 10,000 seeds."""
-    q = approximation(guide, PLANE, seed=2)
+    # Moved so little that a flow stretches no direction tenfold, which the nodes resolve.
+    q = approximation(guide, PLANE, seed=1, size=0.2)
     draws = q.sample(jax.random.key(4), 20_000)
     u = np.asarray(draws.u)
     # Cells from other draws than are counted, so that their counts are multinomial.
     pilot = np.asarray(q.sample(jax.random.key(5), 2000).u)
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    grids, edges = [], []
-    for c in pilot.T:
-        inner = np.quantile(c, [0.15, 0.4, 0.6, 0.85])
-        room = 6 * c.std()
-        outer = np.concatenate([[inner[0] - room], inner, [inner[-1] + room]])
-        edges.append(inner)
-        # three panels per cell: 24 nodes each are exact for Gaussians to 1e-8
-        fine = np.concatenate([np.linspace(a, b, 4)[:-1] for a, b in pairwise(outer)])
-        fine = np.append(fine, outer[-1])
-        half = np.diff(fine)[:, None] / 2
-        grids.append((fine[:-1, None] + half * (nodes + 1), half * weights))
-    (x, wx), (y, wy) = ((a.ravel(), w.ravel()) for a, w in grids)
+    (ex, x, wx, bx), (ey, y, wy, by) = (cells_of(c) for c in pilot.T)
+    edges = (ex, ey)
     points = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
     log_q = np.asarray(jax.jit(jax.vmap(q.log_prob))(points)).reshape(len(x), len(y))
     mass = np.exp(log_q) * wx[:, None] * wy
-    cells = mass.reshape(5, len(x) // 5, 5, len(y) // 5).sum(axis=(1, 3))
-    # outside the box: beyond 6 sd of a Gaussian mixture, under 1e-6
-    assert cells.sum() == pytest.approx(1.0, abs=2e-6)
+    cells = np.add.reduceat(np.add.reduceat(mass, bx, axis=0), by, axis=1)
+    # Exact to 1e-8, also across the kinks of a network; 20,000 draws see 1e-3.
+    assert cells.sum() == pytest.approx(1.0, abs=1e-6)
     i, j = (np.searchsorted(e, c) for e, c in zip(edges, u.T, strict=True))
     counts = np.zeros((5, 5))
     np.add.at(counts, (i, j), 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from numpyro.infer.autoguide import AutoNormal
 
-from vi_compare import catalogue
+from vi_compare import Study, catalogue
 from vi_compare.errors import InputError
 from vi_compare.labels import parse_label, parse_part
 
@@ -12,9 +13,11 @@ from vi_compare.labels import parse_label, parse_part
 @pytest.mark.parametrize(
     ("kind", "text", "short", "full"),
     [
-        ("guides", "mixture:2", "mixture:2", "mixture(components=2)"),
-        ("guides", "mixture", "mixture:2", "mixture(components=2)"),
-        ("guides", "mixture:components=5", "mixture:5", "mixture(components=5)"),
+        ("guides", "mixture:2", "mixture:2", "mixture(components=2,diagonal=False)"),
+        ("guides", "mixture", "mixture:2", "mixture(components=2,diagonal=False)"),
+        ("guides", "mixture:components=5", "mixture:5", "mixture(components=5,diagonal=False)"),
+        ("guides", "mixture:3,diagonal", "mixture:components=3,diagonal",
+         "mixture(components=3,diagonal=True)"),
         ("guides", " mvn ", "mvn", "mvn()"),
         ("divergences", "reverse-kl", "reverse-kl", "reverse-kl(particles=16,stl=False)"),
         ("divergences", "reverse-kl:stl", "reverse-kl:stl", "reverse-kl(particles=16,stl=True)"),
@@ -59,6 +62,55 @@ def test_a_label_is_read_and_written():
 def test_a_label_that_cannot_be_read_is_refused_in_words(text, words):
     with pytest.raises(InputError, match=words):
         parse_label(text)
+
+
+def mine():
+    pass
+
+
+OWN = {"mine": mine}
+
+
+def test_the_guides_of_a_script_have_labels():
+    label = parse_label("mine/reverse-kl", OWN)
+    assert label.name == "mine/reverse-kl"
+    assert label.guide.full == "mine()"
+    assert label.guide.build("a model") is mine
+    # and those of the catalogue are still there
+    assert parse_label("mvn/reverse-kl", OWN).guide.own is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("mime/reverse-kl", "did you mean mine or"),
+        ("zzzz/reverse-kl", "there is .*mine.*mvn"),
+        ("mine:3/reverse-kl", "takes no option"),
+        ("mvn/mine", "no divergence is called 'mine'"),
+    ],
+)
+def test_a_label_beside_the_guides_of_a_script_is_refused_in_words(text, words):
+    with pytest.raises(InputError, match=words):
+        parse_label(text, OWN)
+
+
+@pytest.mark.parametrize(
+    ("guides", "words"),
+    [
+        ({"mvn": mine}, "'mvn' is a guide of the catalogue"),
+        ({"my/guide": mine}, "must not contain"),
+        ({"my:guide": mine}, "must not contain"),
+        ({" mine": mine}, "cannot be a name"),
+        ({"": mine}, "cannot be a name"),
+        ({3: mine}, "cannot be a name"),
+        ({"mine": 3}, "'mine' is a int"),
+        ({"mine": AutoNormal}, "'mine' is a class"),
+        ([mine], "guides is a list"),
+    ],
+)
+def test_guides_that_no_label_can_name_are_refused(guides, words):
+    with pytest.raises(InputError, match=words):
+        Study(mine, guides=guides)
 
 
 @pytest.mark.parametrize(

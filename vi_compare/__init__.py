@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vi_compare.divergences.reverse_kl import ReverseKL
     from vi_compare.fits import Given
     from vi_compare.guides.mixture import AutoGaussianMixture
+    from vi_compare.guides.student import AutoStudentMixture
     from vi_compare.published import Published
     from vi_compare.settings import Settings
     from vi_compare.study import Study
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AutoGaussianMixture": "guides.mixture",
+    "AutoStudentMixture": "guides.student",
     "Comparison": "comparison",
     "ForwardKL": "divergences.forward_kl",
     "Given": "fits",
@@ -29,6 +31,7 @@ _HOMES = {
 
 __all__ = [
     "AutoGaussianMixture",
+    "AutoStudentMixture",
     "Comparison",
     "ForwardKL",
     "Given",

@@ -9,6 +9,7 @@ import numpyro
 from jax import Array
 from numpyro import handlers
 
+from vi_compare import families
 from vi_compare.approximation import GuideApproximation
 from vi_compare.target import Target
 
@@ -17,7 +18,9 @@ DRAWS = 256
 
 def blame(q: GuideApproximation, key: Array) -> str:
     """What is not finite at draws of q, in words; meant for after something was NaN."""
-    if bad := [n for n, p in q.params.items() if not np.isfinite(np.asarray(p)).all()]:
+    if bad := [
+        n for n, p in families.arrays(q.params).items() if not np.isfinite(np.asarray(p)).all()
+    ]:
         return f"guide parameter {bad[0]!r} is not finite"
     target = q.target
     u = q.strata(key, DRAWS)[1].reshape(-1, target.dim)

@@ -24,15 +24,17 @@ def names(kind: str) -> list[str]:
     return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(folder)]))
 
 
-def load(kind: str, name: str) -> ModuleType:
+def load(kind: str, name: str, others: tuple[str, ...] = ()) -> ModuleType:
     """The module of one entry.
 
     Raises:
-        InputError: when there is none of that name; it lists the nearest.
+        InputError: when there is none of that name; it lists the nearest, of the
+            catalogue and of `others`, names from elsewhere that would have done.
     """
     if name not in names(kind):
         singular = kind.removesuffix("s")
-        raise InputError(f"no {singular} is called {name!r}; {nearest(name, names(kind))}")
+        known = [*names(kind), *others]
+        raise InputError(f"no {singular} is called {name!r}; {nearest(name, known)}")
     return importlib.import_module(f"vi_compare.{kind}.{name.replace('-', '_')}")
 
 

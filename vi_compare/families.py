@@ -6,17 +6,20 @@ A guide of this package says both by methods (``to_mixture``, ``from_mixture``,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import singledispatch
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpyro import handlers
+from numpyro.distributions import biject_to, constraints
 from numpyro.infer.autoguide import (
     AutoContinuous,
     AutoDiagonalNormal,
+    AutoLaplaceApproximation,
     AutoLowRankMultivariateNormal,
     AutoMultivariateNormal,
     AutoNormal,
@@ -38,7 +41,7 @@ class GaussianMixture(NamedTuple):
 
 
 @singledispatch
-def to_mixture(guide: Callable, params: dict, target: Target) -> GaussianMixture | None:
+def to_mixture(guide: Callable | None, params: dict, target: Target) -> GaussianMixture | None:
     """The Gaussian mixture that the guide is at `params`, or None where it is none."""
     return None
 
@@ -53,6 +56,7 @@ def _(guide: AutoContinuous, params, target):
 
 
 @to_mixture.register(AutoDiagonalNormal)
+@to_mixture.register(AutoLaplaceApproximation)
 @to_mixture.register(AutoMultivariateNormal)
 @to_mixture.register(AutoLowRankMultivariateNormal)
 def _(guide, params, target):
@@ -83,7 +87,9 @@ def from_mixture(guide: Callable, mixture: GaussianMixture, target: Target) -> d
     """The parameters of the forward-KL projection of `mixture` on the guide's family.
 
     None where the family has no closed-form projection. A single Gaussian takes the
-    mean and covariance (or its diagonal) of the only component.
+    mean and covariance (or its diagonal) of the only component; a mixture of diagonal
+    Gaussians takes every diagonal, which is the projection where the components are
+    diagonal already, as `is_diagonal` asks of who calls.
     """
     return None
 
@@ -127,6 +133,27 @@ def has_projection(guide: Callable) -> bool:
     return hasattr(guide, "from_mixture") or isinstance(guide, known)
 
 
+# --- parameters by name ------------------------------------------------------------
+
+
+def arrays(params: Mapping[str, Any]) -> dict[str, Array]:
+    """{name: array} of parameters of which some, a network's, are nested: w.0.1 is ``w[0][1]``."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(dict(params))
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def nested(arrays_by_name: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters nested as in `like`; the inverse of `arrays`. Names must be the same."""
+    return jax.tree.unflatten(
+        jax.tree.structure(dict(like)), [jnp.asarray(arrays_by_name[name]) for name in arrays(like)]
+    )
+
+
+def is_diagonal(guide: Callable) -> bool:
+    """Whether a mixture guide has diagonal covariances only."""
+    return getattr(guide, "diagonal", False)
+
+
 def num_components(guide: Callable) -> int:
     """K of a mixture guide, 1 of any other."""
     return getattr(guide, "num_components", 1)
@@ -140,13 +167,37 @@ def spread(guide: Callable, params: dict, points: Array, key: Array, target: Tar
     """Start parameters for one restart, placed by random `points` (m, d), m ≥ components.
 
     Without this every restart of an AutoGuide starts at the same place: it keeps the
-    prototype of its first call. A hand-written guide has its real parameters moved by a
-    standard normal each.
+    prototype of its first call. A hand-written guide is started afresh, and then has its
+    parameters moved by a standard normal each, in their unconstrained space; those of
+    its networks (``numpyro.module``) are only started afresh.
     """
-    names = sorted(params)
-    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-    move = lambda name, p: p + jax.random.normal(keys[name], jnp.shape(p), jnp.result_type(p))
-    return {name: move(name, params[name]) for name in names}
+    fresh_key, move_key = jax.random.split(key)
+    sites = _param_sites(guide, target, fresh_key)
+    names = sorted(sites)
+    keys = dict(zip(names, jax.random.split(move_key, len(names)), strict=True))
+    moved = {name: _moved(sites[name], keys[name]) for name in names}
+    return params | {name: moved[name] for name in params if name in moved}
+
+
+def first_parameters(guide: Callable, target: Target, key: Array) -> dict:
+    """{name: value} of a guide's parameter sites as they begin."""
+    return {name: site["value"] for name, site in _param_sites(guide, target, key).items()}
+
+
+def _param_sites(guide: Callable, target: Target, key: Array) -> dict[str, dict]:
+    with handlers.block(), handlers.trace() as trace, handlers.seed(rng_seed=key):
+        guide(*target.args, **target.kwargs)
+    return {name: site for name, site in trace.items() if site["type"] == "param"}
+
+
+def _moved(site: dict, key: Array):
+    """The value of a param site, moved at random where it is one array."""
+    value = site["value"]
+    if not isinstance(value, jax.Array | np.ndarray | float | int):
+        return value
+    bijection = biject_to(site["kwargs"].get("constraint", constraints.real))
+    x = bijection.inv(value)
+    return bijection(x + jax.random.normal(key, jnp.shape(x), jnp.result_type(float)))
 
 
 @spread.register

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from vi_compare import catalogue
 from vi_compare.errors import InputError
 
+# Guides of a script, {name: an AutoGuide or a function}, beside those of the catalogue.
+Guides = Mapping[str, Callable]
+NO_GUIDES: Guides = MappingProxyType({})
+# What separates the parts of a label.
+SIGNS = set("/:,=")
+
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a label, checked against the catalogue.
+    """One part of a label, checked against the catalogue and the script's own guides.
 
     Attributes:
         kind: "guides", "divergences" or "solvers".
         name: of the entry.
         options: every option of the entry with its value, in the entry's order.
         text: as short as it can be written: the first option by value, defaults left out.
+        own: the guide itself, where it is one of the script's.
     """
 
     kind: str
     name: str
     options: tuple[tuple[str, Any], ...]
     text: str
+    own: Callable | None = field(default=None, compare=False, repr=False)
 
     @property
     def full(self) -> str:
@@ -31,17 +41,53 @@ class Part:
         return f"{self.name}({','.join(f'{k}={v}' for k, v in self.options)})"
 
     def build(self, *given: Any) -> Any:
+        if self.own is not None:
+            return self.own
         return catalogue.load(self.kind, self.name).build(*given, **dict(self.options))
 
 
-def parse_part(kind: str, text: str) -> Part:
-    """``mixture:2`` or ``mixture:components=2`` -> Part.
+def check_guides(guides: Guides) -> None:
+    """Refuse guides of a script that no label could name, or that are no guides.
+
+    Raises:
+        InputError: with the name and the remedy.
+    """
+    if not isinstance(guides, Mapping):
+        raise InputError(
+            f"guides is a {type(guides).__name__}; it must be a dict {{name: guide function}}"
+        )
+    for name, guide in guides.items():
+        if not isinstance(name, str) or not name.strip() or name != name.strip():
+            raise InputError(f"guides: {name!r} cannot be a name; give a word")
+        if SIGNS & set(name):
+            raise InputError(
+                f"guides: the name {name!r} must not contain any of {' '.join('/:,=')}"
+            )
+        if name in catalogue.names("guides"):
+            raise InputError(
+                f"guides: {name!r} is a guide of the catalogue; give yours another name"
+            )
+        if not callable(guide) or isinstance(guide, type):
+            what = "class" if isinstance(guide, type) else type(guide).__name__
+            raise InputError(
+                f"guides: {name!r} is a {what}; give a guide function, or an AutoGuide made "
+                f"of the model"
+            )
+
+
+def parse_part(kind: str, text: str, guides: Guides = NO_GUIDES) -> Part:
+    """``mixture:2`` or ``mixture:components=2`` -> Part; `guides` are the script's own.
 
     Raises:
         InputError: for an unknown name, an unknown option, or a value of the wrong type.
     """
     name, _, rest = text.strip().partition(":")
-    build = catalogue.load(kind, name).build
+    own = guides if kind == "guides" else NO_GUIDES
+    if name in own:
+        if rest:
+            raise InputError(f"{text}: {name} is written in the script and takes no option")
+        return Part(kind, name, (), name, own[name])
+    build = catalogue.load(kind, name, tuple(own)).build
     given: dict[str | None, str] = {}
     for item in filter(None, (piece.strip() for piece in rest.split(","))):
         option, equals, value = (piece.strip() for piece in item.partition("="))
@@ -86,8 +132,10 @@ class FitLabel:
         return "/".join(p.text for p in (self.guide, self.divergence, self.solver) if p)
 
 
-def parse_label(text: str) -> FitLabel:
+def parse_label(text: str, guides: Guides = NO_GUIDES) -> FitLabel:
     """``mixture:2/reverse-kl`` or ``mvn/forward-kl/svi:steps=500`` -> FitLabel.
+
+    `guides` are the script's own, {name: guide}.
 
     Raises:
         InputError: as `parse_part`, and for anything but two or three parts.
@@ -98,6 +146,7 @@ def parse_label(text: str) -> FitLabel:
             f"cannot read the fit {text!r}; write GUIDE/DIVERGENCE or "
             f"GUIDE/DIVERGENCE/SOLVER, e.g. mixture:2/reverse-kl"
         )
-    guide, divergence = parse_part("guides", pieces[0]), parse_part("divergences", pieces[1])
+    guide = parse_part("guides", pieces[0], guides)
+    divergence = parse_part("divergences", pieces[1])
     solver = parse_part("solvers", pieces[2]) if len(pieces) == 3 else None
     return FitLabel(guide, divergence, solver)

@@ -37,7 +37,15 @@ class EM(NamedTuple):
     revived: Array | int
 
 
-def em(u: Array, start: GaussianMixture, *, iterations: int, tolerance: float, floor: float) -> EM:
+def em(
+    u: Array,
+    start: GaussianMixture,
+    *,
+    iterations: int,
+    tolerance: float,
+    floor: float,
+    diagonal: bool = False,
+) -> EM:
     """Maximum likelihood of draws u (n, d) over mixtures with K components.
 
     Args:
@@ -47,10 +55,13 @@ def em(u: Array, start: GaussianMixture, *, iterations: int, tolerance: float, f
         tolerance: stop when the mean log likelihood gains less, in nats.
         floor: added to every covariance in whitened units, where the draws have
             covariance 1: no component can collapse on a point.
+        diagonal: over diagonal covariances only; whitened units are then those in which
+            every coordinate has variance 1.
     """
-    frame = whiten(u)
+    frame = whiten(u, diagonal)
     x = frame.into(u)
-    features = _features(x)
+    pairs = _pairs(u.shape[1], diagonal)
+    features = _features(x, pairs)
     spare = jnp.linalg.cholesky(jnp.eye(u.shape[1]) * (1 + floor))
     begin = (frame.mixture_into(start), 0, -jnp.inf, jnp.inf, 0)
     trace = jnp.full(iterations, jnp.nan, u.dtype)
@@ -61,10 +72,10 @@ def em(u: Array, start: GaussianMixture, *, iterations: int, tolerance: float, f
 
     def step(carry):
         (mixture, i, before, _, revived), trace = carry
-        log_q, responsibilities = _expect(_coefficients(mixture) @ features)
+        log_q, responsibilities = _expect(_coefficients(mixture, pairs) @ features)
         likelihood = log_q.mean()
         sums = responsibilities @ features.T  # (K, F)
-        fresh, empty = _maximise(sums, len(u), floor)
+        fresh, empty = _maximise(sums, len(u), floor, pairs)
         # A component that holds less than one draw is put on the draw explained worst.
         worst = x[jnp.argmin(log_q)]
         fresh = _revive(fresh, empty, worst, spare, len(u))
@@ -75,10 +86,11 @@ def em(u: Array, start: GaussianMixture, *, iterations: int, tolerance: float, f
     return EM(frame.mixture_out_of(mixture), trace + frame.log_jacobian, i, gain, revived)
 
 
-def kmeans_start(u: Array, key: Array, components: int) -> GaussianMixture:
+def kmeans_start(u: Array, key: Array, components: int, diagonal: bool = False) -> GaussianMixture:
     """k-means++ style start: centres far apart, then one hard assignment for the moments."""
-    frame = whiten(u)
+    frame = whiten(u, diagonal)
     x = frame.into(u)
+    pairs = _pairs(u.shape[1], diagonal)
     first_key, *keys = jax.random.split(key, components)
     first = x[jax.random.randint(first_key, (), 0, len(x))]
     square = lambda centre: jnp.sum((x - centre) ** 2, axis=1)
@@ -89,7 +101,7 @@ def kmeans_start(u: Array, key: Array, components: int) -> GaussianMixture:
         nearest = jnp.minimum(nearest, square(centre))
     distance = jax.vmap(square)(jnp.stack(centres))  # (K, n)
     hard = jax.nn.one_hot(jnp.argmin(distance, axis=0), components, dtype=u.dtype, axis=0)
-    mixture, empty = _maximise(hard @ _features(x).T, len(u), 1e-3)
+    mixture, empty = _maximise(hard @ _features(x, pairs).T, len(u), 1e-3, pairs)
     spare = jnp.eye(u.shape[1], dtype=u.dtype)
     mixture = _revive(mixture, empty, x[jnp.argmax(nearest)], spare, len(u))
     return frame.mixture_out_of(mixture)
@@ -119,21 +131,28 @@ class Frame(NamedTuple):
         return GaussianMixture(weights, means, self.tril @ covariances @ self.tril.T)
 
 
-def whiten(u: Array) -> Frame:
-    """The frame of draws u (n, d); a coordinate that never varies keeps its own scale."""
-    covariance = jnp.atleast_2d(jnp.cov(u.T))
+def whiten(u: Array, diagonal: bool = False) -> Frame:
+    """The frame of draws u (n, d); a coordinate that never varies keeps its own scale.
+
+    A `diagonal` frame only shifts and scales, so that diagonal covariances stay diagonal.
+    """
+    covariance = jnp.diag(u.var(axis=0, ddof=1)) if diagonal else jnp.atleast_2d(jnp.cov(u.T))
     scale = jnp.trace(covariance) / len(covariance) + jnp.finfo(u.dtype).tiny
     tril = jnp.linalg.cholesky(covariance + 1e-12 * scale * jnp.eye(len(covariance)))
     return Frame(u.mean(axis=0), tril)
 
 
-def _pairs(d: int) -> tuple[Array, Array]:
-    return jnp.tril_indices(d)
+Pairs = tuple[Array, Array]
 
 
-def _features(x: Array) -> Array:
-    """(n, d) -> (1 + d + d(d+1)/2, n)."""
-    i, j = _pairs(x.shape[1])
+def _pairs(d: int, diagonal: bool) -> Pairs:
+    """Which x_i x_j are features: all, or the squares alone."""
+    return (jnp.arange(d), jnp.arange(d)) if diagonal else jnp.tril_indices(d)
+
+
+def _features(x: Array, pairs: Pairs) -> Array:
+    """(n, d) -> (F, n), F = 1 + d + number of pairs."""
+    i, j = pairs
     x = x.T
     return jnp.concatenate([jnp.ones((1, x.shape[1]), x.dtype), x, x[i] * x[j]])
 
@@ -149,10 +168,10 @@ def _expect(joint: Array) -> tuple[Array, Array]:
     return top + jnp.log(total), shares / total
 
 
-def _coefficients(mixture: GaussianMixture) -> Array:
+def _coefficients(mixture: GaussianMixture, pairs: Pairs) -> Array:
     """(K, F) so that coefficients @ features = log(w_k N(x; m_k, C_k))."""
     d = mixture.means.shape[1]
-    i, j = _pairs(d)
+    i, j = pairs
 
     def one(weight, mean, covariance):
         tril = jnp.linalg.cholesky(covariance)
@@ -166,23 +185,18 @@ def _coefficients(mixture: GaussianMixture) -> Array:
     return jax.vmap(one)(*mixture)
 
 
-def _maximise(sums: Array, n: int, floor: float) -> tuple[GaussianMixture, Array]:
+def _maximise(sums: Array, n: int, floor: float, pairs: Pairs) -> tuple[GaussianMixture, Array]:
     """Weighted moment match from sums (K, F); also which components hold under one draw."""
-    d = _dimension(sums.shape[1])
-    i, j = _pairs(d)
+    i, j = pairs
+    d = sums.shape[1] - 1 - len(i)
     count = sums[:, 0]
     empty = count < 1.0
     safe = jnp.where(empty, 1.0, count)[:, None]
     means, second = sums[:, 1 : 1 + d] / safe, sums[:, 1 + d :] / safe
+    central = second - means[:, i] * means[:, j]
     full = jnp.zeros((len(sums), d, d), sums.dtype)
-    full = full.at[:, i, j].set(second).at[:, j, i].set(second)
-    covariances = full - means[:, :, None] * means[:, None, :] + floor * jnp.eye(d)
-    return GaussianMixture(count / n, means, covariances), empty
-
-
-def _dimension(features: int) -> int:
-    """d from F = 1 + d + d(d+1)/2."""
-    return int(((8 * features + 1) ** 0.5 - 3) / 2)
+    full = full.at[:, i, j].set(central).at[:, j, i].set(central)
+    return GaussianMixture(count / n, means, full + floor * jnp.eye(d)), empty
 
 
 def _revive(mixture: GaussianMixture, empty: Array, point: Array, spare: Array, n: int):

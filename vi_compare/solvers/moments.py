@@ -70,7 +70,8 @@ class MomentFit:
         start_key, setup_key, basin_key = jax.random.split(key, 3)
         set_up(guide, target, setup_key)
         u, keys = divergence.draws.u, jax.random.split(start_key, restarts)
-        run = jax.jit(jax.vmap(partial(self._run, families.num_components(guide)), (None, 0)))
+        kind = (families.num_components(guide), families.is_diagonal(guide))
+        run = jax.jit(jax.vmap(partial(self._run, *kind), (None, 0)))
         lowered = run.lower(u, keys)
         compiling = time.perf_counter()
         compiled = lowered.compile()
@@ -105,9 +106,15 @@ class MomentFit:
             settings=settings,
         )
 
-    def _run(self, components: int, u: Array, key: Array):
-        start = kmeans_start(u, key, components)
-        return em(u, start, iterations=self.iterations, tolerance=self.tolerance, floor=self.floor)
+    def _run(self, components: int, diagonal: bool, u: Array, key: Array):
+        return em(
+            u,
+            kmeans_start(u, key, components, diagonal),
+            iterations=self.iterations,
+            tolerance=self.tolerance,
+            floor=self.floor,
+            diagonal=diagonal,
+        )
 
     def _status(self, result, best: int) -> tuple[str, str]:
         used, gain = int(result.iterations[best]), float(result.gain[best])

@@ -1,0 +1,59 @@
+"""NumPyro's ``AutoIAFNormal``, with restarts that begin apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import Array
+from numpyro import handlers
+from numpyro.infer.autoguide import AutoIAFNormal
+
+from vi_compare.errors import InputError
+
+HIDDEN_LAYERS = 2
+
+
+class _InverseAutoregressive(AutoIAFNormal):
+    """``AutoIAFNormal`` that says what to do in one dimension, and where restarts begin.
+
+    Attributes:
+        width: units of each of two hidden layers; None: as many as the vector has entries.
+    """
+
+    def __init__(self, model, *, flows: int, width: int | None):
+        super().__init__(model, num_flows=flows)
+        self.width = width
+
+    def _get_posterior(self):
+        d = self.latent_dim
+        if d == 1:
+            raise InputError(
+                "iaf: one dimension has nothing to be autoregressive on; "
+                "take mixture:K or student:K instead"
+            )
+        if self.width is not None and self.width < d:
+            raise InputError(
+                f"iaf: width must be at least the target's dimension {d}, got {self.width}"
+            )
+        self._hidden_dims = [d if self.width is None else self.width] * HIDDEN_LAYERS
+        return super()._get_posterior()
+
+    def spread(self, key: Array, params: dict[str, Any], points: Array) -> dict[str, Any]:
+        """Fresh networks, and the last flow's shift at the first of `points` (m, d)."""
+        with handlers.block(), handlers.trace() as trace, handlers.seed(rng_seed=key):
+            self._get_posterior()
+        fresh = {name: site["value"] for name, site in trace.items() if site["type"] == "param"}
+        last = f"{self.prefix}_arn__{self.num_flows - 1}$params"
+        *layers, (weights, bias) = fresh[last]
+        # the output layer gives the shift first, then the log scale
+        moved = (weights, bias.at[: self.latent_dim].add(points[0]))
+        return params | fresh | {last: [*layers, moved]}
+
+
+def build(model, flows: int = 3, width: int = 0) -> AutoIAFNormal:
+    """Inverse autoregressive flow; width 0 is the dimension (numpyro AutoIAFNormal)."""
+    if flows < 1:
+        raise InputError(f"iaf:{flows} has no flow; give a positive number")
+    if width < 0:
+        raise InputError(f"iaf: width must be positive, or 0 for the dimension, got {width}")
+    return _InverseAutoregressive(model, flows=flows, width=width or None)

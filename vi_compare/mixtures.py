@@ -1,0 +1,113 @@
+"""Base of the guides that are mixtures over the flat unconstrained vector."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from jax import Array
+from numpyro.infer.autoguide import AutoContinuous
+from numpyro.infer.initialization import init_to_uniform
+
+HALVINGS = 100
+
+
+class AutoMixture(AutoContinuous):
+    """A guide that is a mixture of `num_components` parts, each reparameterised.
+
+    A subclass declares its parameter sites by ``start_values`` and makes its parts by
+    ``parts``; the rest is shared. Sites of every mixture: ``auto_logits`` (K,) and
+    ``auto_locs`` (K, d).
+
+    Args:
+        model: a NumPyro model with continuous latent sites.
+        num_components: K, at least 1.
+        init_scale: scale of every component at the start, in units of u; the locations
+            start at the initial point plus a standard normal each.
+
+    Raises:
+        ValueError: when `num_components` or `init_scale` is not positive.
+    """
+
+    def __init__(
+        self, model, num_components, *, prefix="auto", init_loc_fn=init_to_uniform, init_scale=0.5
+    ):
+        if num_components < 1:
+            raise ValueError(f"num_components must be at least 1, got {num_components}")
+        if init_scale <= 0:
+            raise ValueError(f"init_scale must be positive, got {init_scale}")
+        self.num_components = num_components
+        self._init_scale = init_scale
+        super().__init__(model, prefix=prefix, init_loc_fn=init_loc_fn)
+
+    @abstractmethod
+    def start_values(self) -> dict[str, tuple[Array, dist.constraints.Constraint]]:
+        """{what: (start value, constraint)} of the sites beside logits and locs."""
+
+    @abstractmethod
+    def parts(self, params: dict[str, Array]) -> dist.Distribution:
+        """The K components, batch shape (K,), event shape (d,)."""
+
+    @abstractmethod
+    def margins(self, params: dict[str, Array]) -> tuple[Array, Array, Array]:
+        """Centres and scales (K, d) of the components' margins, and by how many of those
+        scales a margin must be left to hold every level that a float can hold (K, 1)."""
+
+    @abstractmethod
+    def margin_cdf(self, params: dict[str, Array], z: Array) -> Array:
+        """CDFs (K, d) of the components' margins at z (K, d), in units of `margins`."""
+
+    def _get_posterior(self):
+        k, d = self.num_components, self.latent_dim
+        start = lambda key: self._init_latent + jax.random.normal(key, (k, d))
+        made = {
+            self._name("logits"): numpyro.param(self._name("logits"), jnp.zeros(k)),
+            self._name("locs"): numpyro.param(self._name("locs"), start),
+        }
+        for what, (value, constraint) in self.start_values().items():
+            name = self._name(what)
+            made[name] = numpyro.param(name, value, constraint=constraint)
+        return self.get_posterior(made)
+
+    def _name(self, what: str) -> str:
+        return f"{self.prefix}_{what}"
+
+    def get_posterior(self, params) -> dist.MixtureSameFamily:
+        """The mixture over the flat unconstrained vector."""
+        log_weights, parts = self.components(params)
+        return dist.MixtureSameFamily(dist.CategoricalLogits(log_weights), parts)
+
+    def components(self, params: dict[str, Array]) -> tuple[Array, dist.Distribution]:
+        """Log weights (K,) and the K components, batch shape (K,), event shape (d,)."""
+        return jax.nn.log_softmax(params[self._name("logits")]), self.parts(params)
+
+    def spread(self, key: Array, params: dict[str, Array], points: Array) -> dict[str, Array]:
+        """Start parameters with one component at each of K points (K, d) drawn from `points`."""
+        rows = jax.random.choice(key, points.shape[0], (self.num_components,), replace=False)
+        return params | {self._name("locs"): points[rows]}
+
+    def median(self, params):
+        return self._unpack_and_constrain(self._quantile(params, 0.5), params)
+
+    def quantiles(self, params, quantiles):
+        latent = jax.vmap(lambda level: self._quantile(params, level))(jnp.asarray(quantiles))
+        return self._unpack_and_constrain(latent, params)
+
+    def _quantile(self, params: dict[str, Array], level: Array | float) -> Array:
+        """Marginal quantiles (d,), by bisection on the mixture's marginal CDFs."""
+        weights = jax.nn.softmax(params[self._name("logits")])
+        centres, scales, reach = self.margins(params)
+        cdf = lambda u: weights @ self.margin_cdf(params, (u - centres) / scales)
+        low, high = (centres - reach * scales).min(0), (centres + reach * scales).max(0)
+
+        def halve(_, bounds):
+            low, high = bounds
+            middle = (low + high) / 2
+            below = cdf(middle) < level
+            return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+        low, high = jax.lax.fori_loop(0, HALVINGS, halve, (low, high))
+        return (low + high) / 2
