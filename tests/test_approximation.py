@@ -308,13 +308,14 @@ def test_stopped_cuts_the_parameters_from_the_gradient():
 def test_draws_made_elsewhere_have_no_log_q_and_say_why():
     target = Target(line_model)
     u = np.linspace(-3, 3, 50)
-    q = DrawsApproximation(target.draws({"x": jnp.asarray(u)}), "made by Stan")
+    q = DrawsApproximation(target.draws({"x": jnp.asarray(u)}), target, "made by Stan")
     some = q.sample(jax.random.key(0), 50)
     np.testing.assert_array_equal(np.sort(some.u[:, 0]), u)  # each once
     np.testing.assert_allclose(some.log_p, THREE_PEAKS.log_pdf(np.asarray(some.u)[:, 0]))
     assert some.log_q is None
     assert some.reason == "made by Stan"
-    assert len(q.sample(jax.random.key(0), 80)) == 80
+    assert len(q.sample(jax.random.key(0), 80)) == 50  # there are no more
+    np.testing.assert_array_equal(q.sample(jax.random.key(0), 20).u[:, 0], u[::3])
     for ask in (lambda: q.log_prob(u[:1]), lambda: q.strata(jax.random.key(0), 2)):
         with pytest.raises(InputError, match="made by Stan"):
             ask()

@@ -27,10 +27,11 @@ from jax import Array
 from numpyro import handlers
 from numpyro.infer.autoguide import AutoContinuous, AutoDelta
 
+from vi_compare.batches import in_batches
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.guide_trace import TraceFamily, refuse_unless_reparameterised
-from vi_compare.target import Target, batched
+from vi_compare.target import Target
 
 
 class Approximation(Protocol):
@@ -95,11 +96,12 @@ class GuideApproximation:
 
     def sample(self, key: Array, n: int) -> Draws:
         """n draws of q with their values, log p and log q."""
-        return _sample(self, key, n)
+        keys = jax.random.key_data(jax.random.split(key, n))
+        return in_batches(_sample, self)(keys)
 
     def at(self, draws: Draws) -> Draws:
         """The same draws with log q of this approximation beside them."""
-        return Draws(draws.u, draws.values, draws.log_p, _log_prob(self, draws.u))
+        return replace(draws, log_q=in_batches(_log_prob, self)(draws.u))
 
 
 @dataclass(frozen=True)
@@ -108,17 +110,32 @@ class DrawsApproximation:
 
     Attributes:
         draws: as from ``Target.draws(values)``; log_q is None.
+        target: whose unconstrained vector they are over.
         reason: why log q is not known, in words; what needs it repeats this.
     """
 
     draws: Draws
+    target: Target
     reason: str = "these draws were made elsewhere, so log q is not known"
 
+    # There is no guide and nothing that it could be set to.
+    guide = None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {}
+
     def sample(self, key: Array, n: int) -> Draws:
-        """n of the draws, none twice while they last."""
-        size = len(self.draws)
-        rows = jax.random.choice(key, size, (n,), replace=n > size)
-        return replace(self.draws[rows], log_q=None, reason=self.reason)
+        """At most n of the draws: every so many-th, so that chains keep their order."""
+        d = self.draws
+        chains = max(1, d.chains)
+        step = -(-len(d) // n)
+        rows = np.arange(len(d)).reshape(chains, -1)[:, ::step].reshape(-1)
+        return replace(d[rows], log_q=None, reason=self.reason, chains=d.chains)
+
+    def at(self, draws: Draws) -> Draws:
+        """The same draws; log q stays unknown, with the reason."""
+        return replace(draws, log_q=None, reason=self.reason)
 
     def log_prob(self, u: Array) -> Array:
         raise InputError(self.reason)
@@ -130,18 +147,20 @@ class DrawsApproximation:
         raise InputError(self.reason)
 
 
-@partial(jax.jit, static_argnums=2)
-def _sample(q: GuideApproximation, key: Array, n: int) -> Draws:
+@jax.jit
+def _sample(q: GuideApproximation, keys: Array) -> Draws:
+    """One draw for each of `keys` (n, 2), as ``jax.random.key_data`` gives them."""
+
     def one(key):
-        u = q.family.draw(key)
+        u = q.family.draw(jax.random.wrap_key_data(key))
         return Draws(u, q.target.constrain(u), q.target.log_density(u), q.log_prob(u))
 
-    return batched(one)(jax.random.split(key, n))
+    return jax.vmap(one)(keys)
 
 
 @jax.jit
 def _log_prob(q: GuideApproximation, u: Array) -> Array:
-    return batched(q.log_prob)(u)
+    return jax.vmap(q.log_prob)(u)
 
 
 def set_up(guide: Callable, target: Target, key: Array) -> None:
@@ -190,7 +209,9 @@ class FlatFamily:
 
     @property
     def posterior(self) -> dist.Distribution:
-        posterior = self.guide.get_posterior(self.params)
+        # A flow traces its networks again, which nobody outside is to see.
+        with handlers.block():
+            posterior = self.guide.get_posterior(self.params)
         return posterior if posterior.event_dim else posterior.to_event(1)
 
     @property

@@ -1,9 +1,16 @@
-"""JAX's persistent cache of compiled code: a second run starts at once."""
+"""What is kept between runs: compiled code, so that a second run starts at once, and draws
+of NUTS."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def folder() -> Path:
+    """The user's cache folder of this package; ``XDG_CACHE_HOME`` moves it."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "vi_compare"
 
 
 def use_compilation_cache() -> None:
@@ -16,13 +23,12 @@ def use_compilation_cache() -> None:
 
     if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         return
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "vi_compare" / "compiled"
+    compiled = folder() / "compiled"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        compiled.mkdir(parents=True, exist_ok=True)
     except OSError:
         return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_dir", str(compiled))
     # A run compiles several hundred small programs; together they take most of its time.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

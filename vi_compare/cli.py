@@ -14,6 +14,7 @@ import typer
 
 from vi_compare import catalogue
 from vi_compare.errors import InputError
+from vi_compare.profile import profile, timed
 from vi_compare.settings import REFERENCES, Settings
 
 app = typer.Typer(
@@ -36,7 +37,20 @@ def complete_fit(incomplete: str) -> list[str]:
     return [head + slash + name for name in catalogue.names(kind)]
 
 
-Script = Annotated[Path, typer.Argument(metavar="SCRIPT", help="A model script.")]
+Script = Annotated[
+    str,
+    typer.Argument(
+        metavar="SCRIPT[:NAME]", help="A model script, and which of its models or studies."
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        help="The model's keyword arguments (.json, .npz, .csv, .nc), instead of the script's.",
+    ),
+]
 Fits = Annotated[
     list[str] | None,
     typer.Option(
@@ -54,12 +68,17 @@ ReferenceOption = Annotated[
     str | None,
     typer.Option(
         "--reference",
-        metavar="exact|none",
-        help="Where draws of the target come from; by default exact(key, n) if the script has it.",
+        metavar="exact|nuts|none|FILE",
+        help="Where draws of the target come from: exact(key, n) of the script, NUTS, or a file "
+        "(ArviZ .nc, .csv, posteriordb .json.zip). By default exact if there is one, else NUTS.",
         autocompletion=lambda: list(REFERENCES),
     ),
 ]
 Float32 = Annotated[bool, typer.Option("--float32", help="Compute in single precision.")]
+OpenPage = Annotated[bool, typer.Option("--open", help="Open the page when done.")]
+ShowProfile = Annotated[
+    bool, typer.Option("--profile", help="Print where the time went, on stderr, at the end.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -67,6 +86,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def run(
     script: Script,
     fit: Fits = None,
+    data: Data = None,
     seed: Seed = 0,
     draws: Draws = 20_000,
     restarts: Restarts = 16,
@@ -74,32 +94,34 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Where to write; by default reports/<script name>.")
     ] = None,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page when done.")] = False,
+    open_page: OpenPage = False,
     keep_draws: Annotated[
         bool, typer.Option("--keep-draws", help="Keep every draw in fits.nc, also above 50 MB.")
     ] = False,
     float32: Float32 = False,
+    show_profile: ShowProfile = False,
     debug: Debug = False,
 ) -> int:
     """Fit, measure and compare; write report.html, results.json and fits.nc."""
     from vi_compare import script as scripts
 
-    scripts.read(script)
-    folder = out or Path("reports") / script.stem
+    path, name = scripts.split(script)
+    scripts.read(path)
+    folder = out or Path("reports") / "-".join(filter(None, (path.stem, name)))
     _writable(folder)
     _start(float32)
-    from vi_compare.display import Terminal, summarise
+    with timed("imports"):
+        from vi_compare.display import Terminal, summarise
 
-    study = _study(script, fit)
+    study = _study(script, fit, data)
     settings = Settings(seed, draws, restarts, reference, keep_draws)
     with Terminal() as terminal:
         comparison = study.run(settings, terminal)
         terminal.begin("writing the report")
-        from vi_compare.report import render
-
-        page = comparison.save(folder, render(comparison))
+        page = comparison.save(folder, _render(comparison))
         terminal.end("")
     summarise(comparison, page)
+    _show(show_profile)
     if open_page:
         typer.launch(str(page))
     return FAILED if any(f["status"] == "failed" for f in comparison.fits) else 0
@@ -108,7 +130,8 @@ def run(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `run` wrote.")],
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page when done.")] = False,
+    open_page: OpenPage = False,
+    show_profile: ShowProfile = False,
     debug: Debug = False,
 ) -> int:
     """Render the page again from what is saved, without fitting."""
@@ -116,11 +139,11 @@ def report(
 
     read_results(folder)
     _writable(folder)
-    from vi_compare.report import render
-
-    comparison = Comparison.load(folder)
-    page = write_page(folder, render(comparison))
+    with timed("reading the run folder"):
+        comparison = Comparison.load(folder)
+    page = write_page(folder, _render(comparison))
     typer.echo(page)
+    _show(show_profile)
     if open_page:
         typer.launch(str(page))
     return 0
@@ -129,7 +152,7 @@ def report(
 @app.command()
 def index(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the run folders are.")],
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page when done.")] = False,
+    open_page: OpenPage = False,
     debug: Debug = False,
 ) -> int:
     """Write DIR/index.html: all reports below a folder, with their verdicts."""
@@ -163,6 +186,7 @@ def list_entries() -> int:
 def check(
     script: Script,
     fit: Fits = None,
+    data: Data = None,
     seed: Seed = 0,
     draws: Draws = 20_000,
     restarts: Restarts = 16,
@@ -173,39 +197,57 @@ def check(
     """Fit nothing: show the target, check model, data and reference, predict the time."""
     from vi_compare import script as scripts
 
-    scripts.read(script)
+    scripts.read(scripts.split(script)[0])
     _start(float32)
     from vi_compare.checking import inspect
-    from vi_compare.display import show_check
+    from vi_compare.display import Terminal, show_check
 
-    show_check(inspect(_study(script, fit).prepare(Settings(seed, draws, restarts, reference))))
+    with Terminal() as terminal:
+        settings = Settings(seed, draws, restarts, reference)
+        prepared = _study(script, fit, data).prepare(settings, terminal)
+    show_check(inspect(prepared))
     return 0
 
 
-def _study(script: Path, fits: list[str] | None):
+def _study(script: str, fits: list[str] | None, data: Path | None):
     """The script's study, with the fits of the command line if there are any."""
     from dataclasses import replace
 
     from vi_compare import script as scripts
 
-    study = scripts.load(script)
+    with timed("reading the script"):
+        study = scripts.load(*scripts.split(script), data)
     if not fits:
         return study
-    from vi_compare.labels import parse_label
+    from vi_compare.fits import as_wanted
 
-    names = [parse_label(label).name for label in fits]
+    names = [as_wanted(label, study.guides).name for label in fits]
     kept = [entry for entry in study.published if entry.fit in names]
     return replace(study, fits=fits, published=kept)
 
 
 def _start(float32: bool) -> None:
     """Set JAX up before the script is loaded: precision, and a cache of compiled code."""
-    import jax
+    with timed("imports"):
+        import jax
 
-    from vi_compare.cache import use_compilation_cache
+        from vi_compare.cache import use_compilation_cache
 
     jax.config.update("jax_enable_x64", not float32)
     use_compilation_cache()
+    profile.listen()
+
+
+def _render(comparison) -> str:
+    from vi_compare.report import render
+
+    with timed("rendering"):
+        return render(comparison)
+
+
+def _show(wanted: bool) -> None:
+    if wanted:
+        print(profile.text(), file=sys.stderr)
 
 
 def _writable(folder: Path) -> None:

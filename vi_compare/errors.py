@@ -16,4 +16,4 @@ def nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"there is {', '.join(sorted(known))}"
+    return f"there is {', '.join(sorted(known)) or 'none'}"

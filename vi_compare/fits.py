@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from vi_compare import catalogue, families
-from vi_compare.approximation import set_up
+from vi_compare.approximation import DrawsApproximation, GuideApproximation, set_up
+from vi_compare.draws_file import ENDINGS, read_draws
 from vi_compare.errors import InputError
 from vi_compare.families import GaussianMixture
-from vi_compare.labels import FitLabel, Part, parse_part
+from vi_compare.labels import NO_GUIDES, FitLabel, Guides, Part, parse_label, parse_part
 from vi_compare.randomness import key_for
+from vi_compare.reference import check_draws
 from vi_compare.solvers import Solver
-from vi_compare.solvers.given import GivenParameters
+from vi_compare.solvers.given import GivenDraws, GivenParameters
 from vi_compare.target import Target
 
 
@@ -31,17 +36,34 @@ class Given:
         Given("forward KL, as published", "mixture:2",
               weights=[0.52, 0.48], means=[-1.98, 1.97], sds=[0.41, 0.42])
 
+    Or `draws`: a file (ArviZ's netCDF, CSV, posteriordb's JSON), or {site: (n, ...)}, for
+    example from Stan or PyMC. Their log q is not known, so what needs it is left out.
+
     Attributes:
         name: what the comparison calls it.
         guide: label of the guide.
     """
 
     name: str
-    guide: str
+    guide: str = ""
     params: Mapping[str, Any] | None = None
     weights: Sequence[float] | None = None
     means: Sequence[Any] | None = None
     sds: Sequence[Any] | None = None
+    draws: str | Path | Mapping[str, Any] | None = None
+
+    def approximation(self, target: Target) -> DrawsApproximation:
+        """The given draws.
+
+        Raises:
+            InputError: when they cannot be read, or do not fit the model.
+        """
+        if isinstance(self.draws, Mapping):
+            values = {name: np.asarray(value) for name, value in self.draws.items()}
+            n = len(next(iter(values.values()))) if values else 0
+            own = check_draws(target, values, n, f"the given fit {self.name!r} has")
+            return DrawsApproximation(own, target)
+        return DrawsApproximation(read_draws(Path(str(self.draws)), target), target)
 
     def parameters(self, guide: Callable, target: Target) -> dict[str, Any]:
         """The guide's parameters.
@@ -50,7 +72,7 @@ class Given:
             InputError: when they are incomplete, of wrong shapes, or not possible.
         """
         if self.params is not None:
-            return {name: jnp.asarray(value) for name, value in self.params.items()}
+            return self._named(guide, target, self.params)
         if self.weights is None or self.means is None or self.sds is None:
             raise self._refuse("give params, or weights, means and sds")
         weights = np.asarray(self.weights, dtype=float)
@@ -72,8 +94,32 @@ class Given:
             raise self._refuse(f"{self.guide} is no Gaussian mixture; give params")
         return params
 
+    def _named(self, guide: Callable, target: Target, params: Mapping[str, Any]):
+        """`params` as the guide has them; a network's by the names that results.json has."""
+        first = lambda key: families.first_parameters(guide, target, key)
+        like = jax.eval_shape(first, jax.random.key(0))
+        wanted = {name: leaf.shape for name, leaf in families.arrays(like).items()}
+        given = {name: jnp.shape(jnp.asarray(value)) for name, value in params.items()}
+        if given != wanted:
+            have, needs = (", ".join(f"{n} {s}" for n, s in x.items()) for x in (given, wanted))
+            raise self._refuse(f"{self.guide} has the parameters {needs}; given are {have}")
+        return families.nested(params, like)
+
     def _refuse(self, why: str) -> InputError:
         return InputError(f"the given fit {self.name!r}: {why}")
+
+
+def as_wanted(text: str | Given, own: Guides = NO_GUIDES) -> FitLabel | Given:
+    """What a study was asked for: a label, the name of a file of draws, or a `Given`.
+
+    Raises:
+        InputError: when a label cannot be read.
+    """
+    if isinstance(text, Given):
+        return text
+    if text.lower().endswith(ENDINGS):
+        return Given(Path(text).name, draws=text)
+    return parse_label(text, own)
 
 
 @dataclass(frozen=True)
@@ -92,33 +138,69 @@ class Plan:
     guide: str
     divergence: str | None
     solver: str
-    objects: tuple[Callable, Any, Solver]
+    objects: tuple[Callable | None, Any, Solver]
 
 
 class Planner:
     """Turns labels into plans; fits of the same guide share one guide object, so that
-    what is compiled for one serves all."""
+    what is compiled for one serves all. `own` are the script's guides."""
 
-    def __init__(self, target: Target, reference, seed: int):
-        self.target, self.reference, self.seed = target, reference, seed
+    def __init__(self, target: Target, seed: int, own: Guides = NO_GUIDES):
+        self.target, self.seed, self.own = target, seed, own
         self.guides: dict[str, Callable] = {}
 
     def guide(self, part: Part) -> Callable:
+        """The guide of a label, set up.
+
+        Raises:
+            InputError: when it cannot be used on this target; the cause is said.
+        """
         if part.full not in self.guides:
             guide = part.build(self.target.model)
-            set_up(guide, self.target, key_for(self.seed, f"guide/{part.full}"))
+            key = key_for(self.seed, f"guide/{part.full}")
+            set_up(guide, self.target, key)
+            if part.own is not None:
+                self._try(part.name, guide, key)
             self.guides[part.full] = guide
         return self.guides[part.full]
 
-    def plan(self, wanted: FitLabel | Given) -> Plan:
+    def _try(self, name: str, guide: Callable, key: Array) -> None:
+        """Trace a script's guide in all the ways that a comparison will ask of it."""
+
+        def ask(key: Array):
+            params = families.first_parameters(guide, self.target, key)
+            q = GuideApproximation(guide, params, self.target)
+            return q.strata(key, 2), q.log_prob(q.family.draw(key))
+
+        try:
+            jax.eval_shape(ask, key)
+        except InputError as error:
+            raise InputError(f"the guide {name!r}: {error}") from None
+        except Exception as error:  # whatever a user's guide raises
+            first = str(error).strip().partition("\n")[0]
+            raise InputError(
+                f"the guide {name!r} cannot be used: {type(error).__name__}: {first}"
+            ) from error
+
+    def plan(self, wanted: FitLabel | Given, reference: Any) -> Plan:
+        """One fit, made ready; `reference` has the draws that divergences may ask for.
+
+        Raises:
+            InputError: when what was asked for cannot be done.
+        """
+        if isinstance(wanted, Given) and wanted.draws is not None:
+            where = "draws" if isinstance(wanted.draws, Mapping) else Path(wanted.draws).name
+            drawn = GivenDraws(wanted.approximation(self.target))
+            full = f"draws/given/{wanted.name}"
+            return Plan(wanted.name, full, where, None, "given", (None, None, drawn))
         if isinstance(wanted, Given):
-            part = parse_part("guides", wanted.guide)
+            part = parse_part("guides", wanted.guide, self.own)
             guide = self.guide(part)
-            solver = GivenParameters(wanted.parameters(guide, self.target))
+            solver: Solver = GivenParameters(wanted.parameters(guide, self.target))
             full = f"{part.full}/given/{wanted.name}"
             return Plan(wanted.name, full, part.text, None, "given", (guide, None, solver))
         guide = self.guide(wanted.guide)
-        divergence = wanted.divergence.build(self.reference)
+        divergence = wanted.divergence.build(reference)
         chosen = wanted.solver or parse_part("solvers", _default_solver(guide, divergence))
         if catalogue.load("solvers", chosen.name).suits(guide, divergence) is None:
             raise InputError(

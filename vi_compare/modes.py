@@ -18,9 +18,10 @@ import numpy as np
 from jax import Array
 from scipy.optimize import minimize
 
-from vi_compare.evidence import Draws, margins
+from vi_compare.batches import in_batches
+from vi_compare.evidence import Draws, effective, margins
 from vi_compare.numbers import minus
-from vi_compare.target import Target, batched
+from vi_compare.target import Target
 
 MOST_DIMENSIONS = 50
 # Draws of each set that are followed to their mode: so many, divided by the dimension.
@@ -40,12 +41,16 @@ class FoundModes:
         names: (M,) for people: where a mode is, or its number where that is too long.
         shares: {set: (M,)}.
         n: how many draws of each set were assigned.
+        members: {set: (m,)} the mode of each of the first m draws.
+        effective: (M,) independent draws that the first set's shares are worth.
     """
 
     locations: np.ndarray
     names: tuple[str, ...]
     shares: dict[str, np.ndarray]
     n: int
+    members: dict[str, np.ndarray]
+    effective: np.ndarray
 
 
 def find_modes(target: Target, sets: Mapping[str, Draws]) -> FoundModes | str:
@@ -53,21 +58,38 @@ def find_modes(target: Target, sets: Mapping[str, Draws]) -> FoundModes | str:
     if target.dim > MOST_DIMENSIONS:
         return f"modes are not looked for above {MOST_DIMENSIONS} dimensions"
     most = DRAWS // target.dim
-    pooled = np.concatenate([np.asarray(draws.u[:most]) for draws in sets.values()])
+    followed = {name: _first(draws, most) for name, draws in sets.items()}
+    pooled = np.concatenate([np.asarray(u) for u in followed.values()])
     scale = _scale(pooled)
-    ends, log_p = map(np.asarray, _ascend(target, jnp.asarray(pooled), jnp.asarray(scale)))
+    ends, log_p = map(np.asarray, in_batches(partial(_ascend, target), jnp.asarray(scale))(pooled))
     ok = np.isfinite(log_p)
     modes = _merge(target, ends[ok], log_p[ok], scale)
     member = np.argmin(_distance(ends, modes, scale), axis=1)
-    shares, start = {}, 0
-    for name, draws in sets.items():
-        stop = start + min(most, len(draws))
-        counts = np.bincount(member[start:stop], minlength=len(modes))
-        shares[name], start = counts / (stop - start), stop
-    order = np.argsort(-next(iter(shares.values())), kind="stable")
-    shares = {name: share[order] for name, share in shares.items()}
-    n = min(most, *map(len, sets.values()))
-    return FoundModes(modes[order], _names(target, modes[order]), shares, n)
+    ends_at = np.cumsum([len(u) for u in followed.values()])[:-1]
+    members = dict(zip(followed, np.split(member, ends_at), strict=True))
+    share = lambda m: np.bincount(m, minlength=len(modes)) / len(m)
+    first = next(iter(members))
+    order = np.argsort(-share(members[first]), kind="stable")
+    rank = np.argsort(order)
+    members = {name: rank[m] for name, m in members.items()}
+    chains = sets[first].chains
+    worth = [effective((members[first] == m).astype(float), chains) for m in range(len(modes))]
+    return FoundModes(
+        modes[order],
+        _names(target, modes[order]),
+        {name: share(m) for name, m in members.items()},
+        min(map(len, members.values())),
+        members,
+        np.asarray(worth),
+    )
+
+
+def _first(draws: Draws, most: int) -> Array:
+    """At most so many draws (m, d); of Markov chains every so many-th of each."""
+    if not draws.chains:
+        return draws.u[:most]
+    step, d = -(-len(draws) // most), draws.u.shape[1]
+    return draws.u.reshape(draws.chains, -1, d)[:, ::step].reshape(-1, d)
 
 
 def _names(target: Target, modes: np.ndarray) -> tuple[str, ...]:
@@ -94,7 +116,7 @@ def _scale(u: np.ndarray) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnums=0)
-def _ascend(target: Target, u: Array, scale: Array) -> tuple[Array, Array]:
+def _ascend(target: Target, scale: Array, u: Array) -> tuple[Array, Array]:
     """Scaled gradient ascent with a step that grows on success and shrinks on failure."""
     value_and_slope = jax.value_and_grad(lambda x: target.log_density(x * scale))
 
@@ -128,7 +150,7 @@ def _ascend(target: Target, u: Array, scale: Array) -> tuple[Array, Array]:
         _, x, log_p, *_ = jax.lax.while_loop(more, step, start)
         return x * scale, log_p
 
-    return batched(climb)(u / scale)
+    return jax.vmap(climb)(u / scale)
 
 
 def _distance(a: np.ndarray, b: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from statistics import NormalDist
+from dataclasses import dataclass, field
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from vi_compare.chains import Diagnosis, diagnose
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.randomness import key_for
-from vi_compare.target import Target, batched
+from vi_compare.stein import SteinCheck, stein_check
+from vi_compare.target import Target
 
-# A good sampler is refused once in a million runs.
-FALSE_ALARM = 1e-6
-
-
-@dataclass(frozen=True)
-class SteinCheck:
-    """Largest Stein z-score, and what a good sample stays below.
-
-    Attributes:
-        z: largest |z| over all identities and coordinates.
-        limit: two-sided normal quantile at `FALSE_ALARM`, for that many tests.
-        tests: how many identities × coordinates.
-        identity, coordinate: where the largest was.
-    """
-
-    z: float
-    limit: float
-    tests: int
-    identity: str
-    coordinate: int
-
-    @property
-    def passed(self) -> bool:
-        return self.z <= self.limit
+PARTS = ("train", "test", "floor", "bridge")
 
 
 @dataclass(frozen=True)
@@ -48,18 +25,30 @@ class Reference:
     """Disjoint sets of draws of the target, shared by every fit.
 
     Attributes:
-        source: "exact".
+        source: "exact", "nuts" or "file".
         train: for forward KL.
         test: for metrics.
         floor: a second test set, for noise floors.
+        bridge: for log Z.
         check: the Stein check of `test`.
+        diagnosis: R-hat, ESS, divergences of Markov chains; None for independent draws.
+        settings: how the draws were made, as plain data.
     """
 
     source: str
     train: Draws
     test: Draws
     floor: Draws
+    bridge: Draws
     check: SteinCheck
+    diagnosis: Diagnosis | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why it should not be believed, in words; empty when nothing is held against it."""
+        found = () if self.diagnosis is None else self.diagnosis.doubts
+        return found if self.check.passed else (*found, f"Stein's check fails: {self.check.words}")
 
 
 def exact_reference(target: Target, exact: Callable, seed: int, n: int) -> Reference:
@@ -69,89 +58,102 @@ def exact_reference(target: Target, exact: Callable, seed: int, n: int) -> Refer
         InputError: when what it returns does not fit the model's sites, is not finite,
             or is not a sample of the model.
     """
-    draw = lambda part: _draws(target, exact, key_for(seed, f"reference/{part}"), n)
+    draw = lambda part: _exact_draws(target, exact, key_for(seed, f"reference/{part}"), n)
     test = draw("test")
-    check = stein_check(target, test.u)
+    check = stein_check(target, test)
     if not check.passed:
         raise InputError(
-            f"exact(key, n) does not draw from the model: {check.identity} over coordinate "
-            f"{check.coordinate} of u is off by {check.z:.3g} standard errors (a good sample stays "
-            f"below {check.limit:.1f}); compare the distributions and parameters in exact with "
-            f"those in model"
+            f"exact(key, n) does not draw from the model: {check.words}; compare the "
+            f"distributions and parameters in exact with those in model"
         )
-    return Reference("exact", draw("train"), test, draw("floor"), check)
+    # log Z is known of a normalised target, so nothing has to be bridged.
+    bridge = test if target.normalised else draw("bridge")
+    return Reference("exact", draw("train"), test, draw("floor"), bridge, check)
 
 
-def _draws(target: Target, exact: Callable, key: Array, n: int) -> Draws:
+def from_chains(
+    source: str,
+    target: Target,
+    chains: Draws,
+    divergences: float | None,
+    settings: dict[str, Any],
+) -> Reference:
+    """Markov chains as a reference: whole chains to each part while there are enough of
+    them, contiguous blocks of every chain otherwise.
+
+    Args:
+        chains: all draws; ``chains.chains`` of them, one chain after another.
+        divergences: share of transitions that diverged, None where it is not known.
+        settings: of what made them, as plain data.
+    """
+    train, test, floor, bridge = (part(chains, i) for i in range(len(PARTS)))
+    diagnosis = diagnose(chains, test, divergences)
+    check = stein_check(target, test)
+    return Reference(source, train, test, floor, bridge, check, diagnosis, settings)
+
+
+def part(draws: Draws, i: int) -> Draws:
+    """The i-th quarter of the chains, or the i-th quarter of every chain; independent draws
+    are cut into four blocks."""
+    number, k = max(1, draws.chains), len(PARTS)
+    index = np.arange(len(draws)).reshape(number, -1)
+    if number % k == 0:
+        rows, chains = index[i * (number // k) : (i + 1) * (number // k)], number // k
+    else:
+        length = index.shape[1] // k
+        rows, chains = index[:, i * length : (i + 1) * length], number
+    own = draws[rows.reshape(-1)]
+    return Draws(own.u, own.values, own.log_p, chains=chains if draws.chains else 0)
+
+
+def _exact_draws(target: Target, exact: Callable, key: Array, n: int) -> Draws:
     values = exact(key, n)
-    _fit_sites(target, values, n)
+    if not isinstance(values, dict):
+        kind = type(values).__name__
+        raise InputError(f"exact(key, n) returns a {kind}; return a dict {{site: (n, ...)}}")
+    return check_draws(target, values, n, "exact(key, n) returns")
+
+
+def check_draws(target: Target, values: dict[str, Any], n: int, who: str) -> Draws:
+    """Values {site: (n, ...)} as draws of the target, with u and log p.
+
+    Raises:
+        InputError: when sites are missing, unknown, of wrong shapes, not finite, or out of
+            their support; the sentence begins with `who`.
+    """
+    fit_sites(target, values, n, who)
     draws = target.draws({site.name: jnp.asarray(values[site.name]) for site in target.sites})
     ok = np.isfinite(np.asarray(draws.log_p)) & np.isfinite(np.asarray(draws.u)).all(axis=1)
     if not ok.all():
         bad = int((~ok).sum())
         raise InputError(
-            f"exact(key, n) returns {bad} of {n} draws to which the model gives no density; "
+            f"{who} {bad} of {n} draws to which the model gives no density; "
             f"check the supports and parameters of its sites"
         )
     return draws
 
 
-def _fit_sites(target: Target, values: object, n: int) -> None:
-    """Refuse values that are not {site: (n, ...)} of the target's sites."""
+def fit_sites(target: Target, values: dict[str, Any], n: int, who: str) -> None:
+    """Refuse values that are not {site: (n, ...)} of the target's sites.
+
+    Raises:
+        InputError: naming the site.
+    """
     wanted = {site.name: (n, *site.shape) for site in target.sites}
-    if not isinstance(values, dict):
-        kind = type(values).__name__
-        raise InputError(f"exact(key, n) returns a {kind}; return a dict {{site: (n, ...)}}")
     if missing := sorted(wanted.keys() - values.keys()):
         raise InputError(
-            f"exact(key, n) returns no {', '.join(map(repr, missing))}; "
+            f"{who} no {', '.join(map(repr, missing))}; "
             f"the model's sites are {', '.join(map(repr, wanted))}"
         )
     if extra := sorted(values.keys() - wanted.keys()):
         raise InputError(
-            f"exact(key, n) returns {', '.join(map(repr, extra))}, which the model does not have; "
+            f"{who} {', '.join(map(repr, extra))}, which the model does not have; "
             f"its sites are {', '.join(map(repr, wanted))}"
         )
     for name, shape in wanted.items():
         if jnp.shape(values[name]) != shape:
             raise InputError(
-                f"exact(key, n) returns {name!r} of shape {jnp.shape(values[name])} for n = {n}; "
-                f"it must be {shape}"
+                f"{who} {name!r} of shape {jnp.shape(values[name])} for n = {n}; it must be {shape}"
             )
         if not np.isfinite(np.asarray(values[name])).all():
-            raise InputError(f"exact(key, n) returns values of {name!r} that are NaN or infinite")
-
-
-def stein_check(target: Target, u: Array) -> SteinCheck:
-    """Test E_p[f′(u_i) + f(u_i) ∂_i log p] = 0 for several f and every coordinate.
-
-    f = 1 and f = u_i see a shift and a scale (Gorham and Mackey 2015); sine and cosine of
-    the standardised coordinate see other shapes. No f sees wrong weights of modes that
-    are far apart.
-    """
-    scores = {name: np.asarray(values) for name, values in _stein(target, u).items()}
-    z = {
-        name: np.abs(x.mean(axis=0)) / (x.std(axis=0, ddof=1) / np.sqrt(len(x)) + 1e-300)
-        for name, x in scores.items()
-    }
-    tests = sum(v.size for v in z.values())
-    limit = NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * tests))
-    name = max(z, key=lambda k: np.nan_to_num(z[k], nan=np.inf).max())
-    worst = int(np.argmax(np.nan_to_num(z[name], nan=np.inf)))
-    return SteinCheck(float(z[name][worst]), limit, tests, name, worst)
-
-
-@partial(jax.jit, static_argnums=0)
-def _stein(target: Target, u: Array) -> dict[str, Array]:
-    slope = batched(jax.grad(target.log_density))(u)
-    mean, sd = u.mean(axis=0), u.std(axis=0)
-    c = (u - mean) / sd
-    out = {"E[∂ log p] = 0": slope, "E[u ∂ log p] = −1": c * slope * sd + 1}
-    for k in (1, 2):
-        out[f"E[(sin {k}c)′ + sin {k}c ∂ log p] = 0"] = (
-            k * jnp.cos(k * c) / sd + jnp.sin(k * c) * slope
-        )
-        out[f"E[(cos {k}c)′ + cos {k}c ∂ log p] = 0"] = (
-            -k * jnp.sin(k * c) / sd + jnp.cos(k * c) * slope
-        )
-    return out
+            raise InputError(f"{who} values of {name!r} that are NaN or infinite")

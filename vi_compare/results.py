@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vi_compare import families
+from vi_compare.bridge import LogZ
 from vi_compare.comparison import DRAWS, number
-from vi_compare.evidence import ALL, Estimate
+from vi_compare.estimate import ALL, Estimate
 from vi_compare.modes import FoundModes
-from vi_compare.reference import Reference
+from vi_compare.reference import PARTS, Reference
+from vi_compare.suspicion import BasinCheck
 from vi_compare.target import Target
 from vi_compare.verdict import RULES
 
@@ -26,17 +28,18 @@ def target(
     name: str,
     description: str,
     target: Target,
-    log_z: Estimate,
+    log_z: LogZ,
     reference: Reference | None,
     modes: FoundModes | str,
+    basins: BasinCheck,
 ) -> dict[str, Any]:
     """Facts about the target, shared by all fits."""
     normaliser = None
-    if log_z.value is not None:
+    if log_z.estimate.value is not None:
         normaliser = {
-            "value": log_z.value,
-            "standard_error": log_z.standard_error,
-            "method": "exact",
+            "value": log_z.estimate.value,
+            "standard_error": log_z.estimate.standard_error,
+            "method": log_z.method,
         }
     return {
         "name": name,
@@ -46,19 +49,32 @@ def target(
         "supports": {site.name: site.support for site in target.sites},
         "normalised": target.normalised,
         "log_normalizer": normaliser,
-        "reference": _reference(reference),
-        "modes": _modes(modes),
+        "log_normalizer_reason": log_z.estimate.reason,
+        "reference": _reference(reference, basins),
+        "modes": _modes(modes, basins),
     }
 
 
-def _reference(reference: Reference | None) -> dict[str, Any]:
+def _reference(reference: Reference | None, basins: BasinCheck) -> dict[str, Any]:
     if reference is None:
         return {"source": "none", "draws": 0}
-    check = reference.check
+    check, diagnosis = reference.check, reference.diagnosis
     return {
         "source": reference.source,
         "draws": len(reference.test),
-        "parts": ["train", "test", "floor"],
+        "parts": list(PARTS),
+        "doubts": [*reference.doubts, *basins.doubts],
+        "settings": reference.settings,
+        "diagnosis": None
+        if diagnosis is None
+        else {
+            "rhat": number(diagnosis.rhat),
+            "ess": diagnosis.ess,
+            "divergences": diagnosis.divergences,
+            "chains": diagnosis.chains,
+            "draws": diagnosis.draws,
+        },
+        "basins": {"khat": number(basins.khat), "reason": basins.reason},
         "stein": {
             "largest_z": number(check.z),
             "limit": check.limit,
@@ -68,7 +84,7 @@ def _reference(reference: Reference | None) -> dict[str, Any]:
     }
 
 
-def _modes(modes: FoundModes | str) -> dict[str, Any]:
+def _modes(modes: FoundModes | str, basins: BasinCheck) -> dict[str, Any]:
     if isinstance(modes, str):
         return {"found": None, "reason": modes}
     fits = [key for key in modes.shares if key not in ("test", "floor")]
@@ -80,6 +96,13 @@ def _modes(modes: FoundModes | str) -> dict[str, Any]:
                 "target": float(modes.shares["test"][m]),
                 "floor": float(modes.shares["floor"][m]),
                 "n": modes.n,
+                "effective": float(modes.effective[m]),
+                "importance": None
+                if basins.masses is None or basins.errors is None
+                else {
+                    "value": float(basins.masses[m]),
+                    "standard_error": float(basins.errors[m]),
+                },
                 "fits": {fit: float(modes.shares[fit][m]) for fit in fits},
             }
             for m, name in enumerate(modes.names)
@@ -138,7 +161,7 @@ def _params(found, group: str) -> dict[str, Any] | None:
         return None
     return {
         name: array(value, f"fits/{group}/params/{name}")
-        for name, value in found.approximation.params.items()
+        for name, value in families.arrays(found.approximation.params).items()
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -14,17 +14,20 @@ import numpy as np
 from vi_compare import catalogue, results, tree
 from vi_compare.approximation import GuideApproximation
 from vi_compare.asymptotics import sandwich
+from vi_compare.bridge import LogZ, log_normaliser, moment_proposal
 from vi_compare.comparison import Comparison, fingerprint
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.environment import environment, this_command
 from vi_compare.evidence import Draws, Estimate, Evidence, Modes
 from vi_compare.fits import Plan
 from vi_compare.modes import FoundModes, find_modes
+from vi_compare.profile import timed
 from vi_compare.published import Published, compare
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
 from vi_compare.settings import Settings
 from vi_compare.solvers import Fit
+from vi_compare.suspicion import BasinCheck, check_basins
 from vi_compare.target import Target
 from vi_compare.verdict import Verdict, judge
 
@@ -93,23 +96,31 @@ class Prepared:
         """Fit and measure everything."""
         fits = [self._fit(plan, observer) for plan in self.plans]
         observer.begin("measuring")
-        draws = [self._draw(plan, fit) for plan, fit in zip(self.plans, fits, strict=True)]
-        log_z = self._log_z()
-        modes = self._modes(draws)
-        measured = [
-            self._measure(plan, fit, q, log_z, modes)
-            for plan, fit, q in zip(self.plans, fits, draws, strict=True)
-        ]
+        with timed("measuring"):
+            with timed("draws of the fits"):
+                draws = [self._draw(plan, fit) for plan, fit in zip(self.plans, fits, strict=True)]
+            with timed("log Z"):
+                log_z = self._log_z(fits)
+            with timed("modes"):
+                modes = self._modes(draws)
+                basins = self._check_basins(modes, fits, draws)
+            doubts = (*(self.reference.doubts if self.reference else ()), *basins.doubts)
+            measured = [
+                self._measure(plan, fit, q, log_z.estimate, modes, doubts)
+                for plan, fit, q in zip(self.plans, fits, draws, strict=True)
+            ]
         observer.end("")
-        return self._compare(measured, log_z, modes)
+        with timed("gathering results"):
+            return self._compare(measured, log_z, modes, basins)
 
     def _fit(self, plan: Plan, observer: Observer) -> Fit:
         guide, divergence, solver = plan.objects
         observer.begin(plan.name)
         key = key_for(self.settings.seed, plan.full)
-        fit = solver.solve(
-            self.target, guide, divergence, key, self.settings.restarts, observer.progress
-        )
+        with timed("fitting"), timed(plan.name):
+            fit = solver.solve(
+                self.target, guide, divergence, key, self.settings.restarts, observer.progress
+            )
         observer.end(f"{fit.status}: {fit.message}")
         return fit
 
@@ -119,12 +130,35 @@ class Prepared:
         key = key_for(self.settings.seed, f"{plan.full}/draws")
         return fit.approximation.sample(key, self.settings.draws)
 
-    def _log_z(self) -> Estimate:
+    def _log_z(self, fits: Sequence[Fit]) -> LogZ:
         if self.target.normalised:
-            return Estimate(0.0, 0.0, "nats")
-        return Estimate.missing(
-            "the target is not normalised and its log Z is not known; compare the ELBO", "nats"
-        )
+            return LogZ(Estimate(0.0, 0.0, "nats"), "exact")
+        if self.reference is None:
+            why = "the target is not normalised and there are no draws of it to find log Z with"
+            return LogZ(Estimate.missing(f"{why}; compare the ELBO", "nats"), "")
+        pilot, final = self.reference.train, self.reference.bridge
+        proposals = {}
+        for plan, fit in zip(self.plans, fits, strict=True):
+            q = fit.approximation
+            if isinstance(q, GuideApproximation):
+                key = key_for(self.settings.seed, f"{plan.full}/bridge")
+                own = q.sample(key, self.settings.draws)
+                proposals[plan.name] = (_log_q(q, pilot), _log_q(q, final), _log_w(own))
+        t = moment_proposal(self.target, pilot, key_for(self.settings.seed, "log Z"))
+        proposals["a Student t of the reference's moments"] = t(pilot, final, self.settings.draws)
+        return log_normaliser(pilot, final, proposals)
+
+    def _check_basins(self, modes, fits: Sequence[Fit], draws: Sequence[Draws | None]):
+        """The reference's basin masses against those that the fits imply."""
+        if isinstance(modes, str) or len(modes.names) < 2:
+            why = modes if isinstance(modes, str) else "there is a single mode"
+            return BasinCheck(None, None, None, reason=why)
+        known = {
+            plan.name: (fit.approximation, q)
+            for plan, fit, q in zip(self.plans, fits, draws, strict=True)
+            if q is not None and isinstance(fit.approximation, GuideApproximation)
+        }
+        return check_basins(modes, _mixture_weights(modes, known))
 
     def _modes(self, draws: Sequence[Draws | None]) -> FoundModes | str:
         if self.reference is None:
@@ -133,33 +167,50 @@ class Prepared:
         sets |= {plan.name: q for plan, q in zip(self.plans, draws, strict=True) if q is not None}
         return find_modes(self.target, sets)
 
-    def _measure(self, plan: Plan, fit: Fit, q: Draws | None, log_z: Estimate, modes) -> Measured:
+    def _measure(
+        self,
+        plan: Plan,
+        fit: Fit,
+        q: Draws | None,
+        log_z: Estimate,
+        modes: FoundModes | str,
+        doubts: tuple[str, ...],
+    ) -> Measured:
         if q is None or fit.approximation is None:
             return Measured(plan, fit, None, {}, judge(fit.status, fit.message, {}))
         reference = self.reference
+        with timed("log q of the reference"):
+            test = fit.approximation.at(reference.test) if reference else None
+        with timed("training floor"):
+            floor = self._training_floor(plan, fit)
         evidence = Evidence(
             q,
-            fit.approximation.at(reference.test) if reference else None,
+            test,
             reference.floor if reference else None,
             log_z,
             None if isinstance(modes, str) else _modes_of(plan.name, modes),
             modes if isinstance(modes, str) else "",
-            self._training_floor(plan, fit.approximation),
+            floor,
         )
-        scores = {
-            name.replace("-", "_"): dict(module.measure(evidence))
-            for name, module in catalogue.load_all("metrics").items()
-        }
-        return Measured(plan, fit, evidence, scores, judge(fit.status, fit.message, scores))
+        scores = {}
+        for name, module in catalogue.load_all("metrics").items():
+            with timed(name):
+                scores[name.replace("-", "_")] = dict(module.measure(evidence))
+        return Measured(plan, fit, evidence, scores, judge(fit.status, fit.message, scores, doubts))
 
-    def _training_floor(self, plan: Plan, q: GuideApproximation) -> float | None:
+    def _training_floor(self, plan: Plan, fit: Fit) -> float | None:
         """Nats lost to having trained on finitely many draws, for forward fits."""
-        if not isinstance(plan.objects[1], ForwardKL) or self.reference is None:
+        q = fit.approximation
+        if not isinstance(q, GuideApproximation) or self.reference is None:
+            return None
+        if not isinstance(plan.objects[1], ForwardKL):
             return None
         found = sandwich(q, self.reference.train.u)
         return None if found is None else found[1]
 
-    def _compare(self, measured: list[Measured], log_z: Estimate, modes) -> Comparison:
+    def _compare(
+        self, measured: list[Measured], log_z: LogZ, modes: FoundModes | str, basins: BasinCheck
+    ) -> Comparison:
         by_name = {m.plan.name: m for m in measured}
         rows = [
             row
@@ -167,7 +218,7 @@ class Prepared:
             for row in compare(entry, by_name[entry.fit].fit, by_name[entry.fit].scores)
         ]
         facts = results.target(
-            self.name, self.description, self.target, log_z, self.reference, modes
+            self.name, self.description, self.target, log_z, self.reference, modes, basins
         )
         groups = tree.group_names([m.plan.name for m in measured])
         out: dict[str, Any] = {
@@ -209,8 +260,8 @@ class Prepared:
         log_p = jax.jit(jax.vmap(self.target.log_density))(grid[:, None])
         nowhere = Draws(grid[:, None], {})
         log_q = [
-            np.asarray(m.fit.approximation.at(nowhere).log_q)
-            if m.fit.approximation
+            _log_q(q, nowhere)
+            if isinstance(q := m.fit.approximation, GuideApproximation)
             else np.full(GRID, np.nan)
             for m in measured
         ]
@@ -219,4 +270,28 @@ class Prepared:
 
 def _modes_of(fit: str, modes: FoundModes) -> Modes:
     shares = modes.shares
-    return Modes(modes.names, shares["test"], shares["floor"], shares[fit], modes.n)
+    return Modes(
+        modes.names, shares["test"], shares["floor"], shares[fit], modes.n, modes.effective
+    )
+
+
+def _log_q(q: GuideApproximation, draws: Draws) -> np.ndarray:
+    return np.asarray(q.at(draws).log_q)
+
+
+def _log_w(draws: Draws) -> np.ndarray:
+    """log p̃ − log q (n,) at draws of q."""
+    return np.asarray(draws.log_p) - np.asarray(draws.log_q)
+
+
+def _mixture_weights(
+    modes: FoundModes, known: Mapping[str, tuple[GuideApproximation, Draws]]
+) -> dict[str, np.ndarray]:
+    """{fit: log p̃ − log(mixture of all fits)} at the draws that went to a mode."""
+    out = {}
+    for name, (_, draws) in known.items():
+        some = draws[: len(modes.members[name])]
+        each = np.stack([_log_q(q, some) for q, _ in known.values()])
+        mixture = np.logaddexp.reduce(each, axis=0) - np.log(len(each))
+        out[name] = np.asarray(some.log_p) - mixture
+    return out

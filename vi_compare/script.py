@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
 
-from vi_compare.errors import InputError
+from vi_compare.errors import InputError, nearest
 
 
 def read(path: str | Path) -> Path:
@@ -64,25 +65,75 @@ def _line(error: BaseException, path: Path) -> str:
     return f" at line {line}" if line else ""
 
 
-def load(path: str | Path):
+def split(text: str | Path) -> tuple[Path, str | None]:
+    """``SCRIPT`` or ``SCRIPT:NAME`` -> path and name; a colon in an existing path is no sign."""
+    head, colon, name = str(text).rpartition(":")
+    if not colon or Path(text).exists() or not head.endswith(".py"):
+        return Path(text), None
+    return Path(head), name
+
+
+def load(path: str | Path, name: str | None = None, data: str | Path | None = None):
     """The `Study` that a script defines, or the default one of its ``model``.
 
+    Args:
+        path: of the script.
+        name: of another model or study in it.
+        data: a file with the model's keyword arguments, instead of the script's.
+
     Raises:
-        InputError: as `read` and `execute`, or when there is no ``model``.
+        InputError: as `read` and `execute`, or when there is no model of that name.
     """
     from dataclasses import replace
 
-    from vi_compare.study import Study
+    from vi_compare.data_file import read_data
 
     path = read(path)
     names = execute(path)
+    study = _study(path, names) if name is None else _named(path, names, name)
+    if not study.guides and "guides" in names:
+        study = replace(study, guides=names["guides"])
+    if data is not None:
+        # Exact draws and printed figures are of the script's own data.
+        own = read_data(Path(data), study.model)
+        study = replace(study, data=own, exact=None, published=())
+    description = (names.get("__doc__") or "").strip()
+    title = path.stem if name is None else f"{path.stem}:{name}"
+    return replace(study, name=title, description=study.description or description)
+
+
+def _study(path: Path, names: dict[str, Any]):
+    from vi_compare.study import Study
+
     study = names.get("study")
     if study is not None and not isinstance(study, Study):
         kind = type(study).__name__
         raise InputError(f"{path}: study is a {kind}; it must be a vi_compare.Study")
-    if not callable(names.get("model", getattr(study, "model", None))):
-        raise InputError(f"{path} defines no function `model`; define a NumPyro model of that name")
-    if study is None:
-        study = Study(names["model"], data=names.get("data"), exact=names.get("exact"))
-    description = (names.get("__doc__") or "").strip()
-    return replace(study, name=path.stem, description=study.description or description)
+    if study is not None and callable(study.model):
+        return study
+    if not callable(names.get("model")):
+        others = _models(names)
+        hint = f"; give one of its functions, as in {path}:{others[0]}" if others else ""
+        raise InputError(
+            f"{path} defines no function `model`; define a NumPyro model of that name{hint}"
+        )
+    return Study(names["model"], data=names.get("data"), exact=names.get("exact"))
+
+
+def _named(path: Path, names: dict[str, Any], name: str):
+    """The study of that name, or one of the model of that name on the script's data."""
+    from vi_compare.study import Study
+
+    found = names.get(name)
+    if isinstance(found, Study):
+        return found
+    if not callable(found):
+        known = [*_models(names), *(n for n, v in names.items() if isinstance(v, Study))]
+        raise InputError(f"{path} defines no model {name!r}; {nearest(name, known)}")
+    return Study(found, data=names.get("data"))
+
+
+def _models(names: dict[str, Any]) -> list[str]:
+    """Functions written in the script itself."""
+    own = names["__name__"]
+    return [n for n, v in names.items() if inspect.isfunction(v) and v.__module__ == own]

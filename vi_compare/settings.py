@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from vi_compare.errors import InputError
 
-REFERENCES = ("exact", "none")
+REFERENCES = ("exact", "nuts", "none")
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Settings:
         seed: every random number derives from it.
         draws: of each side, for every Monte Carlo number.
         restarts: of every fit.
-        reference: "exact", "none", or None for the best there is.
+        reference: "exact", "nuts", "none", a file of draws, or None for the best there is:
+            exact draws where the script has them, else NUTS.
         keep_draws: keep every draw in fits.nc, however large.
     """
 
@@ -31,5 +33,8 @@ class Settings:
         for name, least in (("seed", 0), ("draws", 1000), ("restarts", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.reference not in (None, *REFERENCES):
-            raise InputError(f"reference must be {' or '.join(REFERENCES)}, got {self.reference!r}")
+        if self.reference not in (None, *REFERENCES) and not Path(self.reference).exists():
+            raise InputError(
+                f"reference must be {', '.join(REFERENCES)} or a file of draws; there is no file "
+                f"{self.reference}"
+            )

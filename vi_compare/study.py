@@ -5,16 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from vi_compare import catalogue
 from vi_compare.comparison import Comparison
+from vi_compare.draws_file import read_draws
 from vi_compare.errors import InputError
-from vi_compare.fits import Given, Planner
-from vi_compare.labels import parse_label
+from vi_compare.fits import Given, Planner, as_wanted
+from vi_compare.labels import NO_GUIDES, FitLabel, Guides, check_guides
+from vi_compare.nuts import nuts_reference
+from vi_compare.profile import timed
 from vi_compare.published import Published, check_names
 from vi_compare.randomness import key_for
-from vi_compare.reference import Reference, exact_reference
+from vi_compare.reference import Reference, exact_reference, from_chains
 from vi_compare.running import Observer, Prepared, Silent
 from vi_compare.settings import Settings
 from vi_compare.starts import starting_points
@@ -35,6 +40,8 @@ class Study:
         fits: labels such as "mixture:2/reverse-kl", and `Given` parameters; empty for a
             default set.
         published: figures that somebody printed, to be compared with ours.
+        guides: {name: guide} of the script's own, functions or AutoGuides made of the
+            model, for labels such as "name/reverse-kl".
         name, description: for the report; filled in from the script.
     """
 
@@ -43,8 +50,12 @@ class Study:
     exact: Callable | None = None
     fits: Sequence[str | Given] = ()
     published: Sequence[Published] = ()
+    guides: Guides = NO_GUIDES
     name: str = "model"
     description: str = field(default="", repr=False)
+
+    def __post_init__(self):
+        check_guides(self.guides)
 
     def target(self) -> Target:
         """The model bound to its data.
@@ -52,7 +63,7 @@ class Study:
         Raises:
             InputError: when `data` is no mapping, or the model cannot be traced.
         """
-        data = self.data() if callable(self.data) else self.data
+        data = self._data()
         if not isinstance(data, Mapping | None):
             kind = type(data).__name__
             raise InputError(
@@ -70,13 +81,33 @@ class Study:
             ) from error
         return target
 
-    def reference(self, target: Target, settings: Settings) -> Reference | None:
-        """Draws of the target, checked; None when there are none to be had."""
-        wanted = settings.reference or ("exact" if self.exact else "none")
-        if wanted == "none":
-            return None
+    def _data(self) -> Any:
+        if not callable(self.data):
+            return self.data
+        try:
+            return self.data()
+        except Exception as error:  # whatever a user's function raises
+            first = str(error).strip().partition("\n")[0]
+            raise InputError(f"data() raises {type(error).__name__}: {first}") from error
+
+    def reference(
+        self, target: Target, settings: Settings, observer: Observer | None = None
+    ) -> Reference | None:
+        """Draws of the target, checked; None when they are not wanted.
+
+        Raises:
+            InputError: when they cannot be had as asked for, or do not fit the model.
+        """
+        wanted = settings.reference or ("exact" if self.exact else "nuts")
+        makers = {"none": self._no_draws, "exact": self._exact_draws, "nuts": self._nuts_draws}
+        return makers.get(wanted, self._draws_of_file)(target, settings, observer or Silent())
+
+    def _no_draws(self, target: Target, settings: Settings, observer: Observer) -> None:
+        return None
+
+    def _exact_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
         if self.exact is None:
-            raise InputError("the script defines no exact(key, n); give --reference none")
+            raise InputError("the script defines no exact(key, n); give --reference nuts or none")
         try:
             return exact_reference(target, self.exact, settings.seed, settings.draws)
         except InputError:
@@ -85,26 +116,37 @@ class Study:
             first = str(error).strip().partition("\n")[0]
             raise InputError(f"exact(key, n) raises {type(error).__name__}: {first}") from error
 
-    def prepare(self, settings: Settings) -> Prepared:
+    def _nuts_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
+        observer.begin("reference: NUTS")
+        found = nuts_reference(target, settings.seed, settings.draws, observer.progress)
+        known = found.diagnosis
+        assert known is not None
+        observer.end(
+            "; ".join(found.doubts)
+            or f"{known.draws} draws of {known.chains} chains, R-hat {known.rhat:.3f}"
+        )
+        return found
+
+    def _draws_of_file(self, target: Target, settings: Settings, observer: Observer) -> Reference:
+        path = Path(str(settings.reference))
+        draws = read_draws(path, target)
+        return from_chains("file", target, draws, None, {"file": path.name})
+
+    def prepare(self, settings: Settings, observer: Observer | None = None) -> Prepared:
         """Everything that can be wrong with the input is found here, before any fit.
 
         Raises:
             InputError: with the cause and the remedy.
         """
-        fits = self.fits
-        for label in (f for f in fits if not isinstance(f, Given)):
-            parse_label(label)
+        has_draws = settings.reference != "none"
+        wanted = [as_wanted(fit, self.guides) for fit in self.fits or self._default_fits(has_draws)]
         target = self.target()
-        starting_points(target, key_for(settings.seed, "check"), 32)
-        draws = self.reference(target, settings)
-        fits = fits or (DEFAULT_FITS_WITH_DRAWS if draws else DEFAULT_FITS)
-        planner = Planner(target, draws, settings.seed)
-        plans = [planner.plan(f if isinstance(f, Given) else parse_label(f)) for f in fits]
-        names = [plan.name for plan in plans]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise InputError(f"the fit {min(twice)!r} is asked for twice; name each once")
-        metrics = [m.replace("-", "_") for m in catalogue.names("metrics")]
-        check_names(self.published, names, metrics)
+        points = starting_points(target, key_for(settings.seed, "check"), 32)
+        planner = Planner(target, settings.seed, self.guides)
+        # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
+        self._check(planner, wanted, SimpleNamespace(train=target.complete(points)), has_draws)
+        draws = self.reference(target, settings, observer)
+        plans = [planner.plan(fit, draws) for fit in wanted]
         return Prepared(
             self.name,
             self.description,
@@ -115,13 +157,29 @@ class Study:
             tuple(self.published),
         )
 
+    def _check(
+        self, planner: Planner, wanted: Sequence[FitLabel | Given], stand_in: Any, has_draws: bool
+    ) -> None:
+        names = [planner.plan(fit, stand_in if has_draws else None).name for fit in wanted]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise InputError(f"the fit {min(twice)!r} is asked for twice; name each once")
+        metrics = [m.replace("-", "_") for m in catalogue.names("metrics")]
+        check_names(self.published, names, metrics)
+
+    def _default_fits(self, draws: bool) -> tuple[str, ...]:
+        """What is compared where nothing is asked for; the script's own guides among it."""
+        own = tuple(f"{name}/reverse-kl" for name in self.guides)
+        return (DEFAULT_FITS_WITH_DRAWS if draws else DEFAULT_FITS) + own
+
     def run(self, settings: Settings | None = None, observer: Observer | None = None) -> Comparison:
         """Fit and measure everything.
 
         Raises:
             InputError: before any fit, when something given cannot be used.
         """
-        return self.prepare(settings or Settings()).run(observer or Silent())
+        with timed("checking the input, reference draws"):
+            prepared = self.prepare(settings or Settings(), observer)
+        return prepared.run(observer or Silent())
 
     def main(self) -> None:
         """Do what ``vi-compare run`` does with the script that this was written in.

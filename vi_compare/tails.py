@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import numpy as np
 
-from vi_compare.evidence import Estimate
+from vi_compare.evidence import Draws, Estimate
 
 LEVEL = 0.01
 
 
-def share_below_quantile(values, reference, level: float) -> Estimate:
-    """P(value < the `level` quantile of reference); both (·,) of independent draws.
+def share_below_quantile(values, reference, level: float, draws: Draws, of: Draws) -> Estimate:
+    """P(value < the `level` quantile of reference); `draws` and `of` are where the two
+    (·,) come from, and tell how correlated they are.
 
     Its error has two parts: the share itself is a binomial proportion, and the quantile
     is uncertain by one standard error of its rank either way.
     """
-    values, low, middle, high = np.asarray(values), *quantile_band(reference, level)
-    share = Estimate.share(values < middle, floor=level)
+    values, low, middle, high = np.asarray(values), *quantile_band(reference, level, of)
+    below = values < middle
+    share = Estimate.share(below, floor=level, effective=draws.effective(below))
     moved = (np.mean(values < high) - np.mean(values < low)) / 2
     error = float(np.hypot(share.standard_error or 0.0, moved))
     return Estimate(share.value, error, "1", values.size, level)
 
 
-def quantile_band(draws, level: float) -> tuple[float, float, float]:
-    """The quantile one standard error of its rank down, itself, and one up."""
-    x = np.asarray(draws)
-    step = np.sqrt(level * (1 - level) / x.size)
+def quantile_band(x, level: float, draws: Draws) -> tuple[float, float, float]:
+    """The quantile of x (n,) one standard error of its rank down, itself, and one up."""
+    x = np.asarray(x)
+    n = draws.effective(x < np.quantile(x, level)) if draws.chains else x.size
+    step = np.sqrt(level * (1 - level) / n)
     levels = np.clip([level - step, level, level + step], 0.0, 1.0)
     low, middle, high = np.quantile(x, levels)
     return float(low), float(middle), float(high)
 
 
-def quantile_error(draws, level: float) -> float:
-    """Standard error of a quantile of independent draws (n,)."""
-    low, _, high = quantile_band(draws, level)
+def quantile_error(x, level: float, draws: Draws) -> float:
+    """Standard error of a quantile of x (n,), of `draws`."""
+    low, _, high = quantile_band(x, level, draws)
     return (high - low) / 2

@@ -16,13 +16,11 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.initialization import init_to_uniform
 from numpyro.infer.util import constrain_fn, potential_energy
+from numpyro.primitives import Messenger
 
+from vi_compare.batches import in_batches
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
-
-# Draws are pushed through a model this many at a time: large enough to keep the
-# processor busy, small enough that a 1,600-dimensional model stays in memory.
-BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,8 @@ class Target:
     Attributes:
         model: a NumPyro model.
         args, kwargs: what it is called with.
-        key: seeds what the model draws besides its latent sites: minibatch indices.
+        key: seeds what the model draws besides its latent sites: minibatch indices. None:
+            all data, also where plates ask for minibatches.
 
     Raises:
         InputError: at first use of its structure, when the model has no latent site, a
@@ -79,7 +78,9 @@ class Target:
 
     @property
     def seeded(self) -> Callable:
-        return handlers.seed(self.model, jax.random.key(0) if self.key is None else self.key)
+        if self.key is None:
+            return handlers.seed(_AllData(self.model), jax.random.key(0))
+        return handlers.seed(self.model, self.key)
 
     @cached_property
     def _structure(self) -> _Structure:
@@ -87,7 +88,8 @@ class Target:
 
         def visit(args, kwargs):
             # Improper sites cannot be sampled, so values come as an AutoGuide starts.
-            model = handlers.substitute(self.seeded, substitute_fn=init_to_uniform)
+            seeded = handlers.seed(self.model, jax.random.key(0) if self.key is None else self.key)
+            model = handlers.substitute(seeded, substitute_fn=init_to_uniform)
             trace = handlers.trace(model).get_trace(*args, **kwargs)
             found.append(_read(trace))
             return 0
@@ -128,6 +130,11 @@ class Target:
 
     def log_density(self, u: Array) -> Array:
         """log p(u), up to log Z where the target is not normalised; u (d,) -> ()."""
+        # Every compiled function that asks for it shares one trace of the model. A target
+        # with a key lives inside one trace only, and may hold its tracers.
+        return _log_density(self, u) if self.key is None else self._log_density(u)
+
+    def _log_density(self, u: Array) -> Array:
         return -potential_energy(self.seeded, self.args, dict(self.kwargs), self.unravel(u))
 
     def constrain(self, u: Array) -> dict[str, Array]:
@@ -151,12 +158,21 @@ class Target:
 
     def draws(self, values: Mapping[str, Array]) -> Draws:
         """Values {site: (n, ...)} made elsewhere, as draws with u and log_p."""
-        return self.complete(batched(self.unconstrain)(dict(values)), values)
+        return self.complete(in_batches(_unconstrain, self)(dict(values)), values)
 
     def complete(self, u: Array, values: Mapping[str, Array] | None = None) -> Draws:
         """u (n, d) -> draws with values and log_p, computed in batches."""
-        log_p, constrained = _evaluate(self, u)
+        log_p, constrained = in_batches(_evaluate, self)(u)
         return Draws(u, constrained if values is None else dict(values), log_p)
+
+
+class _AllData(Messenger):
+    """Runs a model on all of its data: every plate is seen whole."""
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] == "plate":
+            size = msg["args"][0]
+            msg["args"], msg["value"] = (size, size), jnp.arange(size)
 
 
 def bijection_of(fn: dist.Distribution) -> Any:
@@ -169,18 +185,25 @@ def bijection_of(fn: dist.Distribution) -> Any:
         return biject_to(fn.support)
 
 
-def batched(function: Callable) -> Callable:
-    """vmap over the leading axis, `BATCH` rows at a time."""
-    return lambda xs: jax.lax.map(function, xs, batch_size=BATCH)
+@partial(jax.jit, static_argnums=0)
+def _log_density(target: Target, u: Array) -> Array:
+    return target._log_density(u)
 
 
 @partial(jax.jit, static_argnums=0)
 def _evaluate(target: Target, u: Array):
-    return batched(lambda one: (target.log_density(one), target.constrain(one)))(u)
+    return jax.vmap(lambda one: (target.log_density(one), target.constrain(one)))(u)
+
+
+@partial(jax.jit, static_argnums=0)
+def _unconstrain(target: Target, values: dict[str, Array]) -> Array:
+    return jax.vmap(target.unconstrain)(values)
 
 
 def _read(trace: Mapping[str, dict]) -> _Structure:
     """What can be said of a model from one trace of it."""
+    plates = [s for s in trace.values() if s["type"] == "plate"]
+    subsampled = tuple(s["name"] for s in plates if s["args"][0] != s["value"].shape[0])
     sites, normalised = [], True
     for name, site in trace.items():
         if site["type"] in ("param", "mutable"):
@@ -199,6 +222,11 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
                 f"site {name!r} is discrete ({type(fn).__name__}), and these approximations are "
                 f"continuous; sum it out, e.g. with numpyro.distributions.MixtureSameFamily"
             )
+        if within := [f.name for f in site["cond_indep_stack"] if f.name in subsampled]:
+            raise InputError(
+                f"site {name!r} is latent inside the minibatch plate {within[0]!r}, so only a part "
+                f"of it exists at a time; leave subsample_size out, or move it out of the plate"
+            )
         normalised &= site["scale"] is None and not _improper(fn)
         shape = jnp.shape(site["value"])
         sites.append(Site(name, shape, biject_to(fn.support).inverse_shape(shape), str(fn.support)))
@@ -207,8 +235,6 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
             "the model has no latent site, so there is nothing to approximate; "
             "add a numpyro.sample(...) without obs="
         )
-    plates = [s for s in trace.values() if s["type"] == "plate"]
-    subsampled = tuple(s["name"] for s in plates if s["args"][0] != s["value"].shape[0])
     return _Structure(tuple(sites), normalised, subsampled)
 
 

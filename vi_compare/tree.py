@@ -105,7 +105,7 @@ def _large(m: Measured, path: str) -> dict[str, xr.Dataset]:
     if q is None:
         return {}
     mixture = families.to_mixture(q.guide, q.params, q.target)
-    kinds = {"params": q.params, "mixture": mixture._asdict() if mixture else {}}
+    kinds = {"params": families.arrays(q.params), "mixture": mixture._asdict() if mixture else {}}
     out = {}
     for kind, arrays in kinds.items():
         large = {k: np.asarray(v) for k, v in arrays.items() if np.size(v) > results.LARGEST}

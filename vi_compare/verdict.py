@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from vi_compare.evidence import ALL, Estimate
+from vi_compare.estimate import ALL, Estimate
 from vi_compare.numbers import percent, with_error
 
 Scores = Mapping[str, Mapping[str, Estimate]]
@@ -86,7 +86,7 @@ RULES = (
     ),
     Rule(
         "Loses dependence", "correlation", 1, 0.15,
-        "The correlation of {label} is off by {value}.",
+        "The rank correlation of {label} is off by {value}.",
         "single margins, not their combinations",
         "use a guide with full covariance (mvn) or a mixture",
     ),
@@ -141,8 +141,15 @@ class Verdict:
     reweightable: bool = False
 
 
-def judge(status: str, message: str, scores: Scores, rules: tuple[Rule, ...] = RULES) -> Verdict:
-    """The verdict on a fit that ended with `status`, from its metrics alone."""
+def judge(
+    status: str,
+    message: str,
+    scores: Scores,
+    doubts: tuple[str, ...] = (),
+    rules: tuple[Rule, ...] = RULES,
+) -> Verdict:
+    """The verdict on a fit that ended with `status`, from its metrics alone; with `doubts`
+    about the reference that they rest on, none is stronger than Unverified."""
     if status == "failed":
         advice = "mend what is named, or start closer with init_loc_fn"
         return Verdict("Failed", (), (f"It failed: {message}.",), "nothing", advice)
@@ -163,13 +170,18 @@ def judge(status: str, message: str, scores: Scores, rules: tuple[Rule, ...] = R
     if words[0] == "Unverified":
         use_for = "exploration, until draws of the target confirm it"
         step = "give exact(key, n) or a reference, so that missed mass can be seen"
+    if doubts:
+        words = ["Unverified", *(w for w in words if w not in ("Faithful", "Unverified"))]
+        reasons = [*(f"The reference is in doubt: {doubt}." for doubt in doubts), *reasons]
+        use_for = "exploration, until a reference that can be believed confirms it"
+        step = "mend the reference first: longer chains, another parameterisation, exact draws"
     if status == "not converged":
         words, reasons = (
             ["Not converged", *words],
             [f"{message[0].upper()}{message[1:]}.", *reasons],
         )
         use_for, step = "nothing yet", "run it longer; " + message.rpartition("; ")[2]
-    reweightable = _reweightable(scores) and "Misses modes" not in words
+    reweightable = _reweightable(scores) and "Misses modes" not in words and not doubts
     return Verdict(words[0], tuple(words[1:]), tuple(reasons), use_for, step, reweightable)
 
 
@@ -209,7 +221,8 @@ def _cross(rule: Rule, scores: Scores) -> _Crossing | None:
     beyond = lambda e: rule.side * (size(e) - rule.threshold)
     floors = lambda e: e.floor is None or rule.metric != "mode_distance" or e.value > e.floor
     found = {k: e for k, e in usable.items() if beyond(e) > 0 and floors(e)}
-    z = NormalDist().inv_cdf(1 - LEVEL / (2 * max(1, len(usable))))
+    tried = sum(e.worst_of for e in usable.values())
+    z = NormalDist().inv_cdf(1 - LEVEL / (2 * max(1, tried)))
     if not found:
         return None
     label = max(found, key=lambda k: beyond(found[k]))

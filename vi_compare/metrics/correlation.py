@@ -1,14 +1,15 @@
-"""Errors of the correlations between margins."""
+"""Errors of the rank correlations (Spearman) between margins."""
 
 import numpy as np
+from scipy.stats import rankdata
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, margins
 
 MOST_MARGINS = 200
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """Correlation under q − under p, of the pair where it is furthest off."""
+    """Rank correlation under q − under p, of the pair where it is furthest off."""
     if evidence.test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
     p, q = margins(evidence.test.values), margins(evidence.q.values)
@@ -17,10 +18,27 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
         return {ALL: Estimate.missing("there is one margin, so nothing to correlate")}
     if len(labels) > MOST_MARGINS:
         return {ALL: Estimate.missing(f"there are more than {MOST_MARGINS} margins")}
+    # Ranks: a correlation of heavy-tailed draws is that of a few of them.
+    p, q = ({label: rankdata(x[label]) for label in labels} for x in (p, q))
     r_p, r_q = (np.corrcoef([x[label] for label in labels]) for x in (p, q))
     i, j = np.unravel_index(np.argmax(np.triu(abs(r_q - r_p), 1)), r_p.shape)
     n = q[labels[0]].size
-    # Of a correlation of n draws: (1 − r²)/√n, exact for Gaussian margins.
-    error = float(np.hypot(1 - r_q[i, j] ** 2, 1 - r_p[i, j] ** 2) / np.sqrt(n))
-    found = Estimate(float(r_q[i, j] - r_p[i, j]), error, "1", n)
+    pair = labels[i], labels[j]
+    error = np.hypot(
+        _error(float(r_q[i, j]), _effective(evidence.q, q, pair)),
+        _error(float(r_p[i, j]), _effective(evidence.test, p, pair)),
+    )
+    pairs = len(labels) * (len(labels) - 1) // 2
+    found = Estimate(float(r_q[i, j] - r_p[i, j]), float(error), "1", n, worst_of=pairs)
     return {ALL: found, f"{labels[i]}, {labels[j]}": found}
+
+
+def _error(r: float, n: float) -> float:
+    """Standard error of a rank correlation of n draws (Bonett and Wright 2000)."""
+    return (1 - r**2) * float(np.sqrt((1 + r**2 / 2) / n))
+
+
+def _effective(draws: Draws, by: dict[str, np.ndarray], pair: tuple[str, str]) -> float:
+    """Of the product of the two standardised margins, whose mean the correlation is."""
+    x, y = ((by[label] - by[label].mean()) / by[label].std() for label in pair)
+    return draws.effective(x * y)

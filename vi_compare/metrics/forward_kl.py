@@ -12,5 +12,6 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
         return {ALL: Estimate.missing(NO_REFERENCE, "nats")}
     if test.log_p is None or test.log_q is None:
         return {ALL: Estimate.missing(test.reason, "nats")}
-    kl = Estimate.mean(test.log_p - test.log_q, "nats", plus=evidence.log_z.minus())
+    cost = test.log_p - test.log_q
+    kl = Estimate.mean(cost, "nats", plus=evidence.log_z.minus(), effective=test.effective(cost))
     return {ALL: replace(kl, floor=evidence.training_floor)}

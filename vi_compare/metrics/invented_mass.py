@@ -11,4 +11,4 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
         return {ALL: Estimate.missing(NO_REFERENCE)}
     if test.log_p is None or q.log_p is None:
         return {ALL: Estimate.missing(test.reason or q.reason)}
-    return {ALL: share_below_quantile(q.log_p, test.log_p, LEVEL)}
+    return {ALL: share_below_quantile(q.log_p, test.log_p, LEVEL, q, test)}

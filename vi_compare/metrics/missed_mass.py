@@ -11,4 +11,4 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
         return {ALL: Estimate.missing(NO_REFERENCE)}
     if test.log_q is None or q.log_q is None:
         return {ALL: Estimate.missing(test.reason or q.reason)}
-    return {ALL: share_below_quantile(test.log_q, q.log_q, LEVEL)}
+    return {ALL: share_below_quantile(test.log_q, q.log_q, LEVEL, test, q)}

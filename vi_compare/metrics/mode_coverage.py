@@ -13,11 +13,12 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     if modes is None:
         return {ALL: Estimate.missing(evidence.modes_reason)}
     by = {}
-    for name, p, q in zip(modes.names, modes.target, modes.fit, strict=True):
+    columns = (modes.names, modes.target, modes.fit, modes.target_n)
+    for name, p, q, n in zip(*columns, strict=True):
         if p < LEAST_MASS:
             continue
         # Ratio of two proportions; smoothed so that a count of 0 still has an error.
         smoothed = (q * modes.n + 2) / (modes.n + 4)
-        variance = smoothed * (1 - smoothed) / modes.n / p**2 + q**2 * (1 - p) / modes.n / p**3
+        variance = smoothed * (1 - smoothed) / modes.n / p**2 + q**2 * (1 - p) / n / p**3
         by[name] = Estimate(float(q / p), float(np.sqrt(variance)), "1", modes.n, 1.0)
     return worst(by, lambda ratio: -ratio)

@@ -13,10 +13,10 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     distance = _distance(modes.target, modes.fit)
     floor = _distance(modes.target, modes.floor)
     rng = np.random.default_rng(0)  # parametric bootstrap: the distance is no mean
-    resample = lambda share: rng.multinomial(modes.n, share / share.sum(), 200) / modes.n
-    copies = [
-        _distance(p, q) for p, q in zip(resample(modes.target), resample(modes.fit), strict=True)
-    ]
+    resample = lambda share, n: rng.multinomial(n, share / share.sum(), 200) / n
+    worth = max(1, int(min(modes.target_n)))
+    pairs = zip(resample(modes.target, worth), resample(modes.fit, modes.n), strict=True)
+    copies = [_distance(p, q) for p, q in pairs]
     return {ALL: Estimate(distance, float(np.std(copies, ddof=1)), "1", modes.n, floor)}
 
 

@@ -5,7 +5,7 @@ Added up, an empty tail and a heavy one would look like two good ones.
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins, worst
+from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, margins, worst
 from vi_compare.tails import share_below_quantile
 
 LEVEL = 0.005
@@ -18,7 +18,9 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
         return {ALL: Estimate.missing(NO_REFERENCE)}
     p, q = margins(evidence.test.values), margins(evidence.q.values)
     by = {
-        f"the {side} tail of {label}": _ratio(sign * q[label], sign * p[label])
+        f"the {side} tail of {label}": _ratio(
+            sign * q[label], sign * p[label], evidence.q, evidence.test
+        )
         for label in p
         for side, sign in SIDES.items()
     }
@@ -26,7 +28,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     return worst(by, lambda ratio: abs(np.log(max(ratio, 0.02))))
 
 
-def _ratio(q: np.ndarray, p: np.ndarray) -> Estimate:
-    share = share_below_quantile(q, p, LEVEL)
+def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws) -> Estimate:
+    share = share_below_quantile(q, p, LEVEL, fit, test)
     value, error = share.value or 0.0, share.standard_error or 0.0
     return Estimate(value / LEVEL, error / LEVEL, "1", q.size, 1.0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins, worst
+from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, margins, worst
 from vi_compare.tails import quantile_error
 
 LEVELS = (0.05, 0.95)
@@ -13,19 +13,19 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     if evidence.test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
     p, q = margins(evidence.test.values), margins(evidence.q.values)
-    by = {label: _ratio(q[label], p[label]) for label in p}
+    by = {label: _ratio(q[label], p[label], evidence.q, evidence.test) for label in p}
     return worst(by, lambda ratio: abs(np.log(max(ratio, 1e-300))))
 
 
-def _ratio(q: np.ndarray, p: np.ndarray) -> Estimate:
+def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws) -> Estimate:
     width_q, width_p = (float(np.diff(np.quantile(x, LEVELS))[0]) for x in (q, p))
     if not width_p > 0:
         return Estimate.missing("the target's draws do not vary here")
     ratio = width_q / width_p
-    error = np.hypot(_error(q) / width_p, ratio * _error(p) / width_p)
+    error = np.hypot(_error(q, fit) / width_p, ratio * _error(p, test) / width_p)
     return Estimate(ratio, float(error), "1", q.size, 1.0)
 
 
-def _error(x: np.ndarray) -> float:
-    low, high = (quantile_error(x, level) for level in LEVELS)
+def _error(x: np.ndarray, draws: Draws) -> float:
+    low, high = (quantile_error(x, level, draws) for level in LEVELS)
     return float(np.hypot(low, high))

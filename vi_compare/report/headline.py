@@ -46,6 +46,11 @@ def _fits(view: View) -> str:
         return (
             f"{none} fits can be confirmed: there are no draws of the target to compare them with."
         )
+    if view.doubts:
+        return (
+            f"{none} fits can be confirmed: the draws that stand for the target are in doubt "
+            f"themselves."
+        )
     if len(faithful) == n:
         return f"{every} fits are faithful."
     if faithful:
@@ -60,7 +65,7 @@ def _fits(view: View) -> str:
 
 def _faults(view: View) -> str:
     """What is wrong with the others, by the headline of each: "Misses modes: a and b."."""
-    if len(view.fits) == 1 or not view.has_reference:
+    if len(view.fits) == 1 or not view.confirms:
         return ""
     named: dict[str, list[str]] = {}
     for fit in view.fits:

@@ -125,6 +125,8 @@ def _facts(view: View) -> list[tuple[str, str]]:
     ]
     if stein := reference.get("stein"):
         facts.append(("Reference check", _stein(stein)))
+    if (known := target["log_normalizer"]) and not target["normalised"]:
+        facts.append(("log Z", numbers.with_error(known["value"], known["standard_error"])))
     if view.modes:
         facts.append(("Modes found", str(len(view.modes))))
     facts.append(("Seed", str(view.results["environment"]["seed"])))

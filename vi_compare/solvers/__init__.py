@@ -16,17 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vi_compare.approximation import GuideApproximation
+from vi_compare.approximation import DrawsApproximation, GuideApproximation
 from vi_compare.target import Target
 
 # called with (done, total, what) as a solver goes on
 Progress = Callable[[int, int, str], None]
 
 SELECTION_DRAWS = 2048
+FINAL_DRAWS = 32 * SELECTION_DRAWS
+MOST_FINALISTS = 4
 BATCH_OF_ESTIMATES = 64
 # Two restarts found the same optimum when the fits differ by less than this many nats
 # of symmetrised KL: far above the noise left in a converged fit, far below a mode.
 SAME_BASIN = 0.05
+NOT_FINITE = "its loss is not finite"
 BASIN_DRAWS = 256
 
 
@@ -83,7 +86,7 @@ class Fit:
         settings: what the solver was set to.
     """
 
-    approximation: GuideApproximation | None
+    approximation: GuideApproximation | DrawsApproximation | None
     status: str
     message: str
     losses: np.ndarray
@@ -100,7 +103,7 @@ class Solver(Protocol):
     def solve(
         self,
         target: Target,
-        guide: Callable,
+        guide: Any,
         divergence: Any,
         key: Array,
         restarts: int,
@@ -133,40 +136,75 @@ def choose(
     divergence, stacked: GuideApproximation, alive: np.ndarray, key: Array
 ) -> tuple[int | None, list[Restart], int]:
     """The best restart, judged by draws it has not seen; how every restart ended; and how
-    many draws per restart that took.
+    many draws that took.
 
-    2,048 draws decide when they can; when a different optimum is within 4 standard errors
-    of the paired difference, 65,536 do. `alive` (R,) tells which restarts are in the race.
+    2,048 draws decide when they can; where another optimum is within 4 standard errors of
+    the paired difference, the best restart of each such optimum is judged again on 65,536.
+    `alive` (R,) tells which restarts are in the race. The third result counts draws, all
+    restarts together.
     """
-    draws = SELECTION_DRAWS
-    shared_key, more_key, basin_key = jax.random.split(key, 3)
-    values = evaluate(divergence, stacked, shared_key, draws)
+    first_key, second_key, basin_key = jax.random.split(key, 3)
+    values = evaluate(divergence, stacked, first_key, SELECTION_DRAWS)
     values[~alive] = np.nan
-    basin = basins(stacked, basin_key, values.mean(axis=1))
-    if _undecided(values, basin):
-        draws += 32 * SELECTION_DRAWS
-        values = evaluate(divergence, stacked, more_key, 32 * SELECTION_DRAWS)
-        values[~alive] = np.nan
-        basin = basins(stacked, basin_key, values.mean(axis=1))
-    loss, error = values.mean(axis=1), values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
+    loss, error = _mean(values)
+    if not np.isfinite(loss).any():
+        return (
+            None,
+            [Restart(None, None, None, NOT_FINITE) for _ in loss],
+            SELECTION_DRAWS * len(loss),
+        )
+    basin = basins(stacked, basin_key, loss)
+    final, spent = _finalists(values, basin), SELECTION_DRAWS * len(loss)
+    if len(final) > 1:
+        rows = np.resize(final, MOST_FINALISTS)  # one shape, compiled once
+        few = jax.tree.map(lambda leaf: leaf[rows], stacked)
+        finer = evaluate(divergence, few, second_key, FINAL_DRAWS)[: len(final)]
+        loss, error = _refine(values, basin, final, finer)
+        spent += FINAL_DRAWS * MOST_FINALISTS
+    order = sorted(
+        {b for b in basin if b is not None}, key=lambda b: loss[_leader(values, basin, b)]
+    )
     ended = [
-        Restart(float(loss[r]), float(error[r]), basin[r], "finished")
-        if np.isfinite(loss[r])
-        else Restart(None, None, None, "its loss is not finite")
-        for r in range(len(loss))
+        Restart(float(loss[r]), float(error[r]), order.index(b), "finished")
+        if b is not None
+        else Restart(None, None, None, NOT_FINITE)
+        for r, b in enumerate(basin)
     ]
-    best = int(np.nanargmin(loss)) if np.isfinite(loss).any() else None
-    return best, ended, draws
+    return _leader(values, basin, order[0]), ended, spent
 
 
-def _undecided(values: np.ndarray, basin: list[int | None]) -> bool:
-    """Whether another optimum is as good as the best within 4 paired standard errors."""
-    if 0 not in basin:
-        return False
-    best = values[int(np.nanargmin(values.mean(axis=1)))]
-    others = [row for row, b in zip(values, basin, strict=True) if b]
-    gaps = [row - best for row in others]
-    return any(gap.mean() <= 4 * gap.std(ddof=1) / np.sqrt(gap.size) for gap in gaps)
+def _mean(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means (R,) of values (R, m) and their standard errors."""
+    return values.mean(axis=1), values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
+
+
+def _leader(values: np.ndarray, basin: list[int | None], b: int) -> int:
+    """The restart of lowest loss in one optimum."""
+    members = [r for r, other in enumerate(basin) if other == b]
+    return min(members, key=lambda r: values[r].mean())
+
+
+def _finalists(values: np.ndarray, basin: list[int | None]) -> list[int]:
+    """The leaders of the optima that are as good as the best within 4 paired standard
+    errors, the best first."""
+    leaders = [_leader(values, basin, b) for b in range(max(b for b in basin if b is not None) + 1)]
+    gaps, errors = _mean(values[leaders] - values[leaders[0]])
+    near = [r for r, gap, error in zip(leaders, gaps, errors, strict=True) if gap <= 4 * error]
+    return near[:MOST_FINALISTS]
+
+
+def _refine(
+    values: np.ndarray, basin: list[int | None], final: list[int], finer: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Losses and errors (R,): those judged again as they came out, the rest of their
+    optimum by its paired difference from them, other optima as they were."""
+    loss, error = _mean(values)
+    means, errors = _mean(finer)
+    for leader, mean, se in zip(final, means, errors, strict=True):
+        members = [r for r, b in enumerate(basin) if b == basin[leader]]
+        gap, gap_se = _mean(values[members] - values[leader])
+        loss[members], error[members] = mean + gap, np.hypot(se, gap_se)
+    return loss, error
 
 
 def basins(stacked: GuideApproximation, key: Array, losses: np.ndarray) -> list[int | None]:

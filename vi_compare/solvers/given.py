@@ -1,4 +1,4 @@
-"""No solving: parameters as they stand, from a paper or another program."""
+"""No solving: parameters or draws as they stand, from a paper or another program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from vi_compare.approximation import GuideApproximation, set_up
+from vi_compare.approximation import DrawsApproximation, GuideApproximation, set_up
 from vi_compare.solvers import Fit, Progress, quiet
 from vi_compare.target import Target
 
@@ -44,3 +44,24 @@ class GivenParameters:
         set_up(guide, target, key)
         q = GuideApproximation(guide, self.params, target)
         return Fit(q, "given", "parameters as they stand; nothing was fitted", np.zeros((0, 0)))
+
+
+@dataclass(frozen=True)
+class GivenDraws:
+    """Attributes:
+    approximation: draws made elsewhere.
+    """
+
+    approximation: DrawsApproximation
+
+    def solve(
+        self,
+        target: Target,
+        guide: Any,
+        divergence: None,
+        key: Array,
+        restarts: int,
+        progress: Progress = quiet,
+    ) -> Fit:
+        message = f"{len(self.approximation.draws)} draws as they stand; nothing was fitted"
+        return Fit(self.approximation, "given", message, np.zeros((0, 0)))

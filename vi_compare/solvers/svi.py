@@ -37,6 +37,7 @@ POLISH_DRAWS = 8  # times the divergence's own number of draws
 # must last longer than the iterates remember.
 AVERAGED = 30
 BATCH = 3
+MOST_PARAMETERS = 2_000  # their covariance is dense
 
 
 def suits(guide: Callable, divergence: Divergence | None) -> int | None:
@@ -106,7 +107,7 @@ class StochasticVI:
             spent,
             run_seconds=time.perf_counter() - began - spent.compile_seconds,
             log_density_evaluations=spent.log_density_evaluations
-            + judged * restarts * families.num_components(guide) * divergence.evaluates_target,
+            + judged * families.num_components(guide) * divergence.evaluates_target,
         )
         return Fit(
             GuideApproximation(guide, params, target),
@@ -116,7 +117,11 @@ class StochasticVI:
             best,
             spent,
             None if broke else _covariance(polish),
-            {"search_steps": search.trajectory.steps, "polish_steps": polish.trajectory.steps},
+            {
+                "search_steps": search.trajectory.steps,
+                "polish_steps": polish.trajectory.steps,
+                "tested_steps": CHUNK * min(WINDOW, len(polish.trajectory.losses)),
+            },
         )
 
     def _status(self, polish: Trajectory) -> tuple[str, str]:
@@ -161,7 +166,7 @@ def _covariance(polish: Loop) -> np.ndarray | None:
     """Of the averaged parameters (P, P), constrained and raveled, by batch means."""
     tail = polish.trajectory.tail()[:, 0]
     batches = len(tail) // BATCH
-    if len(tail) < AVERAGED:
+    if len(tail) < AVERAGED or tail.shape[1] > MOST_PARAMETERS:
         return None
     means = tail[-batches * BATCH :].reshape(batches, BATCH, -1).mean(axis=1)
     flat = jax.vmap(lambda params: ravel_pytree(params)[0])(polish.constrain(means))

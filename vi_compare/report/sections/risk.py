@@ -115,7 +115,7 @@ def _cells(view: View, fit: FitView) -> list[Cell]:
         measured(fit.reading(metric), SCALES.get(metric), percent=percent)
         for metric, _, _, percent, _ in METRICS
     ]
-    return [name_of(fit, about=True), *(cells if view.has_reference else unconfirmed(cells))]
+    return [name_of(fit, about=True), *(cells if view.confirms else unconfirmed(cells))]
 
 
 def _advice(view: View) -> Table:

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from vi_compare import numbers
-from vi_compare.evidence import ALL
+from vi_compare.estimate import ALL
 from vi_compare.report.blocks import (
     Cell,
     Column,
@@ -35,6 +35,14 @@ METRICS = (
     ),
     ("mode_coverage", "Modes", "covered", False, "modes with at least a tenth of their mass"),
     ("coverage", "90 %", "holds", True, "target mass inside the fit's 90 % interval, worst margin"),
+    (
+        "mean_shift",
+        "Mean",
+        "off ÷ sd",
+        False,
+        "largest |mean of the fit − mean of the target| ÷ sd of the target; 0.3 is the bar of "
+        "Baudart and Mandel (2021)",
+    ),
     ("sd_ratio", "sd", "ratio", False, "sd of the fit ÷ sd of the target, worst margin"),
     ("khat", "k̂", "", False, "Pareto k̂ of the importance weights"),
 )
@@ -67,7 +75,7 @@ def section(view: View) -> Section:
 
 
 def _confirmed(view: View, cells: list[Cell]) -> list[Cell]:
-    return cells if view.has_reference else unconfirmed(cells)
+    return cells if view.confirms else unconfirmed(cells)
 
 
 def _relative(view: View) -> bool:

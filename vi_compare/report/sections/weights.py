@@ -64,7 +64,7 @@ def _cells(view: View, fit: FitView) -> list[Cell]:
         for metric, _, _, percent in METRICS
     ]
     # A good k̂ alone confirms nothing.
-    return [name_of(fit), *(numbers_of if view.has_reference else unconfirmed(numbers_of))]
+    return [name_of(fit), *(numbers_of if view.confirms else unconfirmed(numbers_of))]
 
 
 def _limit(view: View) -> str:

@@ -1,0 +1,181 @@
+"""Ways in: data files, one of several models, draws made elsewhere; and bad ones of each."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from test_cli import in_process, kept_report, refused, snapshot, write  # noqa: F401
+
+from vi_compare import Settings, script
+from vi_compare.data_file import read_data
+from vi_compare.errors import InputError
+
+SCRIPT = """
+    import jax.numpy as jnp
+    import numpyro
+    import numpyro.distributions as dist
+
+    def model(x, y, scale=1.0):
+        slope = numpyro.sample("slope", dist.Normal(0.0, 2.0))
+        with numpyro.plate("rows", len(y)):
+            numpyro.sample("y", dist.Normal(slope * jnp.asarray(x), scale), obs=jnp.asarray(y))
+
+    def robust(x, y, scale=1.0):
+        slope = numpyro.sample("slope", dist.Normal(0.0, 2.0))
+        numpyro.sample("y", dist.StudentT(3.0, slope * jnp.asarray(x), scale), obs=jnp.asarray(y))
+
+    data = {"x": [1.0, 2.0, 3.0], "y": [1.1, 1.9, 3.2]}
+
+    def exact(key, n):
+        return {"slope": dist.Normal(0.0, 1.0).sample(key, (n,))}
+"""
+X, Y = [1.0, 2.0, 4.0, 5.0], [0.5, 1.5, 2.0, 2.5]
+
+
+def as_json(path):
+    path.write_text(json.dumps({"x": X, "y": Y, "scale": 0.5}))
+
+
+def as_npz(path):
+    np.savez(path, x=X, y=Y, scale=0.5)
+
+
+def as_netcdf(path):
+    groups = {
+        "constant_data": xr.Dataset({"x": ("row", X), "scale": 0.5}),
+        "observed_data": xr.Dataset({"y": ("row", Y)}),
+    }
+    xr.DataTree.from_dict(groups).to_netcdf(path, engine="h5netcdf")
+
+
+def as_csv(path):
+    rows = "\n".join(f"{x},{y}" for x, y in zip(X, Y, strict=True))
+    path.write_text(f"x,y\n{rows}\n")
+
+
+def density(slope: float, scale: float) -> float:
+    """log joint of the first model on X and Y, by NumPy."""
+    log_normal = lambda r, sd: -0.5 * (r / sd) ** 2 - np.log(sd * np.sqrt(2 * np.pi))
+    residual = np.array(Y) - slope * np.array(X)
+    return float(log_normal(slope, 2.0) + log_normal(residual, scale).sum())
+
+
+@pytest.mark.parametrize(
+    ("ending", "writer", "scale"),
+    [(".json", as_json, 0.5), (".npz", as_npz, 0.5), (".nc", as_netcdf, 0.5), (".csv", as_csv, 1)],
+)
+def test_data_of_a_file_take_the_place_of_the_scripts(ending, writer, scale, tmp_path):
+    path = write(tmp_path, SCRIPT)
+    file = tmp_path / f"data{ending}"
+    writer(file)
+    study = script.load(path, data=file)
+    assert study.exact is None  # it draws from the posterior of the script's own data
+    found = study.target().log_density(np.array([0.3]))
+    np.testing.assert_allclose(found, density(0.3, scale), rtol=1e-12)
+
+
+def test_one_of_several_models_is_picked_by_its_name(tmp_path):
+    path = write(tmp_path, SCRIPT)
+    assert script.split(f"{path}:robust") == (path, "robust")
+    assert script.split(path) == (path, None)
+    study = script.load(path, "robust")
+    assert (study.name, study.exact) == ("script:robust", None)
+    assert study.target().sites[0].name == "slope"
+
+
+BROKEN_DATA = {
+    "missing column": ("d.csv", "x,z\n1,2\n", "holds no 'y', which the model needs"),
+    "unknown column": ("d.csv", "x,y,w\n1,2,3\n", "'w', which the model does not take"),
+    "NaN": ("d.csv", "x,y\n1,2\n2,nan\n", "'y' is NaN or infinite at [1]"),
+    "infinite": ("d.json", '{"x": [1], "y": [1e999]}', "'y' is NaN or infinite at [0]"),
+    "null": ("d.json", '{"x": [1, 2], "y": [1, null]}', "'y' is NaN or infinite at [1]"),
+    "a text": ("d.csv", "x,y\n1,two\n", "'two' where a number is due"),
+    "texts": ("d.json", '{"x": ["a"], "y": [1]}', "'x' holds texts"),
+    "ragged": ("d.json", '{"x": [[1], [1, 2]], "y": [1]}', "'x' is no array of numbers"),
+    "ragged rows": ("d.csv", "x,y\n1,2\n1\n", "row 3: 1 values for 2 columns"),
+    "no rows": ("d.csv", "x,y\n", "has no rows"),
+    "wrong shapes": ("d.json", '{"x": [1, 2, 3], "y": [1, 2]}', "cannot be run on its data"),
+    "no object": ("d.json", "[1, 2]", "must be {argument: value}"),
+    "no JSON": ("d.json", "{", "cannot be read: JSONDecodeError"),
+    "not netCDF": ("d.nc", "x", "cannot be read"),
+    "another kind": ("d.txt", "x", "give one of .json, .npz, .csv, .nc"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_DATA)
+def test_broken_data_are_refused_in_one_line(name, tmp_path, in_process):  # noqa: F811
+    file, text, expected = BROKEN_DATA[name]
+    write(tmp_path, SCRIPT)
+    (tmp_path / file).write_text(text)
+    before = kept_report(tmp_path)
+    refused(*in_process("run", "script.py", "--data", file, "--out", "out"), expected)
+    assert snapshot(tmp_path / "out") == before
+
+
+BROKEN_WORDS = {
+    "no such model": (["script.py:modle"], "defines no model 'modle'; did you mean model?"),
+    "no such data": (["script.py", "--data", "none.csv"], "there is no file none.csv"),
+    "no such reference": (["script.py", "--reference", "none.nc"], "there is no file none.nc"),
+    "reference of others": (["script.py", "--reference", "other.csv"], "holds no 'slope'"),
+    "draws of others": (["script.py", "--fit", "other.csv"], "holds no 'slope'"),
+    "a fit is wrong, NUTS is not run": (
+        ["script.py:robust", "--fit", "mvn/forward-kl/mode"],
+        "cannot fit mvn by forward-kl",
+    ),
+    "data() raises": (["raising.py"], "data() raises KeyError"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_WORDS)
+def test_broken_words_are_refused_in_one_line(name, tmp_path, in_process):  # noqa: F811
+    words, expected = BROKEN_WORDS[name]
+    write(tmp_path, SCRIPT)
+    write(tmp_path, SCRIPT + "\n    def data():\n        return {}['x']\n", "raising.py")
+    (tmp_path / "other.csv").write_text("mu\n" + "0.5\n" * 500)
+    before = kept_report(tmp_path)
+    refused(*in_process("run", *words, "--out", "out"), expected)
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_whole_numbers_of_a_table_stay_whole(tmp_path):
+    (tmp_path / "d.csv").write_text("group,y\n0,1.5\n2,2\n")
+    data = read_data(tmp_path / "d.csv", lambda group, y: None)
+    assert data["group"].dtype.kind == "i"
+    assert data["y"].dtype.kind == "f"
+    with pytest.raises(InputError, match="holds no 'n'"):
+        read_data(tmp_path / "d.csv", lambda group, y, n: None)
+
+
+def test_draws_made_elsewhere_are_compared_and_what_needs_log_q_says_why(tmp_path):
+    """Draws of N(0.5, 1) against N(0, 1): half an sd off, with a k̂ that nobody can know."""
+    source = """
+        import numpyro
+        import numpyro.distributions as dist
+
+        def model():
+            numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+        def exact(key, n):
+            return {"x": dist.Normal(0.0, 1.0).sample(key, (n,))}
+    """
+    rng = np.random.default_rng(0)
+    rows = "\n".join(map(str, rng.normal(0.5, 1.0, 3000)))
+    (tmp_path / "stan.csv").write_text(f"x\n{rows}\n")
+    from dataclasses import replace
+
+    study = replace(script.load(write(tmp_path, source)), fits=[str(tmp_path / "stan.csv")])
+    comparison = study.run(Settings(draws=4000, restarts=1))
+    assert comparison.verdicts == {"stan.csv": "Shifted"}
+    shift = comparison.scores["stan.csv", "mean_shift", "all"]
+    # Five standard errors: once in a million.
+    assert abs(shift.value - 0.5) < 5 * shift.standard_error
+    for metric in ("forward_kl", "reverse_kl", "khat", "elbo", "eubo", "missed_mass"):
+        estimate = comparison.scores["stan.csv", metric, "all"]
+        assert estimate.value is None
+        assert "log q is not known" in estimate.reason
+    from vi_compare.report import render
+
+    assert "log q is not known" in render(comparison)

@@ -1,0 +1,353 @@
+"""Draws that stand for the truth: are bad ones caught, and good ones left alone?"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+import xarray as xr
+from scipy import stats
+
+from vi_compare import Given, Study, nuts
+from vi_compare.bridge import bridge
+from vi_compare.draws_file import read_draws
+from vi_compare.errors import InputError
+from vi_compare.evidence import Draws, effective
+from vi_compare.reference import PARTS, part
+from vi_compare.settings import Settings
+from vi_compare.stein import stein_check
+from vi_compare.target import Target
+
+
+def skewed():
+    """A skewed coordinate (log of a Gamma) and one that leans on it."""
+    a = numpyro.sample("a", dist.Gamma(2.0, 1.0))
+    numpyro.sample("b", dist.Normal(0.8 * jnp.log(a), 0.5))
+
+
+SKEWED = Target(skewed)
+
+
+def skewed_draws(rng, n: int) -> np.ndarray:
+    """(n, 2) over u = (log a, b), by NumPy."""
+    u = np.log(rng.gamma(2.0, 1.0, n))
+    return np.column_stack([u, 0.8 * u + 0.5 * rng.normal(size=n)])
+
+
+def about_mean(f):
+    return lambda u: u.mean(axis=0) + f(u - u.mean(axis=0))
+
+
+# --- Stein -----------------------------------------------------------------------------
+
+WRONG = {
+    "shifted by 0.1 sd": lambda u: u + 0.1 * u.std(axis=0) * [1, 0],
+    "rescaled by 1.1": about_mean(lambda c: 1.1 * c),
+    "shrunk by 0.9": about_mean(lambda c: 0.9 * c),
+    "sign-flipped": about_mean(lambda c: -c),
+    "coordinates swapped": lambda u: u[:, ::-1],
+    "dependence lost": lambda u: np.column_stack([u[:, 0], np.roll(u[:, 1], 1)]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_stein_catches_a_reference_that_is(name):
+    for seed in range(5):
+        u = WRONG[name](skewed_draws(np.random.default_rng(seed), 10_000))
+        assert not stein_check(SKEWED, Draws(jnp.asarray(u), {})).passed
+
+
+def test_stein_does_not_cry_wolf_more_often_than_its_level():
+    """1,000 good references at level 1 %. The level is that of normal means with a
+    Bonferroni bound, which the correlated identities stay below; sums of skewed terms
+    come close to it. More than 22 failures happen once in 10,000 times at exactly 1 %."""
+    rng, level, runs = np.random.default_rng(1), 0.01, 1000
+    failures = sum(
+        not stein_check(SKEWED, Draws(jnp.asarray(skewed_draws(rng, 4000)), {}), level).passed
+        for _ in range(runs)
+    )
+    assert failures <= stats.binom.ppf(1 - 1e-4, runs, level)
+
+
+# --- Markov chains ---------------------------------------------------------------------
+
+
+def autoregressive(rng, chains: int, n: int, rho: float) -> np.ndarray:
+    """(chains, n) of a stationary AR(1) of unit variance; n(1 − ρ)/(1 + ρ) draws' worth."""
+    x = np.empty((chains, n))
+    x[:, 0] = rng.normal(size=chains)
+    for t in range(1, n):
+        x[:, t] = rho * x[:, t - 1] + np.sqrt(1 - rho**2) * rng.normal(size=chains)
+    return x
+
+
+def test_the_effective_number_of_draws_is_that_of_an_autoregression():
+    x = autoregressive(np.random.default_rng(2), 4, 20_000, 0.8)
+    # The ESS of 80,000 such draws is known to about 5 %; 25 % leaves room.
+    np.testing.assert_allclose(effective(x.reshape(-1), 4), 80_000 / 9, rtol=0.25)
+    assert effective(x.reshape(-1), 0) == 80_000
+    stuck = np.repeat([0.0, 1.0], 500)
+    assert effective(stuck, 2) == 2
+
+
+@pytest.mark.parametrize("chains", [0, 1, 3, 8])
+def test_parts_are_disjoint_and_keep_the_order_of_chains(chains):
+    n = 2400
+    draws = Draws(jnp.arange(float(n))[:, None], {"x": jnp.arange(n)}, jnp.zeros(n), chains=chains)
+    parts = [part(draws, i) for i in range(len(PARTS))]
+    rows = [np.asarray(p.values["x"]) for p in parts]
+    assert sorted(np.concatenate(rows)) == list(range(n))
+    for p, own in zip(parts, rows, strict=True):
+        for chain in own.reshape(max(1, p.chains), -1):
+            assert (np.diff(chain) == 1).all()
+
+
+# --- log Z -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.7])
+def test_bridge_sampling_finds_log_z_within_its_error(rho):
+    """p̃ = exp(2.5) N(0, I₃) and a Student t as q, in 40 seeds; with ρ the draws of p are
+    correlated. The sd of 40 z-scores lies outside (0.61, 1.45) once in 10,000 runs, their
+    mean outside ±0.62 likewise."""
+    q, z = stats.multivariate_t(np.full(3, 0.3), 1.3 * np.eye(3), df=6), []
+    ratio = lambda x: 2.5 + stats.norm.logpdf(x).sum(axis=-1) - q.logpdf(x)
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        p = autoregressive(rng, 4 * 3, 1000, rho).reshape(3, 4, 1000).transpose(1, 2, 0)
+        found = bridge(
+            ratio(p.reshape(-1, 3)), ratio(q.rvs(4000, random_state=rng)), 4 if rho else 0
+        )
+        z.append((found.value - 2.5) / found.standard_error)
+    low, high = np.sqrt(stats.chi2.ppf([5e-5, 1 - 5e-5], 39) / 39)
+    assert low < np.std(z, ddof=1) < high
+    assert abs(np.mean(z)) < stats.norm.ppf(1 - 5e-5) / np.sqrt(40)
+
+
+# --- basins ----------------------------------------------------------------------------
+
+
+def two_peaks():
+    mixture = dist.MixtureSameFamily(
+        dist.Categorical(probs=jnp.array([0.7, 0.3])),
+        dist.Normal(jnp.array([-4.0, 4.0]), 1.0),
+    )
+    numpyro.sample("x", mixture)
+
+
+def sampler(left: float):
+    """Draws with so much mass in the left peak."""
+
+    def exact(key, n):
+        import jax
+
+        side_key, key = jax.random.split(key)
+        centre = jnp.where(jax.random.uniform(side_key, (n,)) < left, -4.0, 4.0)
+        return {"x": centre + jax.random.normal(key, (n,))}
+
+    return exact
+
+
+BOTH = Given("both", "mixture:2", weights=[0.6, 0.4], means=[-4.0, 4.0], sds=[1.2, 1.2])
+LEFT = Given("left", "mixture:1", weights=[1.0], means=[-4.0], sds=[1.0])
+
+
+def compared(left: float, *fits, seed: int = 0):
+    study = Study(two_peaks, exact=sampler(left), fits=fits, name="two_peaks")
+    return study.run(Settings(seed, draws=4000, restarts=1))
+
+
+def test_a_reference_that_drops_or_misweighs_a_mode_is_doubted_when_a_fit_has_found_it():
+    for left in (1.0, 0.5):
+        comparison = compared(left, BOTH, LEFT)
+        doubts = comparison.results["target"]["reference"]["doubts"]
+        assert any("may miss a mode" in doubt for doubt in doubts)
+        assert set(comparison.verdicts.values()) == {"Unverified"}
+        masses = {
+            round(mode["location"][0]): mode["importance"]
+            for mode in comparison.results["target"]["modes"]["found"]
+        }
+        # Five standard errors: once in a million.
+        assert abs(masses[-4]["value"] - 0.7) < 5 * masses[-4]["standard_error"]
+
+
+def test_a_good_reference_is_not_doubted():
+    """20 seeds at level 1e-4: a doubt among them comes once in 500 runs of this test."""
+    for seed in range(20):
+        comparison = compared(0.7, BOTH, LEFT, seed=seed)
+        assert comparison.results["target"]["reference"]["doubts"] == []
+        assert comparison.verdicts["left"] == "Misses modes"
+
+
+def test_what_the_reference_and_every_fit_miss_is_not_seen_and_the_page_says_so():
+    from vi_compare.report import render
+
+    comparison = compared(1.0, LEFT)
+    assert comparison.verdicts == {"left": "Faithful"}
+    page = render(comparison)
+    assert "What the reference and every fit miss alike cannot be seen" in " ".join(page.split())
+
+
+# --- files -----------------------------------------------------------------------------
+
+
+def model_of_three():
+    numpyro.sample("mu", dist.Normal(0.0, 1.0))
+    numpyro.sample("s", dist.HalfNormal(1.0))
+    numpyro.sample("w", dist.Normal(0.0, 1.0).expand([2, 2]).to_event(2))
+
+
+THREE = Target(model_of_three)
+N, CHAINS = 300, 2
+
+
+@pytest.fixture
+def values():
+    rng = np.random.default_rng(3)
+    return {
+        "mu": rng.normal(size=(CHAINS, N)),
+        "s": abs(rng.normal(size=(CHAINS, N))),
+        "w": rng.normal(size=(CHAINS, N, 2, 2)),
+    }
+
+
+def netcdf(path, values):
+    data = {
+        name: (("chain", "draw", *(f"{name}_{i}" for i in range(v.ndim - 2))), v)
+        for name, v in values.items()
+    }
+    tree = xr.DataTree.from_dict({"posterior": xr.Dataset(data)})
+    tree.to_netcdf(path.with_suffix(".nc"), engine="h5netcdf")
+    return path.with_suffix(".nc")
+
+
+def flat(values, name="{}[{}]", first=0):
+    """{column: (chains, n)}; matrices entry by entry."""
+    out = {}
+    for key, v in values.items():
+        for index in np.ndindex(v.shape[2:]):
+            label = name.format(key, ",".join(str(i + first) for i in index)) if index else key
+            out[label] = v[(slice(None), slice(None), *index)]
+    return out
+
+
+def table(path, columns):
+    lines = [",".join(f'"{c}"' for c in (*columns, "chain__", "lp__"))]
+    for chain in range(CHAINS):
+        lines += [
+            ",".join(repr(float(v[chain, t])) for v in columns.values()) + f",{chain + 1},0.5"
+            for t in range(N)
+        ]
+    path.with_suffix(".csv").write_text("# of some program\n" + "\n".join(lines) + "\n")
+    return path.with_suffix(".csv")
+
+
+def posteriordb(path, columns):
+    chains = [{name: v[c].tolist() for name, v in columns.items()} for c in range(CHAINS)]
+    with zipfile.ZipFile(path.with_suffix(".json.zip"), "w") as archive:
+        archive.writestr("reference.json", json.dumps(chains))
+    return path.with_suffix(".json.zip")
+
+
+WRITERS = {
+    "ArviZ": lambda path, values: netcdf(path, values),
+    "CSV, brackets from 0": lambda path, values: table(path, flat(values)),
+    "CSV, Stan's dots from 1": lambda path, values: table(
+        path, {k.replace(",", "."): v for k, v in flat(values, "{}.{}", 1).items()}
+    ),
+    "posteriordb": lambda path, values: posteriordb(path, flat(values, first=1)),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_file_gives_the_draws_that_were_written(kind, values, tmp_path):
+    draws = read_draws(WRITERS[kind](tmp_path / "draws", values), THREE)
+    assert draws.chains == CHAINS
+    for name, v in values.items():
+        np.testing.assert_array_equal(draws.values[name], v.reshape(CHAINS * N, *v.shape[2:]))
+    expected = np.concatenate(
+        [
+            values["mu"].reshape(-1, 1),
+            np.log(values["s"]).reshape(-1, 1),
+            values["w"].reshape(-1, 4),
+        ],
+        axis=1,
+    )
+    np.testing.assert_allclose(draws.u, expected, rtol=1e-12)
+
+
+SPOILT = {
+    "no such site": (lambda v: v.pop("mu"), "holds no 'mu', which the model has"),
+    "another shape": (lambda v: v.update(w=v["w"][..., :1]), "the model's is of shape (2, 2)"),
+    "not finite": (lambda v: v["mu"].__setitem__((0, 3), np.nan), "'mu' that are NaN"),
+    "out of support": (lambda v: v["s"].__setitem__((0, 3), -1.0), "gives no density"),
+    "too few": (
+        lambda v: v.update({k: x[:, :100] for k, x in v.items()}),
+        "200 draws, which are too few",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+@pytest.mark.parametrize("write", [posteriordb], ids=["posteriordb"])
+def test_a_file_that_does_not_fit_is_refused(what, write, values, tmp_path):
+    spoil, expected = SPOILT[what]
+    spoil(values)
+    with pytest.raises(InputError) as caught:
+        read_draws(write(tmp_path / "draws", flat(values)), THREE)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_no_known_kind_or_none_at_all_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "broken.nc").write_text("x")
+    (tmp_path / "words.csv").write_text("mu,s\n1,two\n")
+    for name, expected in (
+        ("a.txt", "give one of .nc, .csv"),
+        ("none.csv", "there is no file"),
+        ("broken.nc", "cannot be read"),
+        ("words.csv", "'two' where a number is due"),
+    ):
+        with pytest.raises(InputError, match=expected):
+            read_draws(tmp_path / name, THREE)
+
+
+# --- NUTS ------------------------------------------------------------------------------
+
+
+def regression(x, y):
+    b = numpyro.sample("b", dist.Normal(0.0, 2.0).expand([2]).to_event(1))
+    with numpyro.plate("rows", len(y)):
+        numpyro.sample("y", dist.Normal(x @ b, 0.5), obs=y)
+
+
+def test_nuts_draws_from_the_posterior_and_keeps_its_draws(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(20, 2)) @ np.array([[1.0, 0.9], [0.0, 0.3]])
+    y = x @ [1.0, -0.5] + 0.5 * rng.normal(size=20)
+    target = Target(regression, (), {"x": jnp.asarray(x), "y": jnp.asarray(y)})
+    quiet = lambda done, total, words: None
+    found = nuts.nuts_reference(target, 0, 1000, quiet)
+    assert found.doubts == ()
+    precision = x.T @ x / 0.25 + np.eye(2) / 4
+    mean = np.linalg.solve(precision, x.T @ y / 0.25)
+    sd = np.sqrt(np.diag(np.linalg.inv(precision)))
+    u = np.asarray(found.test.u)
+    n = [found.test.effective(column) for column in u.T]
+    # Five standard errors of a mean; an sd of n draws is off by 1/√(2n) of itself.
+    assert (abs(u.mean(axis=0) - mean) < 5 * sd / np.sqrt(n)).all()
+    assert (abs(u.std(axis=0) / sd - 1) < 5 / np.sqrt(2 * np.array(n))).all()
+
+    monkeypatch.setattr(nuts, "_sample", None)  # nothing is drawn again
+    again = nuts.nuts_reference(target, 0, 1000, quiet)
+    np.testing.assert_array_equal(again.test.u, u)
+    other = Target(regression, (), {"x": jnp.asarray(x), "y": jnp.asarray(y) + 1e-9})
+    with pytest.raises(TypeError):  # other data are drawn for anew
+        nuts.nuts_reference(other, 0, 1000, quiet)

@@ -1,0 +1,121 @@
+"""log Z of a target by bridge sampling between its draws and those of an approximation.
+
+Meng and Wong (1996), with the optimal bridge found by iteration; its error from
+Frühwirth-Schnatter (2004, "Estimating marginal likelihoods for mixture and Markov
+switching models using bridge sampling techniques", eq. 23).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+
+from vi_compare.batches import in_batches
+from vi_compare.estimate import Estimate
+from vi_compare.evidence import Draws, effective
+from vi_compare.target import Target
+
+ITERATIONS = 1000
+# Overlap of p and q below which the error is itself a guess.
+MOST_ERROR = 0.5
+
+# log q at the pilot's and at the final draws, log p̃ − log q at its own.
+Proposal = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class LogZ:
+    """The target's log normaliser.
+
+    Attributes:
+        estimate: in nats.
+        method: how it was found, in words; "" where it was not.
+    """
+
+    estimate: Estimate
+    method: str
+
+
+def bridge(at_p: np.ndarray, at_q: np.ndarray, chains: int = 0) -> Estimate:
+    """log Z from log p̃ − log q at draws of p (n,) and at draws of q (m,), in nats.
+
+    `chains` of the draws of p, 0 for independent ones: their ESS takes the place of n.
+    """
+    at_p, at_q = (np.asarray(x, dtype=float) for x in (at_p, at_q))
+    if not np.isfinite(at_p).all() or np.isnan(at_q).any():
+        return Estimate.missing("the approximation has no density at some draws", "nats")
+    n = effective(at_p, chains)
+    shares = np.log([n / (n + at_q.size), at_q.size / (n + at_q.size)])
+    log_z = float(np.median(at_p))  # an overestimate, but finite
+    for _ in range(ITERATIONS):
+        top, bottom = _bridged(at_p, at_q, shares, log_z)
+        before, log_z = log_z, _log_mean(top) - _log_mean(bottom)
+        if abs(log_z - before) < 1e-10:
+            break
+    top, bottom = _bridged(at_p, at_q, shares, log_z)
+    f_q, f_p = np.exp(top - _log_mean(top)), np.exp(bottom - _log_mean(bottom))
+    variance = f_q.var(ddof=1) / at_q.size + f_p.var(ddof=1) / effective(f_p, chains)
+    return Estimate(log_z, float(np.sqrt(variance)), "nats", at_q.size)
+
+
+def _bridged(at_p, at_q, shares, log_z: float) -> tuple[np.ndarray, np.ndarray]:
+    """log of w/(s₁w + s₂Z) at draws of q, and of 1/(s₁w + s₂Z) at draws of p; w = p̃/q."""
+    denominator = lambda log_w: np.logaddexp(shares[0] + log_w, shares[1] + log_z)
+    return at_q - denominator(at_q), -denominator(at_p)
+
+
+def _log_mean(x: np.ndarray) -> float:
+    return float(np.logaddexp.reduce(x) - np.log(x.size))
+
+
+def log_normaliser(pilot: Draws, final: Draws, proposals: Mapping[str, Proposal]) -> LogZ:
+    """Bridge from `final` to the proposal with the smallest error on `pilot`.
+
+    Args:
+        pilot, final: disjoint draws of the target; the choice is made on one, the number
+            comes from the other, so that choosing costs no bias.
+        proposals: {name: (log q at pilot (n,), log q at final (m,), log p̃ − log q at its
+            own draws (k,))}; every other of these is for the choice.
+    """
+    tried = {
+        name: bridge(np.asarray(pilot.log_p) - at_pilot, own[::2], pilot.chains)
+        for name, (at_pilot, _, own) in proposals.items()
+    }
+    usable = {name: e.standard_error for name, e in tried.items() if e.standard_error is not None}
+    if not usable:
+        why = "no fit has a density at all draws of the target, so log Z cannot be bridged"
+        return LogZ(Estimate.missing(why, "nats"), "")
+    best = min(usable, key=lambda name: usable[name])
+    _, at_final, own = proposals[best]
+    found = bridge(np.asarray(final.log_p) - at_final, own[1::2], final.chains)
+    if found.standard_error is None or found.standard_error > MOST_ERROR:
+        why = (
+            f"log Z is not known: no fit overlaps the target enough to bridge to it (the best, "
+            f"{best}, leaves an error of {found.standard_error or np.inf:.2g} nats)"
+        )
+        return LogZ(Estimate.missing(why, "nats"), "")
+    return LogZ(found, f"bridge sampling with {best}")
+
+
+def moment_proposal(target: Target, train: Draws, key: Array) -> Callable[..., Proposal]:
+    """A Student t (5 degrees of freedom) with the mean and covariance of `train`: what to
+    bridge to where every fit is poor. ``(pilot, final, n)`` gives its place in `proposals`."""
+    u = np.asarray(train.u)
+    covariance = np.atleast_2d(np.cov(u.T)) + 1e-12 * np.eye(u.shape[1])
+    # A Student t has covariance df/(df − 2) times its scale matrix.
+    scale = np.linalg.cholesky(covariance * 3 / 5)
+    q = dist.MultivariateStudentT(5.0, jnp.asarray(u.mean(axis=0)), jnp.asarray(scale))
+    log_prob = in_batches(jax.jit(q.log_prob))
+
+    def measure(pilot: Draws, final: Draws, n: int) -> Proposal:
+        own = q.sample(key, (n,))
+        at_own = np.asarray(target.complete(own).log_p) - np.asarray(log_prob(own))
+        return np.asarray(log_prob(pilot.u)), np.asarray(log_prob(final.u)), at_own
+
+    return measure

@@ -1,0 +1,156 @@
+"""Draws of a target by NUTS (Hoffman and Gelman 2014), kept by a hash of what was drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro.infer import MCMC, NUTS
+
+from vi_compare.cache import folder as cache_folder
+from vi_compare.chains import diagnose
+from vi_compare.evidence import Draws
+from vi_compare.randomness import key_for
+from vi_compare.reference import PARTS, Reference, from_chains, part
+from vi_compare.starts import starting_points
+from vi_compare.target import Target
+
+CHAINS = 2 * len(PARTS)
+WARMUP = BLOCK = 1000
+# Gradients, warm-up included: after so many it stops if the draws are good, after so many
+# in any case. Counted, not timed, so that the same command gives the same draws.
+ENOUGH, MOST_GRADIENTS = 300_000, 1_000_000
+MOST_DRAWS = 10_000  # of one part
+DENSE = 60  # dimensions up to which a full mass matrix pays
+ACCEPT = 0.9
+SETTINGS = {
+    "chains": CHAINS,
+    "warmup": WARMUP,
+    "block": BLOCK,
+    "target_accept_prob": ACCEPT,
+    "dense_mass": DENSE,
+    "gradients": [ENOUGH, MOST_GRADIENTS],
+}
+
+
+def nuts_reference(
+    target: Target, seed: int, n: int, progress: Callable[[int, int, str], None]
+) -> Reference:
+    """Draws by NUTS, at most `n` a part; the same from the cache where they are known.
+
+    Blocks of 1,000 draws of 8 chains until there are enough, R-hat and ESS are good, or
+    `MOST_GRADIENTS` are spent; what is then wrong stands in the reference's doubts.
+    """
+    n = min(n, MOST_DRAWS)
+    store = cache_folder() / "nuts" / f"{_name(target, seed, n)}.npz"
+    found = _read(store)
+    if found is None:
+        found = _sample(target, key_for(seed, "reference/nuts"), n, progress)
+        _write(store, found)
+    u, diverged, steps = found["u"], float(found["diverged"]), int(found["gradients"])
+    thin = max(1, -(-u.shape[1] * (CHAINS // len(PARTS)) // n))
+    settings = SETTINGS | {"gradients_spent": steps}
+    return from_chains("nuts", target, _chains(target, u[:, ::thin]), diverged, settings)
+
+
+def _chains(target: Target, u: np.ndarray) -> Draws:
+    """u (chains, n, d) as draws."""
+    draws = target.complete(jnp.asarray(u.reshape(-1, target.dim)))
+    return Draws(draws.u, draws.values, draws.log_p, chains=len(u))
+
+
+def _sample(target: Target, key: Array, n: int, progress: Callable) -> dict[str, Any]:
+    """u (chains, draws, d), the share of divergent transitions, and gradients spent."""
+    start_key, run_key = jax.random.split(key)
+    kernel = NUTS(
+        potential_fn=lambda u: -target.log_density(u),
+        target_accept_prob=ACCEPT,
+        dense_mass=target.dim <= DENSE,
+    )
+    mcmc = MCMC(
+        kernel,
+        num_warmup=WARMUP,
+        num_samples=BLOCK,
+        num_chains=CHAINS,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    per_chain = -(-n // (CHAINS // len(PARTS)))
+    most = -(-per_chain // BLOCK)
+    starts = starting_points(target, start_key, CHAINS)
+    blocks: list[np.ndarray] = []
+    diverged, gradients = 0, 0
+    progress(0, most, "warming up")
+    while True:
+        fields = ("diverging", "num_steps")
+        if blocks:
+            mcmc.post_warmup_state = mcmc.last_state
+            mcmc.run(mcmc.post_warmup_state.rng_key, extra_fields=fields)
+        else:
+            mcmc.run(run_key, init_params=starts, extra_fields=fields)
+        extra = mcmc.get_extra_fields(group_by_chain=True)
+        blocks.append(np.asarray(mcmc.get_samples(group_by_chain=True)))
+        steps = int(np.asarray(extra["num_steps"]).sum())
+        # Warm-up is not recorded; its trees are about as large.
+        gradients += 2 * steps if len(blocks) == 1 else steps
+        diverged += int(np.asarray(extra["diverging"]).sum())
+        u = np.concatenate(blocks, axis=1)
+        progress(len(blocks), max(most, len(blocks)), f"{u.shape[0] * u.shape[1]} draws")
+        spent_well = gradients >= ENOUGH or len(blocks) >= most
+        if gradients >= MOST_GRADIENTS or (spent_well and not _doubtful(target, u)):
+            return {"u": u, "diverged": diverged / (u.size // u.shape[2]), "gradients": gradients}
+
+
+def _doubtful(target: Target, u: np.ndarray) -> bool:
+    """Whether more draws are needed; divergences do not go away with more of them."""
+    chains = _chains(target, u)
+    return bool(diagnose(chains, part(chains, PARTS.index("test")), None).doubts)
+
+
+def _name(target: Target, seed: int, n: int) -> str:
+    """Hash of the log density (its program and its data), the sampler and the versions."""
+    jaxpr = jax.make_jaxpr(target._log_density)(jnp.zeros(target.dim))
+    digest = hashlib.sha256()
+    # Functions are printed with their addresses, which mean nothing.
+    digest.update(re.sub(r"0x[0-9a-f]+", "", str(jaxpr.jaxpr)).encode())
+    for constant in jaxpr.consts:
+        array = np.asarray(constant)
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    facts = {
+        "settings": SETTINGS,
+        "seed": seed,
+        "n": n,
+        "versions": {name: version(name) for name in ("numpyro", "jax", "jaxlib")},
+        "device": jax.devices()[0].device_kind,
+        "x64": bool(jax.config.jax_enable_x64),
+    }
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    return digest.hexdigest()[:32]
+
+
+def _read(path) -> dict[str, Any] | None:
+    try:
+        with np.load(path) as held:
+            return {name: held[name] for name in ("u", "diverged", "gradients")}
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+
+
+def _write(path, found: dict[str, Any]) -> None:
+    """Keep for the next run; a folder that cannot be written is done without."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(f".{np.random.default_rng().integers(1 << 30)}.tmp.npz")
+        np.savez(scratch, **found)
+        scratch.replace(path)
+    except OSError:
+        return

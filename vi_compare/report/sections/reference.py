@@ -1,0 +1,83 @@
+"""The draws that stand for the truth: where they came from, and whether to believe them."""
+
+from __future__ import annotations
+
+from vi_compare import numbers
+from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table
+from vi_compare.report.view import View
+
+ORDER = 105
+SOURCES = {
+    "exact": "Independent draws of the script's exact(key, n).",
+    "nuts": "NUTS, run by vi_compare on the same log density.",
+    "file": "A file of draws made elsewhere.",
+}
+
+
+def section(view: View) -> Section:
+    reference = view.target["reference"]
+    if not view.has_reference:
+        text = (
+            "There are none, so nothing here says what a fit misses. Leave --reference as it is, "
+            "or give exact(key, n) or a file of draws."
+        )
+        return Section("reference", "Reference", "", [Note(text, boxed=True)])
+    columns = [Column.words("Check"), Column.words("Found"), Column.words("Good when")]
+    rows = [Row(cells) for cells in _checks(view)]
+    caption = (
+        "Stein's identities see a shift, a scale or the wrong model, not wrong weights of modes "
+        "far apart. The basin masses do, where some fit has found the mode. What the reference "
+        "and every fit miss alike cannot be seen."
+    )
+    notes = [Note(f"{doubt[0].upper()}{doubt[1:]}.", "In doubt", True) for doubt in view.doubts]
+    lead = SOURCES.get(reference["source"], "")
+    return Section("reference", "Reference", lead, [*notes, Table(columns, rows, caption=caption)])
+
+
+def _checks(view: View) -> list[list[Cell]]:
+    reference = view.target["reference"]
+    rows = [[Cell("Draws in the test set"), Cell(numbers.count(reference["draws"])), Cell("")]]
+    if stein := reference.get("stein"):
+        z = stein["largest_z"]
+        found = Cell(
+            "could not be made" if z is None else f"|z| {z:.1f}",
+            mark="good" if stein["passed"] else "bad",
+        )
+        title = f"Stein's identities, largest of {numbers.count(stein['tests'])}"
+        rows.append([Cell(title), found, Cell(f"at most {stein['limit']:.1f}")])
+    rows += _of_chains(reference.get("diagnosis"))
+    rows.append(_of_basins(view))
+    return rows
+
+
+def _of_chains(known: dict | None) -> list[list[Cell]]:
+    if known is None:
+        return []
+    chains, draws = known["chains"], numbers.count(known["draws"])
+    rows = [[Cell("Chains"), Cell(f"{chains}, with {draws} draws in all"), Cell("")]]
+    if known["rhat"] is not None:
+        mark = "good" if known["rhat"] <= 1.01 else "bad"
+        found = Cell(f"{known['rhat']:.4f}", mark=mark)
+        rows.append([Cell("R-hat, largest"), found, Cell("at most 1.01")])
+    mark = "good" if known["ess"] >= 400 else "bad"
+    found = Cell(numbers.count(round(known["ess"])), mark=mark)
+    rows.append([Cell("Effective draws in the test set, smallest"), found, Cell("at least 400")])
+    if known["divergences"] is not None:
+        mark = "good" if known["divergences"] <= 0.001 else "bad"
+        found = Cell(f"{100 * known['divergences']:.2g} %", mark=mark)
+        rows.append([Cell("Divergent transitions"), found, Cell("at most 0.1 %")])
+    return rows
+
+
+def _of_basins(view: View) -> list[Cell]:
+    basins = view.target["reference"].get("basins") or {}
+    title = Cell("Basin masses against the weighted draws of all fits")
+    if basins.get("khat") is None:
+        return [title, Cell(f"not made: {basins.get('reason') or 'not recorded'}"), Cell("")]
+    wrong = any("miss a mode" in doubt for doubt in view.doubts)
+    found = Cell("disagree" if wrong else "agree", mark="bad" if wrong else "good")
+    return [
+        title,
+        found,
+        Cell(f"within error; k̂ of the weights is {numbers.fixed(basins['khat'], 2)}"),
+    ]
