@@ -38,7 +38,8 @@ def model(x, benign):
 study = Study(
     model,
     data=data,
-    fits=["diagonal/reverse-kl", "lowrank:5/reverse-kl", "mvn/reverse-kl"],
+    fits=["diagonal/reverse-kl", "laplace/reverse-kl", "mvn/reverse-kl", "mvn/forward-kl"],
+    restarts=2,
 )
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ study = Study(
     data=data,
     exact=exact,
     fits=["diagonal/reverse-kl", "diagonal/forward-kl", "lowrank:1/reverse-kl", "mvn/reverse-kl"],
+    restarts=4,
 )
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ def model(effect, error):
 study = Study(
     model,
     data=data,
-    fits=["diagonal/reverse-kl", "mvn/reverse-kl", "mixture:2/reverse-kl"],
+    fits=["diagonal/reverse-kl", "mvn/reverse-kl", "mixture:2/reverse-kl", "mvn/forward-kl"],
+    restarts=8,
 )
 
 if __name__ == "__main__":

@@ -45,12 +45,8 @@ def exact(key, n):
 study = Study(
     model,
     exact=exact,
-    fits=[
-        "mvn/reverse-kl",
-        "mvn/forward-kl",
-        "mixture:4/reverse-kl",
-        "mixture:40/forward-kl",
-    ],
+    fits=["mvn/reverse-kl", "mvn/forward-kl", "mixture:4/reverse-kl", "mixture:40/forward-kl"],
+    restarts=8,
 )
 
 if __name__ == "__main__":

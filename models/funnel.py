@@ -36,6 +36,7 @@ study = Study(
     model,
     exact=exact,
     fits=["diagonal/reverse-kl", "mvn/reverse-kl", "mvn/forward-kl", "mixture:4/reverse-kl"],
+    restarts=8,
 )
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def model(x, count):
 study = Study(
     model,
     data=data,
-    fits=["diagonal/reverse-kl", "lowrank:5/reverse-kl", "mvn/reverse-kl"],
+    fits=["diagonal/reverse-kl", "laplace/reverse-kl", "mvn/forward-kl"],
+    restarts=2,
 )
 
 if __name__ == "__main__":

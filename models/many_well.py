@@ -57,6 +57,7 @@ study = Study(
     model,
     exact=exact,
     fits=["diagonal/reverse-kl", "mvn/reverse-kl", "mvn/forward-kl", "mixture:4/forward-kl"],
+    restarts=4,
 )
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ Shephard and Chib (1998), Stochastic volatility: likelihood inference and compar
 models, Review of Economic Studies 65(3), whose prior of phi is used here. The returns are
 simulated with mu = −1, phi = 0.95, sigma = 0.25; 103 latents.
 
-Hard for independent normals: neighbours h_t and h_(t+1) are strongly tied, the more so the
-nearer phi is to one, and their scale sigma makes a funnel with all hundred of them. One return
-says little about its own h_t, so all that is known comes through the neighbours: just what
-independence cannot say. A full covariance can, at 5,000 parameters.
+The latents are the standardised shocks e_t (non-centred): with the h_t themselves their scale
+sigma makes a funnel with all hundred of them, on which NUTS reaches an R-hat of 1.011 and 134
+effective draws in a million gradients. Hard for independent normals all the same: every
+return speaks about a sum of shocks, which ties neighbours together, and about mu, phi and sigma
+at once.
 """
 
 import math
@@ -37,10 +38,8 @@ def model(returns):
     mu = numpyro.sample("mu", dist.Normal(0.0, 5.0))
     phi = numpyro.sample("phi", dist.Beta(20.0, 1.5))
     sigma = numpyro.sample("sigma", dist.HalfNormal(0.5))
-    # What dist.GaussianStateSpace is, less its triangular solves, which are slow for 1 × 1.
-    shocks = dist.Normal(0.0, sigma).expand([len(returns), 1]).to_event(2)
-    recursion = dist.transforms.RecursiveLinearTransform(phi[None, None])
-    h = numpyro.sample("h", dist.TransformedDistribution(shocks, recursion))
+    shocks = numpyro.sample("shocks", dist.Normal(0.0, 1.0).expand([len(returns), 1]).to_event(2))
+    h = dist.transforms.RecursiveLinearTransform(phi[None, None])(sigma * shocks)
     volatility = numpyro.deterministic("volatility", jnp.exp((mu + h[:, 0]) / 2))
     with numpyro.plate("times", len(returns)):
         numpyro.sample("returns", dist.Normal(0.0, volatility), obs=returns)
@@ -49,7 +48,8 @@ def model(returns):
 study = Study(
     model,
     data=data,
-    fits=["diagonal/reverse-kl", "lowrank:3/reverse-kl", "mvn/reverse-kl"],
+    fits=["diagonal/reverse-kl", "lowrank:3/reverse-kl", "mvn/forward-kl"],
+    restarts=2,
 )
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def model(group, x, level, y):
 study = Study(
     model,
     data=data,
-    fits=["normal/reverse-kl", "lowrank:3/reverse-kl", "mvn/reverse-kl"],
+    fits=["normal/reverse-kl", "mvn/reverse-kl", "mvn/forward-kl"],
+    restarts=2,
 )
 
 if __name__ == "__main__":

@@ -346,3 +346,15 @@ def mutable():
 def test_what_cannot_be_approximated_is_refused_by_name(model, words):
     with pytest.raises(InputError, match=words):
         _ = Target(model).dim
+
+
+def in_plates():
+    with numpyro.plate("county", 4):
+        numpyro.sample("slopes", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+        with numpyro.plate("year", 3):
+            numpyro.sample("effect", dist.Normal(0.0, 1.0))
+
+
+def test_axes_are_called_by_their_plates():
+    dims = {site.name: site.dims for site in Target(in_plates).sites}
+    assert dims == {"slopes": ("county", "slopes_dim_1"), "effect": ("year", "county")}

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax import Array
+from scipy.stats import multivariate_t
 
-from vi_compare.batches import in_batches
+from vi_compare.copula import Copula
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws, effective
 from vi_compare.target import Target
@@ -103,19 +104,45 @@ def log_normaliser(pilot: Draws, final: Draws, proposals: Mapping[str, Proposal]
     return LogZ(found, f"bridge sampling with {best}")
 
 
-def moment_proposal(target: Target, train: Draws, key: Array) -> Callable[..., Proposal]:
-    """A Student t (5 degrees of freedom) with the mean and covariance of `train`: what to
-    bridge to where every fit is poor. ``(pilot, final, n)`` gives its place in `proposals`."""
+# --- what to bridge to where every fit is poor --------------------------------------
+
+
+def own_proposals(
+    target: Target, train: Draws, pilot: Draws, final: Draws, key: Array, n: int
+) -> dict[str, Proposal]:
+    """A Student t and a copula fitted to `train`, with n draws each; for `log_normaliser`."""
     u = np.asarray(train.u)
-    covariance = np.atleast_2d(np.cov(u.T)) + 1e-12 * np.eye(u.shape[1])
+    made: dict[str, Callable[[np.ndarray], Any]] = {
+        "a Student t": _student,
+        "a Gaussian copula": Copula.of,
+    }
+    out = {}
+    for name, fit in made.items():
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        try:
+            q = fit(u)
+        except np.linalg.LinAlgError:
+            continue  # too few draws for so many dimensions
+        own = q.sample(rng, n)
+        at_own = np.asarray(target.complete(jnp.asarray(own)).log_p) - q.log_prob(own)
+        at = (q.log_prob(np.asarray(draws.u)) for draws in (pilot, final))
+        out[f"{name} fitted to the reference"] = (*at, at_own)
+    return out
+
+
+class _Student:
+    """5 degrees of freedom: its tails are heavier than most."""
+
+    def __init__(self, mean: np.ndarray, scale: np.ndarray):
+        self.q = multivariate_t(mean, scale, df=5)
+
+    def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        return self.q.rvs(n, random_state=rng).reshape(n, -1)
+
+    def log_prob(self, u: np.ndarray) -> np.ndarray:
+        return self.q.logpdf(u)
+
+
+def _student(u: np.ndarray) -> _Student:
     # A Student t has covariance df/(df − 2) times its scale matrix.
-    scale = np.linalg.cholesky(covariance * 3 / 5)
-    q = dist.MultivariateStudentT(5.0, jnp.asarray(u.mean(axis=0)), jnp.asarray(scale))
-    log_prob = in_batches(jax.jit(q.log_prob))
-
-    def measure(pilot: Draws, final: Draws, n: int) -> Proposal:
-        own = q.sample(key, (n,))
-        at_own = np.asarray(target.complete(own).log_p) - np.asarray(log_prob(own))
-        return np.asarray(log_prob(pilot.u)), np.asarray(log_prob(final.u)), at_own
-
-    return measure
+    return _Student(u.mean(axis=0), np.atleast_2d(np.cov(u.T)) * 3 / 5)

@@ -28,6 +28,7 @@ class Inspection:
             support).
         starts: how many starting points were tried and are usable.
         stein: largest z-score of the reference's check and its limit, or None.
+        doubts: why the reference should not be believed, in words.
         gradient_seconds: of one gradient of log p, in a batch of 1,024.
         fits: (name, solver, predicted seconds or None where nothing is iterated on p).
     """
@@ -39,6 +40,7 @@ class Inspection:
     subsampled: tuple[str, ...]
     starts: int
     stein: tuple[float, float] | None
+    doubts: tuple[str, ...]
     gradient_seconds: float
     fits: tuple[tuple[str, str, float | None], ...]
 
@@ -56,8 +58,9 @@ def inspect(prepared: Prepared) -> Inspection:
         target.subsampled,
         len(points),
         (reference.check.z, reference.check.limit) if reference else None,
+        reference.doubts if reference else (),
         seconds,
-        tuple((p.name, p.solver, _predict(p, settings.restarts, seconds)) for p in prepared.plans),
+        tuple((p.name, p.solver, _predict(p, prepared.restarts, seconds)) for p in prepared.plans),
     )
 
 

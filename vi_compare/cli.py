@@ -63,7 +63,10 @@ Fits = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Every random number derives from it.")]
 Draws = Annotated[int, typer.Option(min=1000, help="Draws behind every Monte Carlo number.")]
-Restarts = Annotated[int, typer.Option(min=1, help="Starts of every fit.")]
+Restarts = Annotated[
+    int | None,
+    typer.Option(min=1, help="Starts of every fit; by default what the script says, else 16."),
+]
 ReferenceOption = Annotated[
     str | None,
     typer.Option(
@@ -89,7 +92,7 @@ def run(
     data: Data = None,
     seed: Seed = 0,
     draws: Draws = 20_000,
-    restarts: Restarts = 16,
+    restarts: Restarts = None,
     reference: ReferenceOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write; by default reports/<script name>.")
@@ -189,7 +192,7 @@ def check(
     data: Data = None,
     seed: Seed = 0,
     draws: Draws = 20_000,
-    restarts: Restarts = 16,
+    restarts: Restarts = None,
     reference: ReferenceOption = None,
     float32: Float32 = False,
     debug: Debug = False,

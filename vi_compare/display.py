@@ -152,9 +152,11 @@ def show_check(found: Inspection) -> None:
     print(f"starts: density and gradient are finite at {found.starts} random points")
     if found.stein:
         z, limit = found.stein
-        print(f"reference: Stein's identities hold, largest z {z:.1f} (limit {limit:.1f})")
+        print(f"reference: largest Stein z {z:.1f} (a good sample stays below {limit:.1f})")
     else:
         print("reference: none; missed mass cannot be seen")
+    for doubt in found.doubts:
+        print(f"reference in doubt: {doubt}")
     print(f"one gradient of log p: {1e6 * found.gradient_seconds:.2g} µs in a batch")
     for name, solver, seconds in found.fits:
         when = "a few seconds" if seconds is None else f"about {seconds:.0f} s"

@@ -24,12 +24,15 @@ from vi_compare.numbers import minus
 from vi_compare.target import Target
 
 MOST_DIMENSIONS = 50
-# Draws of each set that are followed to their mode: so many, divided by the dimension.
-DRAWS = 20_000
+# Draws of each set that are followed to their mode: so many, divided by the dimension. Of
+# most targets a few are enough to see that there is one mode: a basin with 1 % of a set is
+# hit by 400 draws of it in 98 cases of 100.
+DRAWS, PILOT = 20_000, 400
 SADDLE = 0.1  # nats
 CLOSE = 0.02  # standard deviations
 LONGEST_STEP = 0.1
 ITERATIONS = 400
+NEAREST = 5  # modes that a new one is compared with
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,13 @@ def find_modes(target: Target, sets: Mapping[str, Draws]) -> FoundModes | str:
     """Modes found from the draws of all sets, or a reason why they are not looked for."""
     if target.dim > MOST_DIMENSIONS:
         return f"modes are not looked for above {MOST_DIMENSIONS} dimensions"
+    pilot = _follow(target, sets, PILOT)
     most = DRAWS // target.dim
+    return pilot if len(pilot.names) == 1 or most <= PILOT else _follow(target, sets, most)
+
+
+def _follow(target: Target, sets: Mapping[str, Draws], most: int) -> FoundModes:
+    """Modes from at most so many draws of each set."""
     followed = {name: _first(draws, most) for name, draws in sets.items()}
     pooled = np.concatenate([np.asarray(u) for u in followed.values()])
     scale = _scale(pooled)
@@ -180,10 +189,14 @@ def _merge(target: Target, ends: np.ndarray, log_p: np.ndarray, scale: np.ndarra
 
 def _joined(along, modes: np.ndarray, point: np.ndarray, height: float, scale: np.ndarray) -> bool:
     """Whether a straight line without a saddle leads from `point` to a nearby mode."""
+    if not len(modes):
+        return False
     line = np.linspace(0, 1, 33)[1:-1, None]
-    near = modes[np.argsort(_distance(point[None], modes, scale)[0])[:5]]
-    paths = (np.asarray(along(jnp.asarray(mode + line * (point - mode)))) for mode in near)
-    return any(bool(np.nanmin(path) >= height - SADDLE) for path in paths)
+    near = modes[np.argsort(_distance(point[None], modes, scale)[0])[:NEAREST]]
+    near = np.resize(near, (NEAREST, *point.shape))  # one shape, compiled once
+    points = near[:, None] + line * (point - near)[:, None]
+    heights = np.asarray(along(jnp.asarray(points.reshape(-1, len(point)))))
+    return bool((np.nanmin(heights.reshape(NEAREST, -1), axis=1) >= height - SADDLE).any())
 
 
 def _finisher(target: Target, scale: np.ndarray):

@@ -30,7 +30,7 @@ WARMUP = BLOCK = 1000
 ENOUGH, MOST_GRADIENTS = 300_000, 1_000_000
 MOST_DRAWS = 10_000  # of one part
 DENSE = 60  # dimensions up to which a full mass matrix pays
-ACCEPT = 0.9
+ACCEPT = 0.95
 SETTINGS = {
     "chains": CHAINS,
     "warmup": WARMUP,

@@ -14,7 +14,7 @@ import numpy as np
 from vi_compare import catalogue, results, tree
 from vi_compare.approximation import GuideApproximation
 from vi_compare.asymptotics import sandwich
-from vi_compare.bridge import LogZ, log_normaliser, moment_proposal
+from vi_compare.bridge import LogZ, log_normaliser, own_proposals
 from vi_compare.comparison import Comparison, fingerprint
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.environment import environment, this_command
@@ -82,6 +82,7 @@ class Prepared:
     Attributes:
         name, description: of the target.
         settings, target, reference, plans, published: what to run.
+        restarts: of every fit.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Prepared:
     reference: Reference | None
     plans: tuple[Plan, ...]
     published: tuple[Published, ...]
+    restarts: int
 
     def run(self, observer: Observer) -> Comparison:
         """Fit and measure everything."""
@@ -119,7 +121,7 @@ class Prepared:
         key = key_for(self.settings.seed, plan.full)
         with timed("fitting"), timed(plan.name):
             fit = solver.solve(
-                self.target, guide, divergence, key, self.settings.restarts, observer.progress
+                self.target, guide, divergence, key, self.restarts, observer.progress
             )
         observer.end(f"{fit.status}: {fit.message}")
         return fit
@@ -144,8 +146,10 @@ class Prepared:
                 key = key_for(self.settings.seed, f"{plan.full}/bridge")
                 own = q.sample(key, self.settings.draws)
                 proposals[plan.name] = (_log_q(q, pilot), _log_q(q, final), _log_w(own))
-        t = moment_proposal(self.target, pilot, key_for(self.settings.seed, "log Z"))
-        proposals["a Student t of the reference's moments"] = t(pilot, final, self.settings.draws)
+        key = key_for(self.settings.seed, "log Z")
+        # Fitted to draws that are used for nothing else, or overfitting would look like overlap.
+        train = self.reference.floor
+        proposals |= own_proposals(self.target, train, pilot, final, key, self.settings.draws)
         return log_normaliser(pilot, final, proposals)
 
     def _check_basins(self, modes, fits: Sequence[Fit], draws: Sequence[Draws | None]):
@@ -236,14 +240,15 @@ class Prepared:
         out["environment"]["created"] = datetime.now(UTC).isoformat(timespec="seconds")
         most = None if self.settings.keep_draws else tree.MOST_BYTES
         curves = self._curves(measured)
-        draws = tree.build(out["run"], self.reference, measured, groups, curves, most)
+        dims = {site.name: site.dims for site in self.target.sites}
+        draws = tree.build(out["run"], self.reference, measured, groups, curves, dims, most)
         return Comparison(out, draws)
 
     def _settings(self) -> dict[str, Any]:
         source = self.reference.source if self.reference else "none"
         return {
             "draws": self.settings.draws,
-            "restarts": self.settings.restarts,
+            "restarts": self.restarts,
             "reference": source,
         }
 

@@ -17,7 +17,7 @@ class Settings:
     Attributes:
         seed: every random number derives from it.
         draws: of each side, for every Monte Carlo number.
-        restarts: of every fit.
+        restarts: of every fit; None for what the study says.
         reference: "exact", "nuts", "none", a file of draws, or None for the best there is:
             exact draws where the script has them, else NUTS.
         keep_draws: keep every draw in fits.nc, however large.
@@ -25,14 +25,15 @@ class Settings:
 
     seed: int = 0
     draws: int = 20_000
-    restarts: int = 16
+    restarts: int | None = None
     reference: str | None = None
     keep_draws: bool = False
 
     def __post_init__(self):
         for name, least in (("seed", 0), ("draws", 1000), ("restarts", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"{name} must be at least {least}, got {value}")
         if self.reference not in (None, *REFERENCES) and not Path(self.reference).exists():
             raise InputError(
                 f"reference must be {', '.join(REFERENCES)} or a file of draws; there is no file "

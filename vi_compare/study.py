@@ -42,6 +42,7 @@ class Study:
         published: figures that somebody printed, to be compared with ours.
         guides: {name: guide} of the script's own, functions or AutoGuides made of the
             model, for labels such as "name/reverse-kl".
+        restarts: of every fit, unless the settings say otherwise.
         name, description: for the report; filled in from the script.
     """
 
@@ -51,6 +52,7 @@ class Study:
     fits: Sequence[str | Given] = ()
     published: Sequence[Published] = ()
     guides: Guides = NO_GUIDES
+    restarts: int = 16
     name: str = "model"
     description: str = field(default="", repr=False)
 
@@ -155,6 +157,7 @@ class Study:
             draws,
             tuple(plans),
             tuple(self.published),
+            settings.restarts or self.restarts,
         )
 
     def _check(

@@ -32,12 +32,14 @@ class Site:
         shape: of a value.
         unconstrained_shape: of its unconstrained value.
         support: NumPyro's constraint, as the model was traced; in words.
+        dims: a name for every axis of a value: the plate's, or ``<site>_dim_<i>``.
     """
 
     name: str
     shape: tuple[int, ...]
     unconstrained_shape: tuple[int, ...]
     support: str
+    dims: tuple[str, ...]
 
     @property
     def size(self) -> int:
@@ -229,13 +231,24 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
             )
         normalised &= site["scale"] is None and not _improper(fn)
         shape = jnp.shape(site["value"])
-        sites.append(Site(name, shape, biject_to(fn.support).inverse_shape(shape), str(fn.support)))
+        unconstrained_shape = biject_to(fn.support).inverse_shape(shape)
+        sites.append(Site(name, shape, unconstrained_shape, str(fn.support), _dims(site, shape)))
     if not sites:
         raise InputError(
             "the model has no latent site, so there is nothing to approximate; "
             "add a numpyro.sample(...) without obs="
         )
     return _Structure(tuple(sites), normalised, subsampled)
+
+
+def _dims(site: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The plates that a site stands in, by axis; event axes are counted."""
+    dims = [f"{site['name']}_dim_{i}" for i in range(len(shape))]
+    batch = len(shape) - len(site["fn"].event_shape)
+    for frame in site["cond_indep_stack"]:
+        if shape[batch + frame.dim] == frame.size:
+            dims[batch + frame.dim] = frame.name
+    return tuple(dims)
 
 
 def _improper(fn: dist.Distribution) -> bool:

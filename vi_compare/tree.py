@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,17 +39,19 @@ def build(
     measured: Sequence[Measured],
     groups: Sequence[str],
     curves: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
+    dims: Mapping[str, tuple[str, ...]],
     most_bytes: int | None = MOST_BYTES,
 ) -> xr.DataTree:
-    """See `Comparison.draws`; draws of more than `most_bytes` are thinned, None keeps all."""
+    """See `Comparison.draws`; `dims` names the axes of every site. Draws of more than
+    `most_bytes` are thinned, None keeps all."""
     parts: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs={"run": run, "schema": 1})}
     if reference:
-        parts |= _draws("reference", _thinned(reference.test, most_bytes), "reference")
+        parts |= _draws("reference", _thinned(reference.test, most_bytes), "reference", dims)
     for m, group in zip(measured, groups, strict=True):
         path = f"fits/{group}"
         parts[path] = xr.Dataset(attrs={"name": m.plan.name})
         if m.evidence:
-            parts |= _draws(path, _thinned(m.evidence.q, most_bytes), m.plan.name)
+            parts |= _draws(path, _thinned(m.evidence.q, most_bytes), m.plan.name, dims)
             if m.evidence.test is not None and m.evidence.test.log_q is not None:
                 log_q = np.asarray(_thinned(m.evidence.test, most_bytes).log_q)
                 parts[f"{path}/at_reference"] = xr.Dataset({"log_q": ("draw", log_q)})
@@ -72,13 +74,16 @@ def _thinned(draws: Draws, most_bytes: int | None) -> Draws:
     return draws if most_bytes is None else draws[:: max(1, -(-size // most_bytes))]
 
 
-def _draws(path: str, draws: Draws, name: str) -> dict[str, xr.Dataset]:
+def _draws(
+    path: str, draws: Draws, name: str, named: Mapping[str, tuple[str, ...]]
+) -> dict[str, xr.Dataset]:
     posterior = {}
     for site, value in draws.values.items():
         a = np.asarray(value)[None]
         # netCDF keeps "/" for groups; numpyro's scope handler puts it into site names.
         name_there = site.replace("/", ".")
-        dims = ("chain", "draw", *_dims(name_there, a.ndim - 2))
+        own = named.get(site, _dims(name_there, a.ndim - 2))
+        dims = ("chain", "draw", *map(_allowed, own))
         posterior[name_there] = (dims, a, {"site": site})
     densities = {"log_p": draws.log_p, "log_q": draws.log_q}
     stats = {
@@ -93,6 +98,12 @@ def _draws(path: str, draws: Draws, name: str) -> dict[str, xr.Dataset]:
         f"{path}/sample_stats": xr.Dataset(stats, coords=coords),
         f"{path}/unconstrained": xr.Dataset({"u": (("draw", "coordinate"), u)}),
     }
+
+
+def _allowed(dim: str) -> str:
+    """A plate may be called what netCDF keeps for groups, or what ArviZ keeps for draws."""
+    dim = dim.replace("/", ".")
+    return f"{dim}_" if dim in ("chain", "draw") else dim
 
 
 def _dims(site: str, n: int) -> tuple[str, ...]:
