@@ -46,7 +46,7 @@ study = Study(
     model,
     exact=exact,
     fits=["mvn/reverse-kl", "mvn/forward-kl", "mixture:4/reverse-kl", "mixture:40/forward-kl"],
-    restarts=8,
+    restarts=4,
 )
 
 if __name__ == "__main__":

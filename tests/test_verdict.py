@@ -80,6 +80,26 @@ def test_without_a_reference_it_is_unverified():
     assert not found.reweightable
 
 
+def test_no_verdict_is_stronger_than_the_reference_that_it_rests_on():
+    doubt = "its chains disagree: R-hat 1.2, above 1.01"
+    found = judge("converged", "", faithful(), (doubt,))
+    assert (found.word, found.also) == ("Unverified", ())
+    assert doubt in found.reasons[0]
+    assert not found.reweightable
+    found = judge("converged", "", faithful(width_ratio=number(0.5)), (doubt,))
+    assert (found.word, found.also) == ("Unverified", ("Too sure",))
+    assert "too narrow" in " ".join(found.reasons)
+    assert judge("failed", "site 'x' is NaN", {}, (doubt,)).word == "Failed"
+
+
+def test_the_worst_of_many_that_are_not_listed_has_a_wider_error_to_beat():
+    """0.2 ± 0.02 is 2.5 errors past 0.15: clear for one pair, not for the worst of 435."""
+    one, many = (Estimate(0.2, 0.02, "1", N, worst_of=pairs) for pairs in (1, 435))
+    assert judge("converged", "", faithful(correlation=one)).word == "Loses dependence"
+    found = judge("converged", "", faithful(correlation=many))
+    assert found.word == "between Faithful and Loses dependence"
+
+
 def test_failed_and_not_converged_come_first():
     bad = faithful(mode_coverage=number(0.0), width_ratio=number(0.5))
     assert judge("failed", "site 'x' is NaN", {}).word == "Failed"

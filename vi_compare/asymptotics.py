@@ -7,7 +7,10 @@ nats against the best of its family (Huber 1967; White 1982).
 
 from __future__ import annotations
 
+import math
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
@@ -16,6 +19,7 @@ from vi_compare.approximation import GuideApproximation
 
 # The Hessian is P × P and dense.
 MOST_PARAMETERS = 300
+BLOCK = 500  # draws
 
 
 def sandwich(q: GuideApproximation, u: Array) -> tuple[np.ndarray, float] | None:
@@ -33,9 +37,19 @@ def sandwich(q: GuideApproximation, u: Array) -> tuple[np.ndarray, float] | None
 
 @jax.jit
 def _curvature(q: GuideApproximation, u: Array) -> tuple[Array, Array]:
-    """Hessian (P, P) of the mean negative log likelihood, and mean of score ⊗ score."""
+    """Hessian (P, P) of the mean negative log likelihood, and mean of score ⊗ score.
+
+    A few draws at a time: a Hessian carries P tangents of everything inside.
+    """
     flat, unravel = ravel_pytree(q.params)
     log_q = lambda flat, one: GuideApproximation(q.guide, unravel(flat), q.target).log_prob(one)
-    loss = lambda flat: -jax.vmap(log_q, (None, 0))(flat, u).mean()
-    score = jax.vmap(jax.grad(log_q), (None, 0))(flat, u)
-    return jax.hessian(loss)(flat), score.T @ score / len(u)
+
+    def some(total, rows):
+        loss = lambda flat: -jax.vmap(log_q, (None, 0))(flat, rows).sum()
+        score = jax.vmap(jax.grad(log_q), (None, 0))(flat, rows)
+        return (total[0] + jax.hessian(loss)(flat), total[1] + score.T @ score), None
+
+    blocks = u.reshape(-1, math.gcd(len(u), BLOCK), u.shape[1])
+    zero = jnp.zeros((flat.size, flat.size))
+    (hessian, outer), _ = jax.lax.scan(some, (zero, zero), blocks)
+    return hessian / len(u), outer / len(u)

@@ -25,6 +25,8 @@ from vi_compare.target import Target
 ITERATIONS = 1000
 # Overlap of p and q below which the error is itself a guess.
 MOST_ERROR = 0.5
+# Draws per dimension that a covariance needs to be near enough to bridge to.
+LEAST_DRAWS = 10
 
 # log q at the pilot's and at the final draws, log p̃ − log q at its own.
 Proposal = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -112,6 +114,8 @@ def own_proposals(
 ) -> dict[str, Proposal]:
     """A Student t and a copula fitted to `train`, with n draws each; for `log_normaliser`."""
     u = np.asarray(train.u)
+    if len(u) < LEAST_DRAWS * u.shape[1]:
+        return {}
     made: dict[str, Callable[[np.ndarray], Any]] = {
         "a Student t": _student,
         "a Gaussian copula": Copula.of,
@@ -122,7 +126,7 @@ def own_proposals(
         try:
             q = fit(u)
         except np.linalg.LinAlgError:
-            continue  # too few draws for so many dimensions
+            continue  # the draws lie in a subspace
         own = q.sample(rng, n)
         at_own = np.asarray(target.complete(jnp.asarray(own)).log_p) - q.log_prob(own)
         at = (q.log_prob(np.asarray(draws.u)) for draws in (pilot, final))

@@ -29,7 +29,7 @@ def suits(guide: Callable, divergence) -> int | None:
     return 2 if families.has_projection(guide) and isinstance(divergence, ForwardKL) else None
 
 
-def build(iterations: int = 2000, tolerance: float = 1e-10, floor: float = 1e-6) -> MomentFit:
+def build(iterations: int = 2000, tolerance: float = 1e-8, floor: float = 1e-6) -> MomentFit:
     """EM on draws of the target: forward KL to its optimum, each M-step a moment match."""
     if iterations < 1:
         raise InputError(f"moments: iterations must be positive, got {iterations}")
