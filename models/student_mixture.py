@@ -41,8 +41,9 @@ study = Study(
         "mvn/reverse-kl",
         "mixture:5/reverse-kl",
         "mixture:5/forward-kl",
-        "mixture:10/forward-kl",
+        "student:5/forward-kl",
     ],
+    restarts=4,
 )
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 THREE_PEAKS = ROOT / "models" / "three_peaks.py"
-QUICK = ["--draws", "2000", "--restarts", "2", "--seed", "7"]
+QUICK = ["--draws", "2000", "--restarts", "4", "--seed", "8"]
 
 GOOD = """
     import numpyro
@@ -170,7 +170,7 @@ BROKEN_OPTIONS = {
     "negative restarts": (["--restarts", "-1"], "'--restarts'"),
     "negative seed": (["--seed", "-1"], "'--seed'"),
     "seed is no number": (["--seed", "x"], "'--seed'"),
-    "unknown reference": (["--reference", "truth"], "must be exact or none"),
+    "unknown reference": (["--reference", "truth"], "must be exact, nuts, none or a file"),
     "unknown option": (["--drawz", "5"], "--draws"),
     "forward KL without draws": (
         ["--fit", "mvn/forward-kl", "--reference", "none"],
@@ -410,7 +410,8 @@ def test_a_fit_that_fails_is_reported_and_exits_with_1(tmp_path):
             numpyro.sample("y", dist.Normal(jnp.where(jnp.abs(x) > 2, jnp.nan, x), 1.0), obs=0.0)
         """,
     )
-    words = ["--fit", "mvn/reverse-kl", "--draws", "1000", "--restarts", "2"]
+    words = ["--fit", "mvn/reverse-kl/svi", "--draws", "1000", "--restarts", "2"]
+    words += ["--reference", "none"]
     done = command("run", "script.py", *words, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     [fit] = results(tmp_path / "reports" / "script")["fits"]

@@ -23,6 +23,8 @@ def in_batches(function: Callable, *held: Any) -> Callable:
     """
 
     def run(xs: Any) -> Any:
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((held, xs))):
+            return function(*held, xs)  # inside another compiled function: all at once
         rows = jax.tree.map(np.asarray, xs)
         n = len(jax.tree.leaves(rows)[0])
         out = []
