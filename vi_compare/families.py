@@ -126,6 +126,47 @@ def _(guide: AutoNormal, mixture, target):
     }
 
 
+@singledispatch
+def from_gaussian(guide: Callable, mean: np.ndarray, factor: np.ndarray, target: Target) -> dict:
+    """The parameters of a Gaussian guide for a mean (d,) and a covariance F Fᵀ, F (d, d).
+
+    From the factor itself, because a covariance loses half of the digits that its factor has.
+    Mean-field guides take the diagonal.
+    """
+    raise TypeError(f"{type(guide).__name__} is no single Gaussian")
+
+
+@from_gaussian.register
+def _(guide: AutoMultivariateNormal, mean, factor, target):
+    back = np.argsort(latent_order(guide, target))
+    tril = np.linalg.qr(factor[back].T, mode="r").T
+    tril = tril * np.where(np.diag(tril) < 0, -1.0, 1.0)
+    params = {f"{guide.prefix}_loc": mean[back], f"{guide.prefix}_scale_tril": tril}
+    return jax.tree.map(_as_float, params)
+
+
+@from_gaussian.register
+def _(guide: AutoDiagonalNormal, mean, factor, target):
+    back = np.argsort(latent_order(guide, target))
+    scale = np.linalg.norm(factor, axis=1)[back]
+    return jax.tree.map(
+        _as_float, {f"{guide.prefix}_loc": mean[back], f"{guide.prefix}_scale": scale}
+    )
+
+
+@from_gaussian.register
+def _(guide: AutoNormal, mean, factor, target):
+    loc = target.unravel(_as_float(mean))
+    scale = target.unravel(_as_float(np.linalg.norm(factor, axis=1)))
+    return {f"{name}_{guide.prefix}_loc": value for name, value in loc.items()} | {
+        f"{name}_{guide.prefix}_scale": value for name, value in scale.items()
+    }
+
+
+def _as_float(a: np.ndarray) -> Array:
+    return jnp.asarray(a, jnp.result_type(float))
+
+
 def has_projection(guide: Callable) -> bool:
     """Whether `from_mixture` gives parameters: not for low rank, whose best factor has no
     closed form, nor for flows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +16,16 @@ RADIUS = 2.0  # Stan's and NumPyro's convention: U(−2, 2) on every coordinate 
 TRIES = 10
 
 
-def starting_points(target: Target, key: Array, n: int) -> Array:
+def starting_points(target: Target, key: Array, n: int, values: Callable | None = None) -> Array:
     """n points (n, d) from U(−2, 2)^d with finite log p and finite gradient.
+
+    `values` is log p (m,) and its gradient (m, d) at points (m, d), where they are compiled
+    already.
 
     Raises:
         InputError: when none of 10 n candidates is usable; it says what they gave.
     """
-    usable = jax.jit(jax.vmap(jax.value_and_grad(target.log_density)))
+    usable = values or jax.jit(jax.vmap(jax.value_and_grad(target.log_density)))
     found, log_p = [], jnp.zeros(0)
     for attempt in jax.random.split(key, TRIES):
         u = jax.random.uniform(attempt, (n, target.dim), minval=-RADIUS, maxval=RADIUS)

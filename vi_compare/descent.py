@@ -1,0 +1,153 @@
+"""Quasi-Newton minimisation that many searches can share one batched evaluation of.
+
+A search is a generator: it yields the point that it wants to know, and is sent the value
+and the gradient there. A value of +inf is a step too long, never an error. The line search
+is the bisection for the weak Wolfe conditions of Lewis and Overton (2013, "Nonsmooth
+optimization via quasi-Newton methods", Mathematical Programming 141); BFGS and its limited
+memory form after Nocedal and Wright (2006, "Numerical Optimization", chapters 6 and 7).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+DECREASE, FLATTENING = 1e-4, 0.9  # the two Wolfe constants
+TRIALS = 40  # of one line search
+SMALL_GAINS = 3  # so many small gains in a row end a search
+
+
+class Point(NamedTuple):
+    """x (d,), the value () and the gradient (d,) there."""
+
+    x: np.ndarray
+    value: float
+    slope: np.ndarray
+
+
+Search = Generator[np.ndarray, tuple[float, np.ndarray], list[Point]]
+
+
+class Metric(Protocol):
+    """An estimate of the inverse Hessian."""
+
+    def times(self, g: np.ndarray) -> np.ndarray: ...
+
+    def learn(self, s: np.ndarray, y: np.ndarray) -> None: ...
+
+
+class Dense:
+    """BFGS: the whole matrix (d, d)."""
+
+    def __init__(self) -> None:
+        self.inverse: np.ndarray | None = None
+
+    def times(self, g: np.ndarray) -> np.ndarray:
+        return g if self.inverse is None else self.inverse @ g
+
+    def learn(self, s: np.ndarray, y: np.ndarray) -> None:
+        """From a step s and the change of the gradient y, with s·y > 0."""
+        sy = s @ y
+        if self.inverse is None:
+            self.inverse = np.eye(len(s)) * (sy / (y @ y))
+        hy = self.inverse @ y
+        self.inverse += np.outer(s, s) * ((1 + y @ hy / sy) / sy)
+        cross = np.outer(hy, s) / sy
+        self.inverse -= cross + cross.T
+
+
+class Limited:
+    """L-BFGS: the last `memory` pairs, in two loops."""
+
+    def __init__(self, memory: int):
+        self.pairs: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=memory)
+
+    def times(self, g: np.ndarray) -> np.ndarray:
+        if not self.pairs:
+            return g
+        q, kept = g.copy(), []
+        for s, y in reversed(self.pairs):
+            share = (s @ q) / (s @ y)
+            q -= share * y
+            kept.append(share)
+        s, y = self.pairs[-1]
+        q *= (s @ y) / (y @ y)
+        for (s, y), share in zip(self.pairs, reversed(kept), strict=True):
+            q += s * (share - (y @ q) / (s @ y))
+        return q
+
+    def learn(self, s: np.ndarray, y: np.ndarray) -> None:
+        self.pairs.append((s, y))
+
+
+def descend(start: np.ndarray, make: Callable[[], Metric], steps: int, small: float) -> Search:
+    """Search from `start` (d,); returns every iterate, the first one among them.
+
+    It ends after `steps`, after three gains in a row below `small`, or where no step gains.
+    """
+    here = Point(start, *(yield start))
+    path, metric, fresh, idle = [here], make(), True, 0
+    while np.isfinite(here.value) and len(path) <= steps and idle < SMALL_GAINS:
+        direction = -metric.times(here.slope)
+        length = np.linalg.norm(direction)
+        if fresh and length > 1:  # nothing is known yet of the scale
+            direction = direction / length
+        there = None
+        if np.isfinite(length) and direction @ here.slope < 0:
+            there = yield from _line_search(here, direction)
+        if there is None:
+            if fresh:
+                break
+            metric, fresh = make(), True  # rounding has spoilt the metric: begin again
+            idle += 1
+            continue
+        s, y = there.x - here.x, there.slope - here.slope
+        if s @ y > 1e-14 * np.linalg.norm(s) * np.linalg.norm(y):
+            metric.learn(s, y)
+            fresh = False
+        idle = idle + 1 if here.value - there.value < small else 0
+        here = there
+        path.append(here)
+    return path
+
+
+def _line_search(
+    here: Point, direction: np.ndarray
+) -> Generator[np.ndarray, tuple[float, np.ndarray], Point | None]:
+    """The first point that falls enough and is flatter; the best that falls if none is."""
+    low, high, length = 0.0, np.inf, 1.0
+    slope, fell = direction @ here.slope, None
+    for _ in range(TRIALS):
+        x = here.x + length * direction
+        there = Point(x, *(yield x))
+        if not there.value <= here.value + DECREASE * length * slope:
+            high = length
+        elif direction @ there.slope < FLATTENING * slope:
+            low, fell = length, there
+        else:
+            return there
+        length = (low + high) / 2 if np.isfinite(high) else 2 * low
+        if high - low < 1e-12 * high:
+            break
+    return fell
+
+
+def together(
+    searches: list[Search], evaluate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+) -> list[list[Point]]:
+    """Run searches side by side: `evaluate` takes the points (n, d) that are asked for and
+    returns values (n,) and gradients (n, d)."""
+    asked = {i: next(search) for i, search in enumerate(searches)}
+    paths: list[list[Point]] = [[] for _ in searches]
+    while asked:
+        values, slopes = evaluate(np.stack(list(asked.values())))
+        for i, value, slope in zip(list(asked), values, slopes, strict=True):
+            try:
+                asked[i] = searches[i].send((float(value), slope))
+            except StopIteration as end:
+                paths[i] = end.value
+                del asked[i]
+    return paths

@@ -1,0 +1,324 @@
+"""Gaussians on the flat vector u as a fit moves them: full rank, and mean field.
+
+Both answer the same questions: where standard normal draws e go, what a trial move on fixed
+draws is worth and how that changes (for a quasi-Newton search), and what one step of
+natural gradient makes of scores at fresh draws. All moves are made in the Gaussian's own
+frame, where no scale or correlation of u matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import numpy as np
+from scipy import linalg
+
+from vi_compare.normals import power_of_two
+
+LOG_2_PI_E = float(np.log(2 * np.pi * np.e))
+LEAST_DRAWS = 128
+# Eigenvalues of a precision, relative to a unit diagonal, that are told from rounding.
+FLATTEST = 1e-10
+# A trial that changes a scale by more than this factor's logarithm is not made: a scale that
+# collapses to 0 never comes back.
+MOST_LOG = 30.0
+# A step of natural gradient changes no precision by more than this factor.
+MOST_CHANGE = 4.0
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Scores in the frame, r = a + A e + rest, from antithetic draws.
+
+    Attributes:
+        intercept: a (d,).
+        slope: A, (d, d) symmetric or (d,) its diagonal.
+        signal: ½|a|² + ¼‖A‖², to lowest order the gain of a full step, in nats.
+        noise: what `signal` is on average where a and A vanish, in nats.
+    """
+
+    intercept: np.ndarray
+    slope: np.ndarray
+    signal: float
+    noise: float
+
+
+class Gaussian(Protocol):
+    """What the stages of a fit ask of either kind."""
+
+    @property
+    def mean(self) -> np.ndarray: ...
+
+    @property
+    def root(self) -> np.ndarray:
+        """A factor F (d, d) of the covariance F Fᵀ."""
+        ...
+
+    @property
+    def entropy(self) -> float: ...
+
+    @property
+    def size(self) -> int:
+        """How many numbers a trial move has."""
+        ...
+
+    @property
+    def draws(self) -> int:
+        """How many draws a step is worth being made on."""
+        ...
+
+    def points(self, e: np.ndarray) -> np.ndarray: ...
+
+    def unrooted(self, v: np.ndarray) -> np.ndarray:
+        """F⁻¹v for v (d,) or rows v (n, d), F its `root`."""
+        ...
+
+    def trial(self, theta: np.ndarray, e: np.ndarray) -> np.ndarray:
+        """Where e (n, d) go after the move `theta`; theta = 0 is no move. Infinite where it
+        is too far to be made."""
+        ...
+
+    def gain(
+        self, theta: np.ndarray, e: np.ndarray, slopes: np.ndarray
+    ) -> tuple[float, np.ndarray]:
+        """By how much the move raises the entropy, and the gradient in theta of the mean
+        of log p (gradients `slopes` (n, d) at the trial's points) plus entropy."""
+        ...
+
+    def moved(self, theta: np.ndarray) -> Self: ...
+
+    def shrunk(self, factor: float) -> Self: ...
+
+    def halfway(self, other: Gaussian) -> Self:
+        """Means and root averaged: where log p is concave, so is the ELBO on this line."""
+        ...
+
+    def regress(self, e: np.ndarray, slopes: np.ndarray) -> Regression:
+        """From e (n, d), pairs e and −e in its two halves, and gradients there."""
+        ...
+
+    def stepped(self, found: Regression, step: float) -> tuple[Self, float]:
+        """The Gaussian after a natural-gradient step, and KL(new‖old) in nats."""
+        ...
+
+
+@dataclass(frozen=True)
+class FullRank:
+    """N(mean, L Lᵀ).
+
+    Attributes:
+        mean: (d,).
+        factor: L (d, d), lower triangular with a positive diagonal.
+    """
+
+    mean: np.ndarray
+    factor: np.ndarray
+
+    @property
+    def root(self) -> np.ndarray:
+        return self.factor
+
+    @property
+    def entropy(self) -> float:
+        return float(np.log(np.diag(self.factor)).sum() + len(self.mean) * LOG_2_PI_E / 2)
+
+    @property
+    def size(self) -> int:
+        d = len(self.mean)
+        return d + d * (d + 1) // 2
+
+    @property
+    def draws(self) -> int:
+        return power_of_two(max(LEAST_DRAWS, 4 * len(self.mean)))
+
+    def points(self, e: np.ndarray) -> np.ndarray:
+        return self.mean + e @ self.factor.T
+
+    def unrooted(self, v: np.ndarray) -> np.ndarray:
+        return linalg.solve_triangular(self.factor, v.T, lower=True).T
+
+    def _parts(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Move of the mean u (d,), K (d, d) and the logarithms of its diagonal."""
+        d = len(self.mean)
+        k = np.zeros((d, d))
+        k[np.tril_indices(d)] = theta[d:]
+        logs = np.diag(k).copy()
+        k[np.diag_indices(d)] = np.exp(logs)
+        return theta[:d], k, logs
+
+    def trial(self, theta: np.ndarray, e: np.ndarray) -> np.ndarray:
+        u, k, logs = self._parts(theta)
+        if np.abs(logs).max() > MOST_LOG:
+            return np.full_like(e, np.inf)
+        return self.mean + (u + e @ k.T) @ self.factor.T
+
+    def gain(self, theta, e, slopes):
+        u, k, logs = self._parts(theta)
+        h = slopes @ self.factor
+        by_k = h.T @ e / len(e)
+        by_k[np.diag_indices(len(u))] = np.diag(by_k) * np.diag(k) + 1
+        gradient = np.concatenate([h.mean(axis=0), by_k[np.tril_indices(len(u))]])
+        return float(logs.sum()), gradient
+
+    def moved(self, theta: np.ndarray) -> FullRank:
+        u, k, _ = self._parts(theta)
+        return FullRank(self.mean + self.factor @ u, self.factor @ k)
+
+    def shrunk(self, factor: float) -> FullRank:
+        return replace(self, factor=factor * self.factor)
+
+    def halfway(self, other: Gaussian) -> FullRank:
+        return FullRank((self.mean + other.mean) / 2, (self.factor + other.root) / 2)
+
+    def regress(self, e: np.ndarray, slopes: np.ndarray) -> Regression:
+        even, odd, half = _halves(e, _cut(slopes @ self.factor + e))
+        n, d = half.shape
+        inverse = linalg.inv(half.T @ half)
+        slope = inverse @ (half.T @ odd)
+        rest = ((odd - half @ slope) ** 2).sum() / max(1, n - d)
+        a, slope = even.mean(axis=0), (slope + slope.T) / 2
+        signal = (a @ a) / 2 + (slope**2).sum() / 4
+        noise = even.var(axis=0, ddof=1).sum() / n / 2 + np.trace(inverse) * rest / 4
+        return Regression(a, slope, float(signal), float(noise))
+
+    def stepped(self, found: Regression, step: float) -> tuple[FullRank, float]:
+        w, v = linalg.eigh(-step * found.slope)
+        w = np.clip(1 + w, 1 / MOST_CHANGE, MOST_CHANGE)
+        inverse = (v / w) @ v.T
+        shift = step * inverse @ found.intercept
+        kl = (np.sum(1 / w + np.log(w)) - len(w) + shift @ shift) / 2
+        factor = self.factor @ linalg.cholesky(inverse, lower=True)
+        return FullRank(self.mean + self.factor @ shift, factor), float(kl)
+
+
+@dataclass(frozen=True)
+class MeanField:
+    """N(mean, diag(scales²)).
+
+    Attributes:
+        mean, scales: (d,).
+        frame: F (d, d), a factor of a covariance in which the mean moves: correlations
+            that the family cannot have would otherwise slow the mean down.
+    """
+
+    mean: np.ndarray
+    scales: np.ndarray
+    frame: np.ndarray
+
+    @property
+    def root(self) -> np.ndarray:
+        return np.diag(self.scales)
+
+    @property
+    def entropy(self) -> float:
+        return float(np.log(self.scales).sum() + len(self.mean) * LOG_2_PI_E / 2)
+
+    @property
+    def size(self) -> int:
+        return 2 * len(self.mean)
+
+    @property
+    def draws(self) -> int:
+        return power_of_two(max(LEAST_DRAWS, len(self.mean) // 4))
+
+    def points(self, e: np.ndarray) -> np.ndarray:
+        return self.mean + e * self.scales
+
+    def unrooted(self, v: np.ndarray) -> np.ndarray:
+        return v / self.scales
+
+    def trial(self, theta: np.ndarray, e: np.ndarray) -> np.ndarray:
+        if np.abs(theta[len(self.mean) :]).max() > MOST_LOG:
+            return np.full_like(e, np.inf)
+        return self.moved(theta).points(e)
+
+    def gain(self, theta, e, slopes):
+        logs = theta[len(self.mean) :]
+        scales = self.scales * np.exp(logs)
+        by_log = scales * (slopes * e).mean(axis=0) + 1
+        return float(logs.sum()), np.concatenate([self.frame.T @ slopes.mean(axis=0), by_log])
+
+    def moved(self, theta: np.ndarray) -> MeanField:
+        u, logs = np.split(theta, 2)
+        scales = self.scales * np.exp(logs)
+        return replace(self, mean=self.mean + self.frame @ u, scales=scales)
+
+    def shrunk(self, factor: float) -> MeanField:
+        return replace(self, scales=factor * self.scales)
+
+    def halfway(self, other: Gaussian) -> MeanField:
+        mean, scales = (self.mean + other.mean) / 2, (self.scales + np.diag(other.root)) / 2
+        return replace(self, mean=mean, scales=scales)
+
+    def regress(self, e: np.ndarray, slopes: np.ndarray) -> Regression:
+        even, odd, half = _halves(e, _cut(slopes * self.scales + e))
+        n = len(half)
+        squares = (half**2).sum(axis=0)
+        slope = (half * odd).sum(axis=0) / squares
+        # Other coordinates' slopes count as noise here, so it need not be of constant size.
+        rest = ((half * (odd - half * slope)) ** 2).sum(axis=0) / squares**2
+        framed = (even / self.scales) @ self.frame
+        a = framed.mean(axis=0)
+        signal = (a @ a) / 2 + (slope**2).sum() / 4
+        noise = framed.var(axis=0, ddof=1).sum() / n / 2 + rest.sum() / 4
+        return Regression(a, slope, float(signal), float(noise))
+
+    def stepped(self, found: Regression, step: float) -> tuple[MeanField, float]:
+        w = np.clip(1 - step * found.slope, 1 / MOST_CHANGE, MOST_CHANGE)
+        shift = step * self.frame @ found.intercept
+        kl = (np.sum(1 / w + np.log(w) - 1) + np.sum((shift / self.scales) ** 2)) / 2
+        new = replace(self, mean=self.mean + shift, scales=self.scales / np.sqrt(w))
+        return new, float(kl)
+
+    def reframed(self, e: np.ndarray, slopes: np.ndarray) -> MeanField:
+        """The same Gaussian, its frame the curvature of log p averaged over it.
+
+        That is the slope of a regression of the scores on e, with more pairs than 2 d.
+        """
+        _, odd, half = _halves(e, slopes * self.scales)
+        slope = linalg.lstsq(half, odd)[0]
+        _, factor = inverse_factor(-(slope + slope.T) / 2)
+        return replace(self, frame=self.scales[:, None] * factor)
+
+
+def inverse_factor(precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A symmetric matrix (d, d) made positive definite, as (its diagonal, a factor F of its
+    inverse): eigenvalues to their absolute values, at unit diagonal."""
+    scale = np.sqrt(np.abs(np.diag(precision)))
+    scale = np.where(scale > 0, scale, 1.0)
+    w, v = linalg.eigh(precision / np.outer(scale, scale))
+    w = np.maximum(np.abs(w), FLATTEST)
+    return scale**2 * (v**2 @ w), (v / np.sqrt(w)) / scale[:, None]
+
+
+def lower(factor: np.ndarray) -> np.ndarray:
+    """The lower triangular L with L Lᵀ = F Fᵀ, by QR: no digit is lost to squaring."""
+    r = linalg.qr(factor.T, mode="r")[0]
+    signs = np.where(np.diag(r) < 0, -1.0, 1.0)
+    return np.tril((r * signs[:, None]).T)
+
+
+def jeffreys(one: Gaussian, other: Gaussian) -> float:
+    """Symmetrised KL in nats, KL(one‖other) + KL(other‖one)."""
+    return _kl(one, other) + _kl(other, one)
+
+
+def _kl(q: Gaussian, p: Gaussian) -> float:
+    spread, shift = p.unrooted(q.root.T), p.unrooted(q.mean - p.mean)
+    square = (spread**2).sum() + (shift**2).sum() - len(q.mean)
+    return float(square) / 2 + p.entropy - q.entropy
+
+
+def _cut(r: np.ndarray) -> np.ndarray:
+    """Rows (n, d), none longer than 20 times the median one: a few far draws, where log p
+    falls off a cliff, say nothing of the slope that the others share."""
+    lengths = np.linalg.norm(r, axis=1)
+    limit = 20 * np.median(lengths)
+    return r * np.minimum(1, limit / np.maximum(lengths, 1e-300))[:, None]
+
+
+def _halves(e: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Even and odd parts (n/2, d) of r over the pairs, and the first half of e."""
+    n = len(e) // 2
+    return (r[:n] + r[n:]) / 2, (r[:n] - r[n:]) / 2, e[:n]

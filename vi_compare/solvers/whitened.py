@@ -1,0 +1,487 @@
+"""The best Gaussian under reverse KL, with nothing to set.
+
+1. Paths: quasi-Newton climbs from random starts; the best Gaussian on each (paths.py).
+2. Starts: those that differ, and a few small plain Gaussians.
+3. Rounds: the ELBO on draws held fixed is an ordinary function, maximised by L-BFGS in the
+   frame of the Gaussian itself (Giordano et al. 2024, "Black box variational inference with
+   a deterministic objective", JMLR 25); more draws each round, in the frame it ended at.
+4. Polish: natural gradients on fresh draws until the noise left is small (natural.py).
+5. Choose: the best ELBO on draws that all share.
+
+Fixed draws make full-rank fits possible only where they far outnumber the dimension, and
+their covariance must be exactly I (normals.py); the polish takes out the bias they leave.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial, singledispatch
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal, AutoNormal
+
+from vi_compare import catalogue, families
+from vi_compare.approximation import GuideApproximation, set_up
+from vi_compare.descent import Limited, descend, together
+from vi_compare.divergences.reverse_kl import ReverseKL
+from vi_compare.errors import InputError
+from vi_compare.gaussians import LEAST_DRAWS, FullRank, MeanField, jeffreys
+from vi_compare.natural import LOST, Polish, polish
+from vi_compare.normals import even_pairs, generator, power_of_two
+from vi_compare.numbers import count, plain, with_error, words
+from vi_compare.paths import Make, best_on_paths, elbo, full_rank, mean_field
+from vi_compare.scores import Scores
+from vi_compare.solvers import SAME_BASIN, SELECTION_DRAWS, Cost, Fit, Progress, Restart, quiet
+from vi_compare.starts import starting_points
+from vi_compare.target import Target
+
+PLAIN_STARTS, PLAIN_SCALE = 2, 0.1
+MOST_PATHS = 10
+# Path Gaussians that are followed; and fits that go on after the first round.
+MOST_FOLLOWED, MOST_CARRIED = 4, 3
+# Two path Gaussians are apart when their ELBOs differ by so many nats, or their means by so
+# many times sqrt(d) standard deviations.
+APART_ELBO, APART_MEANS = 0.5, 3.0
+# Two fits are one when so many nats of symmetrised KL apart, before the polish.
+ALIKE = 0.5
+# Whether the ELBO sags between two fits cannot be told from a mean with such an error, in nats.
+BLURRED = 1.0
+# Rounds on so many draws at most: where one draw per dimension costs much, the polish does the
+# rest, without bias and in fewer evaluations.
+ROUNDS, MOST_FIXED = 3, 2048
+STEPS, MEMORY, SMALL = 60, 20, 1e-3
+RANKING_DRAWS, CHECKING_DRAWS = 512, 1024
+# A fit so many nats behind after the rounds is not polished: the polish gains less.
+BEHIND = 3.0
+
+
+def suits(guide: Callable, divergence) -> int | None:
+    """A Gaussian, full rank or mean field, under reverse KL."""
+    known = kind(guide) is not None and isinstance(divergence, ReverseKL)
+    return 2 if known else None
+
+
+def build(starts: int = MOST_PATHS) -> WhitenedVI:
+    """Paths, fixed draws in a whitened frame, natural gradients: stops by itself, no settings."""
+    if starts < 1:
+        raise InputError(f"whitened: starts must be positive, got {starts}")
+    return WhitenedVI(starts)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Attributes:
+    make: path Gaussians of the family.
+    plain: a small Gaussian of the family at a point.
+    most: dimensions up to which it is fitted so.
+    """
+
+    make: Make
+    plain: Callable[[np.ndarray], FullRank | MeanField]
+    most: int
+
+
+FULL_RANK = Kind(
+    full_rank,
+    lambda x: FullRank(x, PLAIN_SCALE * np.eye(len(x))),
+    300,
+)
+MEAN_FIELD = Kind(
+    mean_field,
+    lambda x: MeanField(x, np.full(len(x), PLAIN_SCALE), PLAIN_SCALE * np.eye(len(x))),
+    1600,
+)
+
+
+@singledispatch
+def kind(guide: Callable) -> Kind | None:
+    """The family of a guide; None where it is none of these."""
+    return None
+
+
+@kind.register
+def _(guide: AutoMultivariateNormal):
+    return FULL_RANK
+
+
+@kind.register(AutoDiagonalNormal)
+@kind.register(AutoNormal)
+def _(guide):
+    return MEAN_FIELD
+
+
+@dataclass(eq=False)
+class Run:
+    """One start on its way.
+
+    Attributes:
+        gaussian: where it is; None if it never was finite.
+        elbo: there, in nats, as its last stage estimated it.
+        losses: −ELBO in nats, one for each step so far.
+        into: the run that it was merged with, as both lead to one optimum.
+        why: "" or why it was not followed to the end.
+        polished: how its last stage went; None before it.
+        excess: log p − log q (n,) at the draws that decide.
+        basin: 0 for the best optimum, then 1, 2, ...; None if it was not followed.
+    """
+
+    gaussian: FullRank | MeanField | None
+    elbo: float
+    losses: list[float] = field(default_factory=list)
+    into: Run | None = None
+    why: str = ""
+    polished: Polish | None = None
+    excess: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    basin: int | None = None
+
+    @property
+    def leader(self) -> Run:
+        return self if self.into is None else self.into.leader
+
+
+@dataclass(frozen=True)
+class WhitenedVI:
+    """See the module.
+
+    Attributes:
+        starts: paths at most; a study that asks for fewer restarts gets as many.
+    """
+
+    starts: int
+
+    def solve(
+        self,
+        target: Target,
+        guide: Callable,
+        divergence: ReverseKL,
+        key: Array,
+        restarts: int,
+        progress: Progress = quiet,
+    ) -> Fit:
+        """The best Gaussian that the starts lead to; plain SVI where this cannot be done."""
+        family = kind(guide)
+        assert family is not None
+        if why := _unsuitable(target, family):
+            stochastic = catalogue.load("solvers", "svi").build()
+            fit = stochastic.solve(target, guide, divergence, key, restarts, progress)
+            return replace(fit, message=f"{why}, so plain SVI was used: {fit.message}")
+        setup_key, key = jax.random.split(key)
+        set_up(guide, target, setup_key)
+        search = Search(target, family, key, progress)
+        with np.errstate(all="ignore"):  # a trial that overflows is a step too long
+            search.run(min(self.starts, restarts))
+        return search.fit(guide)
+
+
+def _unsuitable(target: Target, family: Kind) -> str:
+    """Why plain SVI has to do; "" if it has not."""
+    if target.subsampled:
+        plates = ", ".join(map(repr, target.subsampled))
+        return f"the model sees a minibatch of {plates}"
+    if target.dim > family.most:
+        return f"{target.dim} dimensions are more than the {family.most} of the default solver"
+    return ""
+
+
+class Search:
+    """All starts of one fit, from their paths to the choice among them."""
+
+    def __init__(self, target: Target, family: Kind, key: Array, progress: Progress):
+        self.began = time.perf_counter()
+        self.target, self.family, self.progress = target, family, progress
+        self.key, generator_key = jax.random.split(key)
+        self.rng = generator(generator_key)
+        self.scores = Scores(target)
+        self.runs: list[Run] = []
+        self.ended: list[Run] = []
+        self.done = 0
+
+    def run(self, paths: int) -> None:
+        self._start(paths)
+        live = self._alive(self.runs)
+        base = max((one.gaussian.draws for one in live if one.gaussian), default=LEAST_DRAWS)
+        for number in range(ROUNDS):
+            draws = base << number
+            if number and draws > MOST_FIXED:
+                break
+            e = even_pairs(self.rng, draws, self.scores.dim)
+            for one in live:
+                self._improve(one, e, f"round {number + 1}, {draws} draws")
+            live = self._thin(self._ranked(self._alive(live)), MOST_CARRIED)
+        best = max((one.elbo for one in live), default=-np.inf)
+        for one in live:
+            if one.elbo >= best - BEHIND:
+                self._polish(one)
+        self._choose(live)
+
+    # --- stages ----------------------------------------------------------------------
+
+    def _start(self, paths: int) -> None:
+        points = self._points(paths + PLAIN_STARTS)
+        found = best_on_paths(self.scores, points[:paths], self.family.make, self.rng)
+        self.runs = [
+            Run(None, -np.inf, why="no Gaussian on its path has a finite ELBO")
+            if one is None
+            else Run(one.gaussian, one.elbo, [-one.elbo])
+            for one in found
+        ]
+        self._tell("paths")
+        self._thin(self._varied(self._alive(self.runs)), MOST_FOLLOWED)
+        plain = [self.family.plain(x) for x in points[paths:]]
+        self.runs += [Run(q, -np.inf) for q in plain]
+
+    def _varied(self, runs: list[Run]) -> list[Run]:
+        """Best first, but those near a better one after all that are not."""
+        first: list[Run] = []
+        ranked = sorted(runs, key=lambda run: -run.elbo)
+        for one in ranked:
+            if all(_apart(one, other) for other in first):
+                first.append(one)
+        return first + [one for one in ranked if one not in first]
+
+    def _points(self, n: int) -> np.ndarray:
+        usable = lambda u: tuple(map(jnp.asarray, self.scores(np.asarray(u, float))))
+        return np.asarray(starting_points(self.target, self.key, n, usable), float)
+
+    def _alive(self, runs: list[Run]) -> list[Run]:
+        return [one for one in runs if not one.why and one.into is None]
+
+    def _improve(self, one: Run, e: np.ndarray, what: str) -> None:
+        """One round: L-BFGS on the fixed draws e (n, d), from where the run is."""
+        assert one.gaussian is not None
+        q = _settled(self.scores, one.gaussian, e)
+        if q is None:
+            one.why = "log p is not finite around it"
+            return
+
+        def objective(thetas: np.ndarray):
+            results = [_trial(self.scores, q, theta, e) for theta in thetas]
+            return tuple(map(np.stack, zip(*results, strict=True)))
+
+        start = np.zeros(q.size)
+        (path,) = together([descend(start, partial(Limited, MEMORY), STEPS, SMALL)], objective)
+        one.gaussian, one.elbo = q.moved(path[-1].x), q.entropy - path[-1].value
+        one.losses += [point.value - q.entropy for point in path[1:]]
+        self._tell(f"{what}, loss {-one.elbo:.5g}")
+
+    def _ranked(self, runs: list[Run]) -> list[Run]:
+        """Best first, judged on draws that they share."""
+        e = even_pairs(self.rng, RANKING_DRAWS, self.scores.dim)
+        for one in runs:
+            assert one.gaussian is not None
+            one.elbo, one.excess = elbo(self.scores, one.gaussian, e)
+        return sorted(runs, key=lambda run: -run.elbo)
+
+    def _thin(self, runs: list[Run], most: int) -> list[Run]:
+        """The first `most` that differ; the others are merged with them or given up."""
+        e = even_pairs(self.rng, RANKING_DRAWS, self.scores.dim)
+        kept: list[Run] = []
+        for one in runs:
+            alike = next((other for other in kept if self._same(one, other, ALIKE, e)), None)
+            if alike is not None:
+                one.into = alike
+            elif len(kept) == most:
+                one.why = f"not followed: {words(most)} others promised more"
+            else:
+                kept.append(one)
+        return kept
+
+    def _same(self, one: Run, other: Run, nats: float, e: np.ndarray) -> bool:
+        """Whether two runs are at one optimum, or on the same slope of one.
+
+        They are where they differ by few nats, or where the ELBO, on the draws e (n, d),
+        does not sag halfway between them. It sags between two modes.
+        """
+        p, q = one.gaussian, other.gaussian
+        assert p is not None
+        assert q is not None
+        if jeffreys(p, q) < nats:
+            return True
+        ends = (elbo(self.scores, p, e)[1] + elbo(self.scores, q, e)[1]) / 2
+        rise = _finite(elbo(self.scores, p.halfway(q), e)[1], ends)
+        if len(rise) < (1 - LOST) * len(e):
+            return False
+        error = rise.std(ddof=1) / np.sqrt(len(rise))
+        return bool(error < BLURRED and rise.mean() > -error)
+
+    def _polish(self, one: Run) -> None:
+        q = one.gaussian
+        assert q is not None
+        if isinstance(q, MeanField) and len(q.mean) <= FULL_RANK.most:
+            e = even_pairs(self.rng, power_of_two(max(LEAST_DRAWS, 8 * len(q.mean))), len(q.mean))
+            log_p, slopes = self.scores(q.points(e))
+            if np.isfinite(log_p).all():
+                q = q.reframed(e, slopes)
+        tell = lambda step, loss: self._tell(f"polish step {step}, loss {loss:.5g}")
+        done = polish(q, self.scores, self.rng, tell)
+        one.losses += done.losses
+        e = self.rng.standard_normal((CHECKING_DRAWS, len(q.mean)))
+        gain = _finite(elbo(self.scores, done.gaussian, e)[1], elbo(self.scores, q, e)[1])
+        error = gain.std(ddof=1) / np.sqrt(len(gain))
+        one.polished = done
+        if gain.mean() > -min(1.0, max(0.01, 2 * error)):
+            one.gaussian = done.gaussian
+        else:
+            done.trouble = done.trouble or "the polish lost what the rounds had gained"
+
+    def _choose(self, runs: list[Run]) -> None:
+        """The final ELBO of every run that was followed to its end, on draws that they share."""
+        e = self.rng.standard_normal((SELECTION_DRAWS, self.scores.dim))
+        for one in runs:
+            assert one.gaussian is not None
+            one.excess = elbo(self.scores, one.gaussian, e)[1]
+            finite = np.isfinite(one.excess)
+            if finite.mean() < 1 - LOST:
+                one.why = f"log p is not finite at {1 - finite.mean():.0%} of its draws"
+            one.elbo = float(one.excess[finite].mean()) if finite.any() else -np.inf
+        self.ended = sorted((r for r in runs if not r.why), key=lambda run: -run.elbo)
+        leaders: list[Run] = []
+        for one in self.ended:
+            alike = [i for i, other in enumerate(leaders) if self._same(one, other, SAME_BASIN, e)]
+            one.basin = alike[0] if alike else len(leaders)
+            if not alike:
+                leaders.append(one)
+
+    # --- results ---------------------------------------------------------------------
+
+    def _tell(self, what: str) -> None:
+        self.done += 1
+        self.progress(self.done, max(self.done + 1, 60), what)
+
+    def fit(self, guide: Callable) -> Fit:
+        """What came out, as the guide's parameters."""
+        rows = tuple(_row(one) for one in self.runs)
+        losses = _losses(self.runs)
+        best = next((one for one in self.ended if one.polished is not None), None)
+        if best is None:
+            first = next((one.why for one in self.runs if one.why), "no start was usable")
+            message = f"no start led to a Gaussian with a finite ELBO; the first: {first}"
+            return Fit(None, "failed", message, losses, rows, cost=self._cost())
+        q = best.gaussian
+        assert q is not None
+        assert best.polished is not None
+        params = families.from_gaussian(guide, q.mean, q.root, self.target)
+        return Fit(
+            GuideApproximation(guide, params, self.target),
+            "converged" if best.polished.converged and not _holes(best) else "not converged",
+            _message(self.runs, self.ended, best),
+            losses,
+            rows,
+            self.runs.index(best),
+            self._cost(),
+            settings={
+                "starts": len(self.runs),
+                "polish_steps": best.polished.steps,
+                "tested_steps": best.polished.steps // 2,
+                "nats_left": _number(best.polished.left),
+            },
+        )
+
+    def _cost(self) -> Cost:
+        compiling = self.scores.compile_seconds
+        seconds = time.perf_counter() - self.began - compiling
+        return Cost(compiling, seconds, self.scores.densities, self.scores.gradients)
+
+
+def _apart(one: Run, other: Run) -> bool:
+    """Whether two path Gaussians are worth following both."""
+    a, b = one.gaussian, other.gaussian
+    assert a is not None
+    assert b is not None
+    far = np.linalg.norm(b.unrooted(a.mean - b.mean)) > APART_MEANS * np.sqrt(len(a.mean))
+    return bool(far or abs(one.elbo - other.elbo) > APART_ELBO)
+
+
+def _row(one: Run) -> Restart:
+    end = one.leader
+    if end.why or end.basin is None:
+        return Restart(None, None, None, end.why)
+    finite = end.excess[np.isfinite(end.excess)]
+    error = float(finite.std(ddof=1) / np.sqrt(len(finite)))
+    return Restart(-end.elbo, error, end.basin, "finished")
+
+
+def _losses(runs: list[Run]) -> np.ndarray:
+    """(R, steps) −ELBO; NaN after the last step of each."""
+    most = max(len(one.losses) for one in runs)
+    fill = lambda one: np.pad(
+        np.array(one.losses, float), (0, most - len(one.losses)), constant_values=np.nan
+    )
+    return np.stack([fill(one) for one in runs])
+
+
+def _message(runs: list[Run], ended: list[Run], best: Run) -> str:
+    basins = [one.leader.basin for one in runs]
+    parts = [f"{basins.count(best.basin)} of {count(len(runs))} starts reached this optimum"]
+    others = [one for one in ended if one.basin != best.basin]
+    if others:
+        parts.append(f"the next is {_gap(best, others[0])}")
+    if lost := sum(one.leader.basin is None for one in runs):
+        parts.append(f"{lost} were not followed to an end")
+    assert best.polished is not None
+    parts.append(_stop(best.polished))
+    if holes := _holes(best):
+        parts.append(f"log p is not finite at {holes} of {len(best.excess)} draws of it")
+    parts.append("a better optimum that no start reached cannot be excluded")
+    return "; ".join(parts)
+
+
+def _gap(best: Run, other: Run) -> str:
+    gaps = _finite(best.excess, other.excess)
+    error = float(gaps.std(ddof=1) / np.sqrt(len(gaps)))
+    if abs(gaps.mean()) < 2 * error:
+        return f"as good within the error ({with_error(float(gaps.mean()), error)} nats worse)"
+    return f"{plain(float(gaps.mean()))} nats worse"
+
+
+def _holes(one: Run) -> int:
+    """Draws of the deciding ones at which log p is not finite."""
+    return int((~np.isfinite(one.excess)).sum())
+
+
+def _finite(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """one − other (n,), where both are finite."""
+    both = np.isfinite(one) & np.isfinite(other)
+    return one[both] - other[both]
+
+
+def _stop(polished: Polish) -> str:
+    steps = f"{polished.steps} steps of natural gradient"
+    if polished.trouble:
+        return f"the last stage broke off after {steps}: {polished.trouble}"
+    left = f"an estimated {plain(max(polished.left, 1e-4), 1)} nats are left to gain there"
+    if polished.moving:
+        return f"it was still moving after {steps}; from noise alone {left}"
+    return f"stopped after {steps}, as {left}"
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _settled(scores: Scores, q: FullRank | MeanField, e: np.ndarray) -> FullRank | MeanField | None:
+    """The Gaussian itself, or shrunk until log p is finite at every one of its points."""
+    for factor in (1.0, 0.8, 0.5, 0.2, 0.05, 0.01, 0.001):
+        shrunk = q.shrunk(factor)
+        if np.isfinite(scores(shrunk.points(e))[0]).all():
+            return shrunk
+    return None
+
+
+def _trial(
+    scores: Scores, q: FullRank | MeanField, theta: np.ndarray, e: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Loss of a move on fixed draws, less q's own entropy, in nats, and its gradient."""
+    x = q.trial(theta, e)
+    if not np.isfinite(x).all():
+        return np.inf, np.zeros(len(theta))
+    log_p, slopes = scores(x)
+    if not np.isfinite(log_p).all():
+        return np.inf, np.zeros(len(theta))
+    entropy, gradient = q.gain(theta, e, slopes)
+    return -float(log_p.mean() + entropy), -gradient
