@@ -27,7 +27,7 @@ CHAINS = 2 * len(PARTS)
 WARMUP = BLOCK = 1000
 # Gradients, warm-up included: after so many it stops if the draws are good, after so many
 # in any case. Counted, not timed, so that the same command gives the same draws.
-ENOUGH, MOST_GRADIENTS = 300_000, 1_000_000
+ENOUGH, MOST_GRADIENTS = 300_000, 600_000
 MOST_DRAWS = 10_000  # of one part
 DENSE = 60  # dimensions up to which a full mass matrix pays
 ACCEPT = 0.95

@@ -120,6 +120,13 @@ class FitView:
         return " · ".join(p for p in parts if p and p not in self.name)
 
     @property
+    def trained_on(self) -> str | None:
+        """The divergence that was made small; None where parameters were given, or where the
+        solver does something else (a mode and its curvature)."""
+        own = self.data["settings"].get("optimises_divergence", True)
+        return self.data["divergence"] if own else None
+
+    @property
     def failed(self) -> bool:
         return self.data["status"] == "failed"
 

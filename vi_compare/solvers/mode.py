@@ -216,7 +216,11 @@ def _fit(guide: AutoLaplaceApproximation, target: Target, ends: list[End], cost:
     loc = jnp.asarray(_into_latent(guide, target, ends[best].u))
     q = GuideApproximation(guide, {f"{guide.prefix}_loc": loc}, target)
     status, message = _status(ends, modes, best)
-    settings = {"starts_at_mode": modes.count(0), "decrement": ends[best].decrement}
+    settings = {
+        "starts_at_mode": modes.count(0),
+        "decrement": ends[best].decrement,
+        "optimises_divergence": False,
+    }
     return Fit(q, status, minus(message), losses, rows, best, cost, settings=settings)
 
 

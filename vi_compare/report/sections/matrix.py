@@ -66,7 +66,7 @@ def _cells(fit: FitView, readings: list[Reading]) -> list[Cell]:
         _cell(yardstick, reading) for yardstick, reading in zip(YARDSTICKS, readings, strict=True)
     ]
     marked = [
-        replace(cell, outlined=fit.data["divergence"] in yardstick.trained)
+        replace(cell, outlined=fit.trained_on in yardstick.trained)
         for yardstick, cell in zip(YARDSTICKS, cells, strict=True)
     ]
     return [name_of(fit, about=True), *marked]
@@ -91,7 +91,7 @@ def _check(view: View, readings: dict[str, list[Reading]]) -> Note:
     broken: list[str] = []
     for i, yardstick in enumerate(YARDSTICKS):
         for fit in view.fits:
-            if fit.data["divergence"] not in yardstick.trained:
+            if fit.trained_on not in yardstick.trained:
                 continue
             beaten = _beaten(view, readings, i, fit)
             if beaten is not None:
