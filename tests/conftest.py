@@ -1,4 +1,4 @@
-"""One setting for all tests: float64, and a compilation cache that outlives the run."""
+"""Shared by all tests: float64, a compilation cache that outlives the run, the command."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import jax
+import pytest
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vi-compare-tests"
 
@@ -13,3 +14,22 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture
+def in_process(tmp_path, monkeypatch, capsys):
+    """Run the command in this process, in an empty folder -> (status, stdout, stderr).
+
+    Only for what ends before a fit: a process of its own would wait for JAX each time.
+    """
+    from vi_compare.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        capsys.readouterr()
+        status = main(list(words))
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run

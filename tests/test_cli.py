@@ -451,25 +451,6 @@ def test_an_interrupted_run_leaves_the_old_report(finished):
 # --- helpers -------------------------------------------------------------------------
 
 
-@pytest.fixture
-def in_process(tmp_path, monkeypatch, capsys):
-    """Run the command in this process, in an empty folder -> (status, stdout, stderr).
-
-    Only for what ends before a fit: a process of its own would wait for JAX each time.
-    """
-    from vi_compare.cli import main
-
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        capsys.readouterr()
-        status = main(list(words))
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
-
-
 def refused(status, out, err, expected):
     assert status == 2, (status, out, err)
     assert out == ""

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
-from test_cli import in_process, kept_report, refused, snapshot, write  # noqa: F401
+from test_cli import kept_report, refused, snapshot, write
 
 from vi_compare import Settings, script
 from vi_compare.data_file import read_data
@@ -106,7 +106,7 @@ BROKEN_DATA = {
 
 
 @pytest.mark.parametrize("name", BROKEN_DATA)
-def test_broken_data_are_refused_in_one_line(name, tmp_path, in_process):  # noqa: F811
+def test_broken_data_are_refused_in_one_line(name, tmp_path, in_process):
     file, text, expected = BROKEN_DATA[name]
     write(tmp_path, SCRIPT)
     (tmp_path / file).write_text(text)
@@ -130,7 +130,7 @@ BROKEN_WORDS = {
 
 
 @pytest.mark.parametrize("name", BROKEN_WORDS)
-def test_broken_words_are_refused_in_one_line(name, tmp_path, in_process):  # noqa: F811
+def test_broken_words_are_refused_in_one_line(name, tmp_path, in_process):
     words, expected = BROKEN_WORDS[name]
     write(tmp_path, SCRIPT)
     write(tmp_path, SCRIPT + "\n    def data():\n        return {}['x']\n", "raising.py")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -20,6 +19,7 @@ from scipy.stats import multivariate_t
 from vi_compare.copula import Copula
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws, effective
+from vi_compare.normals import generator
 from vi_compare.target import Target
 
 ITERATIONS = 1000
@@ -122,7 +122,7 @@ def own_proposals(
     }
     out = {}
     for name, fit in made.items():
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        rng = generator(key)
         try:
             q = fit(u)
         except np.linalg.LinAlgError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vi_compare.evidence import Draws
+if TYPE_CHECKING:
+    from vi_compare.evidence import Draws
 
 # Vehtari et al. (2021): rank-normalised split R-hat, bulk and tail ESS.
 MOST_RHAT, LEAST_ESS = 1.01, 400
@@ -50,7 +52,8 @@ def diagnose(every: Draws, test: Draws, divergences: float | None) -> Diagnosis:
     if ess < LEAST_ESS:
         doubts.append(f"it is worth {ess:.0f} independent draws, fewer than {LEAST_ESS}")
     if divergences is not None and divergences > MOST_DIVERGENT:
-        doubts.append(f"{100 * divergences:.2g} % of its transitions diverged, above 0.1 %")
+        share, most = f"{100 * divergences:.2g} %", f"{100 * MOST_DIVERGENT:g} %"
+        doubts.append(f"{share} of its transitions diverged, above {most}")
     return Diagnosis(rhat, ess, divergences, max(1, every.chains), len(every), tuple(doubts))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vi_compare.errors import InputError
+from vi_compare.readers import read_by_ending
 from vi_compare.tables import read_table
 
 
@@ -22,20 +23,7 @@ def read_data(path: Path, model: Callable) -> dict[str, Any]:
             does not take, or holds values that are not finite.
     """
     path = Path(path)
-    reader = next((r for ending, r in READERS.items() if path.name.lower().endswith(ending)), None)
-    if reader is None:
-        raise InputError(
-            f"{path} is of no kind that data is read from; give one of {', '.join(READERS)}"
-        )
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; give a file of data")
-    try:
-        data = reader(path)
-    except InputError:
-        raise
-    except Exception as error:  # whatever is wrong with a file
-        first = str(error).strip().partition("\n")[0]
-        raise InputError(f"{path} cannot be read: {type(error).__name__}: {first}") from error
+    data = read_by_ending(path, READERS, "data is")
     _fit_model(path, data, model)
     return {name: _checked(path, name, value) for name, value in data.items()}
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
+from vi_compare.readers import read_by_ending
 from vi_compare.reference import check_draws
 from vi_compare.tables import read_table
 from vi_compare.target import Target
@@ -32,7 +33,9 @@ def read_draws(path: Path, target: Target) -> Draws:
             or values that are not finite or out of their support.
     """
     path = Path(path)
-    columns = _load(path)
+    columns = read_by_ending(path, READERS, "draws are")
+    if not columns:
+        raise InputError(f"{path} holds no draws")
     chains, n = next(iter(columns.values())).shape[:2]
     if chains * n < LEAST:
         raise InputError(
@@ -77,26 +80,6 @@ def _index(label: str, name: str) -> tuple[int, ...] | None:
     if not re.fullmatch(r"\[\d+(,\s*\d+)*\]|(\.\d+)+", rest):
         return None
     return tuple(int(i) for i in re.findall(r"\d+", rest))
-
-
-def _load(path: Path) -> Columns:
-    name = path.name.lower()
-    reader = next((read for ending, read in READERS.items() if name.endswith(ending)), None)
-    if reader is None:
-        endings = ", ".join(READERS)
-        raise InputError(f"{path} is of no kind that draws are read from; give one of {endings}")
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; give a file of draws")
-    try:
-        columns = reader(path)
-    except InputError:
-        raise
-    except Exception as error:  # whatever is wrong with a file
-        first = str(error).strip().partition("\n")[0]
-        raise InputError(f"{path} cannot be read: {type(error).__name__}: {first}") from error
-    if not columns:
-        raise InputError(f"{path} holds no draws")
-    return columns
 
 
 def _netcdf(path: Path) -> Columns:

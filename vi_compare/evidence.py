@@ -111,6 +111,16 @@ class Evidence:
     modes_reason: str = ""
     training_floor: float | None = None
 
+    def above(self, plus: Estimate | None = None) -> Estimate:
+        """E_p[log p̃ − log q] in nats, from draws of the target, plus an independent term."""
+        test = self.test
+        if test is None:
+            return Estimate.missing(NO_REFERENCE, "nats")
+        if test.log_p is None or test.log_q is None:
+            return Estimate.missing(test.reason, "nats")
+        cost = test.log_p - test.log_q
+        return Estimate.mean(cost, "nats", plus=plus, effective=test.effective(cost))
+
 
 def effective(x: np.ndarray, chains: int) -> float:
     """Effective sample size of the mean of x (n,), at most n (Vehtari et al. 2021).

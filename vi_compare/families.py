@@ -26,6 +26,7 @@ from numpyro.infer.autoguide import (
 )
 
 from vi_compare.approximation import latent_order
+from vi_compare.gaussians import lower
 from vi_compare.target import Target
 
 
@@ -139,8 +140,7 @@ def from_gaussian(guide: Callable, mean: np.ndarray, factor: np.ndarray, target:
 @from_gaussian.register
 def _(guide: AutoMultivariateNormal, mean, factor, target):
     back = np.argsort(latent_order(guide, target))
-    tril = np.linalg.qr(factor[back].T, mode="r").T
-    tril = tril * np.where(np.diag(tril) < 0, -1.0, 1.0)
+    tril = lower(factor[back])
     params = {f"{guide.prefix}_loc": mean[back], f"{guide.prefix}_scale_tril": tril}
     return jax.tree.map(_as_float, params)
 

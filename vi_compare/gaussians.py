@@ -34,14 +34,22 @@ class Regression:
     Attributes:
         intercept: a (d,).
         slope: A, (d, d) symmetric or (d,) its diagonal.
-        signal: ½|a|² + ¼‖A‖², to lowest order the gain of a full step, in nats.
         noise: what `signal` is on average where a and A vanish, in nats.
     """
 
     intercept: np.ndarray
     slope: np.ndarray
-    signal: float
     noise: float
+
+    @property
+    def signal(self) -> float:
+        """To lowest order the gain of a full step, in nats."""
+        return signal(self.intercept, self.slope)
+
+
+def signal(a: np.ndarray, slope: np.ndarray) -> float:
+    """½|a|² + ¼‖A‖², for a slope A (d, d) or its diagonal (d,)."""
+    return float((a @ a) / 2 + (slope**2).sum() / 4)
 
 
 class Gaussian(Protocol):
@@ -178,9 +186,8 @@ class FullRank:
         slope = inverse @ (half.T @ odd)
         rest = ((odd - half @ slope) ** 2).sum() / max(1, n - d)
         a, slope = even.mean(axis=0), (slope + slope.T) / 2
-        signal = (a @ a) / 2 + (slope**2).sum() / 4
         noise = even.var(axis=0, ddof=1).sum() / n / 2 + np.trace(inverse) * rest / 4
-        return Regression(a, slope, float(signal), float(noise))
+        return Regression(a, slope, float(noise))
 
     def stepped(self, found: Regression, step: float) -> tuple[FullRank, float]:
         w, v = linalg.eigh(-step * found.slope)
@@ -260,9 +267,8 @@ class MeanField:
         rest = ((half * (odd - half * slope)) ** 2).sum(axis=0) / squares**2
         framed = (even / self.scales) @ self.frame
         a = framed.mean(axis=0)
-        signal = (a @ a) / 2 + (slope**2).sum() / 4
         noise = framed.var(axis=0, ddof=1).sum() / n / 2 + rest.sum() / 4
-        return Regression(a, slope, float(signal), float(noise))
+        return Regression(a, slope, float(noise))
 
     def stepped(self, found: Regression, step: float) -> tuple[MeanField, float]:
         w = np.clip(1 - step * found.slope, 1 / MOST_CHANGE, MOST_CHANGE)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vi_compare.gaussians import FullRank, MeanField, Regression
+from vi_compare.gaussians import FullRank, MeanField, Regression, signal
 from vi_compare.normals import pairs
 from vi_compare.scores import Scores
 
@@ -101,5 +101,4 @@ def _judge(state: Polish, seen: list[Regression]) -> None:
     half = seen[len(seen) // 2 :]
     a = np.mean([one.intercept for one in half], axis=0)
     slope = np.mean([one.slope for one in half], axis=0)
-    signal = (a @ a) / 2 + (slope**2).sum() / 4
-    state.moving = bool(signal > STILL + 2 * noise / len(half))
+    state.moving = signal(a, slope) > STILL + 2 * noise / len(half)

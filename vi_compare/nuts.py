@@ -87,10 +87,11 @@ def _sample(target: Target, key: Array, n: int, progress: Callable) -> dict[str,
     most = -(-per_chain // BLOCK)
     starts = starting_points(target, start_key, CHAINS)
     blocks: list[np.ndarray] = []
+    heights: list[np.ndarray] = []
     diverged, gradients = 0, 0
     progress(0, most, "warming up")
     while True:
-        fields = ("diverging", "num_steps")
+        fields = ("diverging", "num_steps", "potential_energy")
         if blocks:
             mcmc.post_warmup_state = mcmc.last_state
             mcmc.run(mcmc.post_warmup_state.rng_key, extra_fields=fields)
@@ -98,6 +99,7 @@ def _sample(target: Target, key: Array, n: int, progress: Callable) -> dict[str,
             mcmc.run(run_key, init_params=starts, extra_fields=fields)
         extra = mcmc.get_extra_fields(group_by_chain=True)
         blocks.append(np.asarray(mcmc.get_samples(group_by_chain=True)))
+        heights.append(-np.asarray(extra["potential_energy"]))
         steps = int(np.asarray(extra["num_steps"]).sum())
         # Warm-up is not recorded; its trees are about as large.
         gradients += 2 * steps if len(blocks) == 1 else steps
@@ -105,13 +107,16 @@ def _sample(target: Target, key: Array, n: int, progress: Callable) -> dict[str,
         u = np.concatenate(blocks, axis=1)
         progress(len(blocks), max(most, len(blocks)), f"{u.shape[0] * u.shape[1]} draws")
         spent_well = gradients >= ENOUGH or len(blocks) >= most
-        if gradients >= MOST_GRADIENTS or (spent_well and not _doubtful(target, u)):
+        log_p = np.concatenate(heights, axis=1)
+        if gradients >= MOST_GRADIENTS or (spent_well and not _doubtful(u, log_p)):
             return {"u": u, "diverged": diverged / (u.size // u.shape[2]), "gradients": gradients}
 
 
-def _doubtful(target: Target, u: np.ndarray) -> bool:
-    """Whether more draws are needed; divergences do not go away with more of them."""
-    chains = _chains(target, u)
+def _doubtful(u: np.ndarray, log_p: np.ndarray) -> bool:
+    """Whether more draws than u (chains, n, d) are needed, log_p (chains, n) as the sampler
+    had it; divergences do not go away with more of them."""
+    flat = jnp.asarray(u.reshape(-1, u.shape[2]))
+    chains = Draws(flat, {}, jnp.asarray(log_p.reshape(-1)), chains=len(u))
     return bool(diagnose(chains, part(chains, PARTS.index("test")), None).doubts)
 
 

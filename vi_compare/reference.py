@@ -121,7 +121,7 @@ def check_draws(target: Target, values: dict[str, Any], n: int, who: str) -> Dra
         InputError: when sites are missing, unknown, of wrong shapes, not finite, or out of
             their support; the sentence begins with `who`.
     """
-    fit_sites(target, values, n, who)
+    _fit_sites(target, values, n, who)
     draws = target.draws({site.name: jnp.asarray(values[site.name]) for site in target.sites})
     ok = np.isfinite(np.asarray(draws.log_p)) & np.isfinite(np.asarray(draws.u)).all(axis=1)
     if not ok.all():
@@ -133,7 +133,7 @@ def check_draws(target: Target, values: dict[str, Any], n: int, who: str) -> Dra
     return draws
 
 
-def fit_sites(target: Target, values: dict[str, Any], n: int, who: str) -> None:
+def _fit_sites(target: Target, values: dict[str, Any], n: int, who: str) -> None:
     """Refuse values that are not {site: (n, ...)} of the target's sites.
 
     Raises:

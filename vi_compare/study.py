@@ -13,6 +13,7 @@ from vi_compare import catalogue
 from vi_compare.comparison import Comparison
 from vi_compare.draws_file import read_draws
 from vi_compare.errors import InputError
+from vi_compare.evidence import Draws
 from vi_compare.fits import Given, Planner, as_wanted
 from vi_compare.labels import NO_GUIDES, FitLabel, Guides, check_guides
 from vi_compare.nuts import nuts_reference
@@ -146,7 +147,7 @@ class Study:
         points = starting_points(target, key_for(settings.seed, "check"), 32)
         planner = Planner(target, settings.seed, self.guides)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
-        self._check(planner, wanted, SimpleNamespace(train=target.complete(points)), has_draws)
+        self._check(planner, wanted, SimpleNamespace(train=Draws(points, {})), has_draws)
         draws = self.reference(target, settings, observer)
         plans = [planner.plan(fit, draws) for fit in wanted]
         return Prepared(

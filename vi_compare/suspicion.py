@@ -14,6 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from vi_compare.modes import FoundModes
+from vi_compare.psis import pareto_khat
 
 # A good reference is doubted so often when the weights behave; and a difference below
 # one percent of the mass would change no verdict.
@@ -82,10 +83,6 @@ def _doubts(modes: FoundModes, masses, errors, khat: float) -> tuple[str, ...]:
 
 
 def _khat(log_w: np.ndarray) -> float:
-    from arviz_stats.base import array_stats
-
-    finite = log_w[np.isfinite(log_w)]
-    if np.ptp(finite) < 1e-9:
-        return 0.0
-    found = float(array_stats.psislw(-finite)[1])  # ArviZ wants negated log weights
-    return found if np.isfinite(found) else np.inf
+    """Of the weights that are not 0; 0 where they are equal, ∞ where nobody can tell."""
+    khat = pareto_khat(log_w[np.isfinite(log_w)])
+    return 0.0 if khat == -np.inf else np.inf if np.isnan(khat) else khat

@@ -3,12 +3,11 @@
 import numpy as np
 
 from vi_compare.evidence import ALL, Estimate, Evidence
+from vi_compare.psis import pareto_khat
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
     """Pareto k̂ of the weights p/q on draws of q: below min(1 − 1/log10 S, 0.7) they can be used."""
-    from arviz_stats.base import array_stats
-
     q = evidence.q
     if q.log_p is None or q.log_q is None:
         return {ALL: Estimate.missing(q.reason)}
@@ -16,11 +15,9 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     n = log_weights.size
     if not np.isfinite(log_weights).all():
         return {ALL: Estimate.missing("some weights are not finite")}
-    if np.ptp(log_weights) < 1e-9:
-        # Equal weights have no tail to fit; nothing could be lighter.
+    khat = pareto_khat(log_weights)
+    if khat == -np.inf:
         return {ALL: Estimate.missing("all weights are equal: q is p up to a constant")}
-    # ArviZ wants the negated log weights; with the other sign the verdict flips.
-    khat = float(array_stats.psislw(-log_weights)[1])
     tail = min(0.2 * n, 3 * np.sqrt(n))
     if not np.isfinite(khat):
         return {ALL: Estimate.missing("the tail of the weights could not be fitted")}

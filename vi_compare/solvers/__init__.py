@@ -6,7 +6,7 @@ default for the pair) and ``build(...) -> Solver`` (its options are build's).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -216,13 +216,35 @@ def basins(stacked: GuideApproximation, key: Array, losses: np.ndarray) -> list[
     alive = np.flatnonzero(np.isfinite(losses))
     distance = np.asarray(_jeffreys(stacked, jax.random.split(key, len(losses))))
     label: list[int | None] = [None] * len(losses)
-    leaders: list[int] = []
-    for r in sorted(alive, key=lambda r: losses[r]):
-        near = [b for b, leader in enumerate(leaders) if distance[leader, r] < SAME_BASIN]
-        label[r] = near[0] if near else len(leaders)
-        if not near:
-            leaders.append(int(r))
+    ranked = sorted(alive, key=lambda r: losses[r])
+    found = grouped(ranked, lambda leader, r: bool(distance[leader, r] < SAME_BASIN))
+    for r, basin in zip(ranked, found, strict=True):
+        label[r] = basin
     return label
+
+
+def grouped[T](ranked: Sequence[T], same: Callable[[T, T], bool]) -> list[int]:
+    """Which optimum each of `ranked`, best first, is at: 0, 1, ... by their leaders.
+
+    One belongs to the first leader with ``same(leader, one)``, or leads the next optimum.
+    """
+    leaders: list[T] = []
+    out = []
+    for one in ranked:
+        known = (b for b, leader in enumerate(leaders) if same(leader, one))
+        out.append(next(known, len(leaders)))
+        if out[-1] == len(leaders):
+            leaders.append(one)
+    return out
+
+
+def side_by_side(losses: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
+    """(R, steps) from the losses of R runs of different lengths; NaN after the last of each."""
+    most = max(map(len, losses))
+    out = np.full((len(losses), most), np.nan)
+    for row, one in zip(out, losses, strict=True):
+        row[: len(one)] = one
+    return out
 
 
 @jax.jit

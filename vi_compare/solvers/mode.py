@@ -29,7 +29,7 @@ from vi_compare.approximation import GuideApproximation, latent_order, set_up
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.numbers import minus
-from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers import Cost, Fit, Progress, Restart, grouped, quiet, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 
@@ -197,7 +197,8 @@ class ModeFinder:
 
 
 def _fit(guide: AutoLaplaceApproximation, target: Target, ends: list[End], cost: Cost) -> Fit:
-    losses = _losses(ends)
+    # −log p after every step
+    losses = side_by_side([-end.path for end in ends])
     modes = _modes(ends)
     rows = tuple(
         Restart(-e.log_p, 0.0, number, "finished")
@@ -240,14 +241,11 @@ def _status(ends: list[End], modes: list[int | None], best: int) -> tuple[str, s
 def _modes(ends: list[End]) -> list[int | None]:
     """Which mode each start reached: 0 for the highest, then 1, 2, ...; None for no mode."""
     numbers: list[int | None] = [None] * len(ends)
-    leaders: list[End] = []
-    for r in sorted(range(len(ends)), key=lambda r: -ends[r].log_p if not ends[r].why else np.inf):
-        if ends[r].why:
-            continue
-        near = [m for m, leader in enumerate(leaders) if _same(leader, ends[r])]
-        numbers[r] = near[0] if near else len(leaders)
-        if not near:
-            leaders.append(ends[r])
+    modes = (r for r, end in enumerate(ends) if not end.why)
+    ranked = sorted(modes, key=lambda r: -ends[r].log_p)
+    found = grouped(ranked, lambda leader, r: _same(ends[leader], ends[r]))
+    for r, number in zip(ranked, found, strict=True):
+        numbers[r] = number
     return numbers
 
 
@@ -287,11 +285,3 @@ def _flat(target: Target, curvature: np.ndarray) -> str:
 
 def _into_latent(guide: AutoLaplaceApproximation, target: Target, u: np.ndarray) -> np.ndarray:
     return u[np.argsort(latent_order(guide, target))]
-
-
-def _losses(ends: list[End]) -> np.ndarray:
-    """(R, steps) −log p after every step; NaN after the last."""
-    most = max(len(e.path) for e in ends)
-    return np.stack(
-        [np.pad(-e.path, (0, most - len(e.path)), constant_values=np.nan) for e in ends]
-    )

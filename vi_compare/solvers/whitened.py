@@ -36,7 +36,17 @@ from vi_compare.normals import even_pairs, generator, power_of_two
 from vi_compare.numbers import count, plain, with_error, words
 from vi_compare.paths import Make, best_on_paths, elbo, full_rank, mean_field
 from vi_compare.scores import Scores
-from vi_compare.solvers import SAME_BASIN, SELECTION_DRAWS, Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers import (
+    SAME_BASIN,
+    SELECTION_DRAWS,
+    Cost,
+    Fit,
+    Progress,
+    Restart,
+    grouped,
+    quiet,
+    side_by_side,
+)
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 
@@ -340,12 +350,9 @@ class Search:
                 one.why = f"log p is not finite at {1 - finite.mean():.0%} of its draws"
             one.elbo = float(one.excess[finite].mean()) if finite.any() else -np.inf
         self.ended = sorted((r for r in runs if not r.why), key=lambda run: -run.elbo)
-        leaders: list[Run] = []
-        for one in self.ended:
-            alike = [i for i, other in enumerate(leaders) if self._same(one, other, SAME_BASIN, e)]
-            one.basin = alike[0] if alike else len(leaders)
-            if not alike:
-                leaders.append(one)
+        alike = lambda leader, one: self._same(one, leader, SAME_BASIN, e)
+        for one, basin in zip(self.ended, grouped(self.ended, alike), strict=True):
+            one.basin = basin
 
     # --- results ---------------------------------------------------------------------
 
@@ -356,7 +363,7 @@ class Search:
     def fit(self, guide: Callable) -> Fit:
         """What came out, as the guide's parameters."""
         rows = tuple(_row(one) for one in self.runs)
-        losses = _losses(self.runs)
+        losses = side_by_side([one.losses for one in self.runs])  # −ELBO
         best = next((one for one in self.ended if one.polished is not None), None)
         if best is None:
             first = next((one.why for one in self.runs if one.why), "no start was usable")
@@ -404,15 +411,6 @@ def _row(one: Run) -> Restart:
     finite = end.excess[np.isfinite(end.excess)]
     error = float(finite.std(ddof=1) / np.sqrt(len(finite)))
     return Restart(-end.elbo, error, end.basin, "finished")
-
-
-def _losses(runs: list[Run]) -> np.ndarray:
-    """(R, steps) −ELBO; NaN after the last step of each."""
-    most = max(len(one.losses) for one in runs)
-    fill = lambda one: np.pad(
-        np.array(one.losses, float), (0, most - len(one.losses)), constant_values=np.nan
-    )
-    return np.stack([fill(one) for one in runs])
 
 
 def _message(runs: list[Run], ended: list[Run], best: Run) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vi_compare import numbers
+from vi_compare.chains import LEAST_ESS, MOST_DIVERGENT, MOST_RHAT
 from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table
 from vi_compare.report.view import View
 
@@ -39,12 +40,9 @@ def _checks(view: View) -> list[list[Cell]]:
     rows = [[Cell("Draws in the test set"), Cell(numbers.count(reference["draws"])), Cell("")]]
     if stein := reference.get("stein"):
         z = stein["largest_z"]
-        found = Cell(
-            "could not be made" if z is None else f"|z| {z:.1f}",
-            mark="good" if stein["passed"] else "bad",
-        )
+        found = "could not be made" if z is None else f"|z| {z:.1f}"
         title = f"Stein's identities, largest of {numbers.count(stein['tests'])}"
-        rows.append([Cell(title), found, Cell(f"at most {stein['limit']:.1f}")])
+        rows.append(_judged(title, found, stein["passed"], f"at most {stein['limit']:.1f}"))
     rows += _of_chains(reference.get("diagnosis"))
     rows.append(_of_basins(view))
     return rows
@@ -55,18 +53,22 @@ def _of_chains(known: dict | None) -> list[list[Cell]]:
         return []
     chains, draws = known["chains"], numbers.count(known["draws"])
     rows = [[Cell("Chains"), Cell(f"{chains}, with {draws} draws in all"), Cell("")]]
-    if known["rhat"] is not None:
-        mark = "good" if known["rhat"] <= 1.01 else "bad"
-        found = Cell(f"{known['rhat']:.4f}", mark=mark)
-        rows.append([Cell("R-hat, largest"), found, Cell("at most 1.01")])
-    mark = "good" if known["ess"] >= 400 else "bad"
-    found = Cell(numbers.count(round(known["ess"])), mark=mark)
-    rows.append([Cell("Effective draws in the test set, smallest"), found, Cell("at least 400")])
-    if known["divergences"] is not None:
-        mark = "good" if known["divergences"] <= 0.001 else "bad"
-        found = Cell(f"{100 * known['divergences']:.2g} %", mark=mark)
-        rows.append([Cell("Divergent transitions"), found, Cell("at most 0.1 %")])
+    if (rhat := known["rhat"]) is not None:
+        rows.append(
+            _judged("R-hat, largest", f"{rhat:.4f}", rhat <= MOST_RHAT, f"at most {MOST_RHAT}")
+        )
+    worth = numbers.count(round(known["ess"]))
+    title, limit = "Effective draws in the test set, smallest", f"at least {LEAST_ESS}"
+    rows.append(_judged(title, worth, known["ess"] >= LEAST_ESS, limit))
+    if (share := known["divergences"]) is not None:
+        limit = f"at most {100 * MOST_DIVERGENT:g} %"
+        found = f"{100 * share:.2g} %"
+        rows.append(_judged("Divergent transitions", found, share <= MOST_DIVERGENT, limit))
     return rows
+
+
+def _judged(title: str, found: str, good: bool, limit: str) -> list[Cell]:
+    return [Cell(title), Cell(found, mark="good" if good else "bad"), Cell(limit)]
 
 
 def _of_basins(view: View) -> list[Cell]:
