@@ -186,6 +186,14 @@ def test_a_good_reference_is_not_doubted():
         assert comparison.verdicts["left"] == "Misses modes"
 
 
+def test_a_mode_that_no_fit_visits_is_no_doubt_about_the_reference_that_has_it():
+    comparison = compared(0.7, LEFT)
+    assert comparison.results["target"]["reference"]["doubts"] == []
+    assert comparison.verdicts["left"] == "Misses modes"
+    found = comparison.results["target"]["modes"]["found"]
+    assert [mode["importance"] is None for mode in found] == [False, True]
+
+
 def test_what_the_reference_and_every_fit_miss_is_not_seen_and_the_page_says_so():
     from vi_compare.report import render
 

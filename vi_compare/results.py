@@ -98,7 +98,7 @@ def _modes(modes: FoundModes | str, basins: BasinCheck) -> dict[str, Any]:
                 "n": modes.n,
                 "effective": float(modes.effective[m]),
                 "importance": None
-                if basins.masses is None or basins.errors is None
+                if basins.masses is None or basins.errors is None or np.isnan(basins.masses[m])
                 else {
                     "value": float(basins.masses[m]),
                     "standard_error": float(basins.errors[m]),

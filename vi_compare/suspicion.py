@@ -1,8 +1,9 @@
 """Does the reference miss a mode? Its basin masses against those that the fits imply.
 
 Draws of all fits, weighted by p̃ ÷ their mixture, estimate the mass of every basin
-without the reference (self-normalised importance sampling; Owen 2013, ch. 9). Where
-they disagree, one of the two has missed something. What both miss cannot be seen.
+without the reference (self-normalised importance sampling; Owen 2013, ch. 9). A basin
+that the fits do not visit is theirs to answer for, not the reference's: the two are
+compared within the basins that the fits know. What both miss cannot be seen.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from vi_compare.psis import pareto_khat
 # one percent of the mass would change no verdict.
 FALSE_ALARM, LEAST = 1e-4, 0.01
 MOST_KHAT = 0.7
+VISITS = 20  # draws of the fits in a basin, below which they do not know it
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class BasinCheck:
     """Masses of the basins by importance sampling, beside the reference's.
 
     Attributes:
-        masses, errors: (M,) by importance sampling; None where it could not be made.
+        masses, errors: (M,) by importance sampling, shares of the basins that the fits
+            visit and NaN in others; None where it could not be made.
         khat: of the weights.
         doubts: what is wrong with the reference, in words.
         reason: why it could not be made; "" where it was.
@@ -52,22 +55,29 @@ def check_basins(modes: FoundModes, weights: Mapping[str, np.ndarray]) -> BasinC
     log_w = np.concatenate([np.asarray(w, dtype=float) for w in weights.values()])
     member = np.concatenate([modes.members[fit] for fit in weights])
     log_w[np.isnan(log_w)] = -np.inf
+    inside = member[None] == np.arange(len(modes.names))[:, None]
+    known = inside.sum(axis=1) >= VISITS
+    log_w[~known[member]] = -np.inf
+    if not np.isfinite(log_w).any():
+        return BasinCheck(None, None, None, reason="the fits visit no basin of the target")
     khat = _khat(log_w)
     w = np.exp(log_w - log_w.max())
     w /= w.sum()
-    inside = member[None] == np.arange(len(modes.names))[:, None]
     masses = inside @ w
     errors = np.sqrt(((inside - masses[:, None]) ** 2) @ w**2)
-    doubts = _doubts(modes, masses, errors, khat)
-    return BasinCheck(masses, errors, khat, doubts)
+    doubts = _doubts(modes, known, masses, errors, khat)
+    unknown = lambda values: np.where(known, values, np.nan)
+    return BasinCheck(unknown(masses), unknown(errors), khat, doubts)
 
 
-def _doubts(modes: FoundModes, masses, errors, khat: float) -> tuple[str, ...]:
-    """Basins whose mass the two put apart by more than chance."""
-    limit = NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * len(masses)))
+def _doubts(modes: FoundModes, known, masses, errors, khat: float) -> tuple[str, ...]:
+    """Known basins whose mass the two put apart by more than chance."""
+    limit = NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * known.sum()))
+    # The reference's own draws in the basins that the fits know.
+    whole = float(modes.shares["test"][known].sum())
     doubts = []
-    for m, name in enumerate(modes.names):
-        p, n = modes.shares["test"][m], modes.effective[m]
+    for m in np.flatnonzero(known):
+        p, n = modes.shares["test"][m] / (whole or 1.0), modes.effective[m] * whole
         smoothed = (p * n + 2) / (n + 4)
         error = np.hypot(errors[m], np.sqrt(smoothed * (1 - smoothed) / (n + 4)))
         gap = masses[m] - p
@@ -76,8 +86,9 @@ def _doubts(modes: FoundModes, masses, errors, khat: float) -> tuple[str, ...]:
         sure = khat <= MOST_KHAT or (p < LEAST / 2 and gap > 0)
         if sure and abs(gap) > max(LEAST, limit * error):
             doubts.append(
-                f"it may miss a mode: {name} has {100 * p:.3g} % of its draws, and "
-                f"{100 * masses[m]:.3g} ± {100 * errors[m]:.2g} % by the weighted draws of the fits"
+                f"it may miss a mode: {modes.names[m]} has {100 * p:.3g} % of its draws, and "
+                f"{100 * masses[m]:.3g} ± {100 * errors[m]:.2g} % by the weighted draws of the "
+                f"fits{'' if known.all() else ', both of the basins that the fits visit'}"
             )
     return tuple(doubts)
 

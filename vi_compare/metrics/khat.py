@@ -17,7 +17,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
         return {ALL: Estimate.missing("some weights are not finite")}
     khat = pareto_khat(log_weights)
     if khat == -np.inf:
-        return {ALL: Estimate.missing("all weights are equal: q is p up to a constant")}
+        return {ALL: Estimate.missing("the largest weights are all equal: they have no tail to fit")}
     tail = min(0.2 * n, 3 * np.sqrt(n))
     if not np.isfinite(khat):
         return {ALL: Estimate.missing("the tail of the weights could not be fitted")}
