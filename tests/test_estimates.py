@@ -180,3 +180,28 @@ def test_a_share_of_nothing_still_has_an_error():
     found = Estimate.share(np.zeros(1000, dtype=bool))
     assert found.value == 0.0
     assert found.standard_error == pytest.approx(np.sqrt(2) / 1004, rel=0.01)
+
+
+# --- where moments do not exist ----------------------------------------------------------
+
+
+def heavy(seed: int, df: float, shift: float = 0.5, scale: float = 1.5) -> Evidence:
+    """A Student t, and a fit that is the same one moved and stretched."""
+    rng = np.random.default_rng(seed)
+    x, q, again = (rng.standard_t(df, DRAWS) for _ in range(3))
+    fit, test, floor = (Draws(v[:, None], {"x": v}) for v in (shift + scale * q, x, again))
+    return Evidence(fit, test, floor, Estimate.missing("not asked for"))
+
+
+@pytest.mark.parametrize(("metric", "df"), [("mean-shift", 1), ("sd-ratio", 1), ("mean-shift", 5)])
+def test_medians_and_ranges_stand_in_for_moments_that_do_not_exist(metric, df):
+    """Of a Cauchy distribution the 16-84 % range is 2 tan(0.6827 π / 2); of a Student t with
+    5 degrees of freedom the variance is 5/3. Levels as above."""
+    sd = np.tan(0.6827 * np.pi / 2) if df == 1 else np.sqrt(5 / 3)
+    truth = 0.5 / sd if metric == "mean-shift" else 1.5
+    measure = catalogue.load("metrics", metric).measure
+    found = [measure(heavy(seed, df))[ALL] for seed in range(SEEDS)]
+    z = np.array([(e.value - truth) / e.standard_error for e in found])
+    assert np.abs(z).max() < 4
+    low, high = chi_square_interval(SEEDS, 0.9999)
+    assert low < np.sqrt((z**2).mean()) < high

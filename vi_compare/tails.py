@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from vi_compare.evidence import Draws, Estimate
+from vi_compare.psis import pareto_khat
 
 LEVEL = 0.01
+# Draws whose largest is so many sds off are looked at: lighter tails have a variance.
+SUSPECT = 10.0
+HALF = 0.5  # the Pareto shape from which on a variance does not exist
+MIDDLE = (0.1587, 0.5, 0.8413)  # the median and one sd either way, for a Gaussian
 
 
 def share_below_quantile(values, reference, level: float, draws: Draws, of: Draws) -> Estimate:
@@ -38,3 +43,21 @@ def quantile_error(x, level: float, draws: Draws) -> float:
     """Standard error of a quantile of x (n,), of `draws`."""
     low, _, high = quantile_band(x, level, draws)
     return (high - low) / 2
+
+
+def has_variance(x: np.ndarray) -> bool:
+    """Whether the distribution of the draws x (n,) seems to have one: the Pareto shape of the
+    tails, by two standard errors (Smith 1987) at least, is not above a half."""
+    off = np.abs(x - np.median(x))
+    if not off.max() > SUSPECT * x.std():
+        return True
+    shape = pareto_khat(np.log(off[off > 0]))
+    return not shape - 2 * (1 + shape) / np.sqrt(3 * np.sqrt(x.size)) > HALF
+
+
+def middle(x: np.ndarray, draws: Draws) -> tuple[float, float, float, float]:
+    """Median of x (n,) and half its 16-84 % range, which are the mean and the sd of a
+    Gaussian, each followed by its standard error."""
+    low, median, high = (float(q) for q in np.quantile(x, MIDDLE))
+    errors = [quantile_error(x, level, draws) for level in MIDDLE]
+    return median, errors[1], (high - low) / 2, float(np.hypot(errors[0], errors[2]) / 2)

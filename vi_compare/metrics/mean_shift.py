@@ -2,23 +2,38 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins, worst
+from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, margins, worst
+from vi_compare.tails import has_variance, middle
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """(mean of q − mean of p) ÷ sd of p, per margin; the headline is the largest."""
-    if evidence.test is None or evidence.floor is None:
+    """(mean of q − mean of p) ÷ sd of p, per margin; the headline is the largest.
+
+    Where the target's sd does not exist, median and half the 16-84 % range take their place.
+    """
+    fit, test, floor = evidence.q, evidence.test, evidence.floor
+    if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE, "sd")}
-    p, q = margins(evidence.test.values), margins(evidence.q.values)
-    again = margins(evidence.floor.values)
-    n = {label: (evidence.q.effective(q[label]), evidence.test.effective(p[label])) for label in p}
-    return worst({label: _shift(q[label], p[label], again[label], *n[label]) for label in p}, abs)
+    q, p, again = (margins(draws.values) for draws in (fit, test, floor))
+    by = {}
+    for label in p:
+        shift = _of_means if has_variance(p[label]) else _of_medians
+        by[label] = shift(q[label], p[label], again[label], fit, test, floor)
+    return worst(by, abs)
 
 
-def _shift(q: np.ndarray, p: np.ndarray, again: np.ndarray, n_q: float, n_p: float) -> Estimate:
+def _of_means(q, p, again, fit: Draws, test: Draws, floor: Draws) -> Estimate:
     sd = p.std(ddof=1)
     if not sd > 0:
         return Estimate.missing("the target's draws do not vary here", "sd")
+    n_q, n_p = fit.effective(q), test.effective(p)
     error = np.sqrt(q.var(ddof=1) / n_q + p.var(ddof=1) / n_p) / sd
-    floor = abs(again.mean() - p.mean()) / sd
-    return Estimate(float((q.mean() - p.mean()) / sd), float(error), "sd", q.size, float(floor))
+    lost = abs(again.mean() - p.mean()) / sd
+    return Estimate(float((q.mean() - p.mean()) / sd), float(error), "sd", q.size, float(lost))
+
+
+def _of_medians(q, p, again, fit: Draws, test: Draws, floor: Draws) -> Estimate:
+    (at_q, error_q, *_), (at_p, error_p, sd, _) = middle(q, fit), middle(p, test)
+    error = np.hypot(error_q, error_p) / sd
+    lost = abs(middle(again, floor)[0] - at_p) / sd
+    return Estimate((at_q - at_p) / sd, float(error), "sd", q.size, lost)
