@@ -138,6 +138,28 @@ def test_many_margins_widen_the_error_to_beat():
     assert many.word == "between Faithful and Too sure"
 
 
+def test_what_chance_gives_the_worst_of_many_is_not_mentioned():
+    """0.48 ± 0.14 of a tail's mass is 3.7 errors from perfect. For one tail that is no chance;
+    a hundred perfect ones hold such a one every fiftieth time."""
+    worst = number(0.48, 0.14)
+    assert (
+        judge("converged", "", faithful(tail_mass=worst)).word == "between Faithful and Light tails"
+    )
+    by = {f"tail {i}": number(1.0, 0.14) for i in range(99)} | {"tail 99": worst}
+    assert judge("converged", "", faithful(tail_mass={ALL: worst, **by})).word == "Faithful"
+    # With errors as wide as the way to the threshold nobody can say Faithful.
+    unsure = {k: number(e.value, 0.3) for k, e in by.items()}
+    found = judge("converged", "", faithful(tail_mass={ALL: worst, **unsure}))
+    assert found.word == "between Faithful and Light tails"
+
+
+def test_a_clear_margin_counts_before_a_worse_one_that_is_uncertain():
+    by = {"noisy": number(0.3, 0.5), "plain": number(0.8, 0.01)}
+    found = judge("converged", "", faithful(width_ratio={ALL: by["noisy"], **by}))
+    assert found.word == "Too sure"
+    assert "plain" in found.reasons[0]
+
+
 def test_mode_weights_within_their_floor_are_not_wrong():
     within = number(0.2, 0.001, floor=0.25)
     assert judge("converged", "", faithful(mode_distance=within)).word == "Faithful"

@@ -3,7 +3,8 @@
 A rule looks at one metric and crosses when a value is beyond its threshold. Where a
 metric has many values (margins, modes), the worst one counts, and the error it has to
 beat is widened for having been picked (Bonferroni). A crossing that is within its
-error reads "between Faithful and ...".
+error reads "between Faithful and ..."; but where draws enough to tell are within error
+of perfect, it is what chance gives the worst of many, and is not mentioned.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ Scores = Mapping[str, Mapping[str, Estimate]]
 
 # A crossing counts when it is beyond the threshold by this two-sided level of its error.
 LEVEL = 0.05
+# A crossing within its error is mentioned when, at this level, the value is not perfect
+# either: one perfect margin in a hundred has an extreme tail half empty by chance.
+IMPERFECT = 0.01
 # Fewer draws decide nothing; a tail of 0.5 % needs more than a whole distribution.
 LEAST_DRAWS, LEAST_DRAWS_TAIL = 400, 10_000
 
@@ -32,6 +36,7 @@ class Rule:
         metric: whose values are looked at.
         side: +1 crosses above the threshold, −1 below.
         threshold: in the metric's unit.
+        perfect: what a perfect fit scores.
         reason: a sentence with {value}, {error}, {label} and {percent} to fill in.
         use_for, next_step: what the fit is still good for, and what to do.
         least_draws: with fewer the rule is silent.
@@ -42,6 +47,7 @@ class Rule:
     metric: str
     side: int
     threshold: float
+    perfect: float
     reason: str
     use_for: str
     next_step: str
@@ -55,64 +61,64 @@ class Rule:
 
 RULES = (
     Rule(
-        "Misses modes", "mode_coverage", -1, 0.1,
+        "Misses modes", "mode_coverage", -1, 0.1, 1,
         "It drops {label}: the fit gives it {percent} of the mass that the target has there.",
         "describing the modes it has; no intervals, no tail risks",
         "add components or restarts, or fit by forward KL, which pays for every missed mode",
     ),
     Rule(
-        "Wrong mode weights", "mode_distance", 1, 0.1,
+        "Wrong mode weights", "mode_distance", 1, 0.1, 0,
         "The masses of the modes are off: Jensen-Shannon distance {value}.",
         "the shape of each mode, not how much each weighs",
         "reweight the draws if k̂ allows it, or use a guide with one component per mode",
     ),
     Rule(
-        "Too sure", "width_ratio", -1, 0.9,
+        "Too sure", "width_ratio", -1, 0.9, 1,
         "90 % intervals of {label} are too narrow: {value} times the target's.",
         "point estimates; no intervals",
         "use a guide that can be wider or correlated (mvn, mixture), or forward KL",
     ),
     Rule(
-        "Too diffuse", "width_ratio", 1, 1.1,
+        "Too diffuse", "width_ratio", 1, 1.1, 1,
         "90 % intervals of {label} are too wide: {value} times the target's.",
         "cautious intervals, and as a proposal for importance sampling",
         "use a more flexible guide, or reweight the draws if k̂ allows it",
     ),
     Rule(
-        "Shifted", "mean_shift", 1, 0.2,
+        "Shifted", "mean_shift", 1, 0.2, 0,
         "The mean of {label} is off by {value} sd.",
         "rough location only",
         "run longer or from more starts; if it stays, the guide is too rigid",
     ),
     Rule(
-        "Loses dependence", "correlation", 1, 0.15,
+        "Loses dependence", "correlation", 1, 0.15, 0,
         "The rank correlation of {label} is off by {value}.",
         "single margins, not their combinations",
         "use a guide with full covariance (mvn) or a mixture",
     ),
     Rule(
-        "Light tails", "tail_mass", -1, 0.5,
+        "Light tails", "tail_mass", -1, 0.5, 1,
         "It gives {label} {value} times the mass that the target has there.",
         "the bulk; no rare events",
         "use a heavier-tailed guide, or forward KL",
         LEAST_DRAWS_TAIL,
     ),
     Rule(
-        "Heavy tails", "tail_mass", 1, 2.0,
+        "Heavy tails", "tail_mass", 1, 2.0, 1,
         "It gives {label} {value} times the mass that the target has there.",
         "the bulk, and as a proposal for importance sampling",
         "use a more flexible guide, or reweight the draws if k̂ allows it",
         LEAST_DRAWS_TAIL,
     ),
     Rule(
-        "Misses mass", "missed_mass", 1, 0.05,
+        "Misses mass", "missed_mass", 1, 0.05, 0.01,
         "{percent} of the target lies where the fit has almost nothing (1 % is perfect).",
         "the region it covers",
         "use a more flexible guide, or forward KL",
         residual=True,
     ),
     Rule(
-        "Invents mass", "invented_mass", 1, 0.05,
+        "Invents mass", "invented_mass", 1, 0.05, 0.01,
         "{percent} of the fit lies where the target has almost nothing (1 % is perfect).",
         "moments and cautious intervals, and as a proposal; not its shape",
         "reweight the draws if k̂ allows it, or use a more flexible guide",
@@ -209,7 +215,7 @@ class _Crossing:
 
 
 def _cross(rule: Rule, scores: Scores) -> _Crossing | None:
-    """The worst value beyond the rule's threshold, if there is one."""
+    """The worst value beyond the rule's threshold, of those that are clearly beyond if any."""
     by = dict(scores.get(rule.metric, {}))
     if len(by) > 1:
         by.pop(ALL)
@@ -222,13 +228,24 @@ def _cross(rule: Rule, scores: Scores) -> _Crossing | None:
     floors = lambda e: e.floor is None or rule.metric != "mode_distance" or e.value > e.floor
     found = {k: e for k, e in usable.items() if beyond(e) > 0 and floors(e)}
     tried = sum(e.worst_of for e in usable.values())
-    z = NormalDist().inv_cdf(1 - LEVEL / (2 * max(1, tried)))
-    if not found:
+    error = lambda e: e.standard_error or 0.0
+    clear = {k: e for k, e in found.items() if beyond(e) > _quantile(LEVEL, tried) * error(e)}
+
+    def chance(e):
+        """Perfect but for chance, where one value by itself could be told from the threshold."""
+        decides = _quantile(LEVEL) * error(e) < abs(rule.threshold - rule.perfect)
+        return decides and abs(size(e) - rule.perfect) <= _quantile(IMPERFECT, tried) * error(e)
+
+    counted = clear or {k: e for k, e in found.items() if not chance(e)}
+    if not counted:
         return None
-    label = max(found, key=lambda k: beyond(found[k]))
-    worst = found[label]
-    clear = beyond(worst) > z * (worst.standard_error or 0.0)
-    return _Crossing(rule, "the whole" if label == ALL else label, worst, clear)
+    label = max(counted, key=lambda k: beyond(counted[k]))
+    return _Crossing(rule, "the whole" if label == ALL else label, counted[label], bool(clear))
+
+
+def _quantile(level: float, tried: int = 1) -> float:
+    """Standard errors that the worst of so many passes by chance at this two-sided level."""
+    return NormalDist().inv_cdf(1 - level / (2 * max(1, tried)))
 
 
 def _has_reference(scores: Scores) -> bool:
