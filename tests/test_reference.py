@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 
 import jax
@@ -194,13 +195,25 @@ def test_a_mode_that_no_fit_visits_is_no_doubt_about_the_reference_that_has_it()
     assert [mode["importance"] is None for mode in found] == [False, True]
 
 
-def test_what_the_reference_and_every_fit_miss_is_not_seen_and_the_page_says_so():
+def test_missed_by_everyone_until_one_fit_finds_it():
+    """A mode of 30 % that neither the reference nor a fit has cannot be seen, and the page
+    says so; once one fit has found it, the reference is in doubt and no verdict stands."""
     from vi_compare.report import render
 
-    comparison = compared(1.0, LEFT)
-    assert comparison.verdicts == {"left": "Faithful"}
-    page = render(comparison)
-    assert "What the reference and every fit miss alike cannot be seen" in " ".join(page.split())
+    text = lambda comparison: " ".join(render(comparison).split())
+    blind = compared(1.0, LEFT)
+    assert blind.verdicts == {"left": "Faithful"}
+    assert "What the reference and every fit miss alike cannot be seen" in text(blind)
+    assert "within the basins that anybody found" in text(blind).lower()
+
+    found = compared(1.0, LEFT, BOTH)
+    assert found.verdicts == {"left": "Unverified", "both": "Unverified"}
+    page = text(found)
+    # 0.3 ± 0.007 of the mass is in the mode that the reference lacks.
+    assert re.search(
+        r"may miss a mode: the mode at x = 4 has 0 % of its draws, and (29|30|31)", page
+    )
+    assert "mend the reference first" in page
 
 
 # --- files -----------------------------------------------------------------------------
