@@ -66,6 +66,14 @@ def test_a_crossing_within_error_is_between(word):
     assert "within error" in found.reasons[0]
 
 
+def test_what_is_near_a_threshold_is_named_once_beside_what_is_clear():
+    near = number(0.25, 0.08)
+    found = judge("converged", "", faithful(width_ratio=number(0.5), mean_shift=near))
+    assert (found.word, found.also) == ("Too sure", ())
+    assert len(found.reasons) == 2
+    assert found.reasons[1] == "Within error of the threshold: Shifted."
+
+
 def test_faithful_gives_its_numbers():
     found = judge("converged", "", faithful())
     assert found.word == "Faithful"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from vi_compare.estimate import ALL, Estimate
-from vi_compare.numbers import percent, with_error
+from vi_compare.numbers import listed, percent, with_error
 
 Scores = Mapping[str, Mapping[str, Estimate]]
 
@@ -134,7 +134,7 @@ class Verdict:
     Attributes:
         word: the headline.
         also: the other words that apply.
-        reasons: sentences with the numbers, one per word.
+        reasons: sentences with the numbers, one per word; what is near a threshold, in one.
         use_for, next_step: what it is still good for, what to do.
         reweightable: whether importance weights can repair it.
     """
@@ -165,7 +165,10 @@ def judge(
     clear = [c for c in crossed if c.clear]
     vague = [c for c in crossed if not c.clear]
     words = [c.rule.word for c in clear]
-    reasons = [c.sentence for c in clear + vague]
+    reasons = [c.sentence for c in clear or vague]
+    if clear and vague:
+        near = listed(list(dict.fromkeys(c.rule.word for c in vague)))
+        reasons.append(f"Within error of the threshold: {near}.")
     use_for = (clear + vague)[0].rule.use_for if clear + vague else "its draws can be used directly"
     step = (clear + vague)[0].rule.next_step if clear + vague else "nothing needs doing"
     if not words and vague:
@@ -178,7 +181,7 @@ def judge(
         step = "give exact(key, n) or a reference, so that missed mass can be seen"
     if doubts:
         words = ["Unverified", *(w for w in words if w not in ("Faithful", "Unverified"))]
-        reasons = [*(f"The reference is in doubt: {doubt}." for doubt in doubts), *reasons]
+        reasons = [f"The reference is in doubt: {'; '.join(doubts)}.", *reasons]
         use_for = "exploration, until a reference that can be believed confirms it"
         step = "mend the reference first: longer chains, another parameterisation, exact draws"
     if status == "not converged":
