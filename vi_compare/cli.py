@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+CHANGED = 1  # as diff(1) has it
 # Typer exports the parent of its usage errors under no name of its own.
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
@@ -176,6 +177,38 @@ def index(
     return 0
 
 
+@app.command()
+def diff(
+    before: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_A", help="A folder that `run` wrote, or its results.json."),
+    ],
+    after: Annotated[
+        Path, typer.Argument(metavar="RUN_B", help="Another one, of the same target.")
+    ],
+    debug: Debug = False,
+) -> int:
+    """Say what changed between two runs beyond error, fit by fit.
+
+    Exit status: 0 when nothing changed beyond error, 1 when something did, 2 for bad input.
+    A verdict, a threshold, a doubt about the reference or a fit that only one run has
+    counts as a change, too; versions, settings and costs are shown and do not count.
+    """
+    from vi_compare.comparison import RESULTS, read_results
+    from vi_compare.difference import difference
+
+    a, b = (
+        read_results(path.parent if path.name == RESULTS and path.is_file() else path)
+        for path in (before, after)
+    )
+    names = str(before), str(after)
+    found = difference(a, b, names)
+    from vi_compare.display import show_difference
+
+    show_difference(found, names)
+    return CHANGED if found.changed else 0
+
+
 @app.command("list")
 def list_entries() -> int:
     """Show guides, divergences, solvers, metrics and models, a line each."""
@@ -267,7 +300,8 @@ def _writable(folder: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status.
 
-    0: every fit ended; 1: a fit failed; 2: bad input, with one line on stderr.
+    0: every fit ended; 1: a fit failed, or `diff` found a change; 2: bad input, with one
+    line on stderr.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -21,9 +23,12 @@ from rich.progress import (
 from rich.table import Table
 
 from vi_compare import catalogue
-from vi_compare.checking import Inspection
 from vi_compare.comparison import Comparison
-from vi_compare.numbers import fixed, percent, with_error
+from vi_compare.difference import LEVEL, Change, Difference
+from vi_compare.numbers import count, fixed, minus, percent, plain, with_error
+
+if TYPE_CHECKING:  # it needs JAX, and what shows saved results must not wait for that
+    from vi_compare.checking import Inspection
 
 
 class Terminal:
@@ -161,3 +166,50 @@ def show_check(found: Inspection) -> None:
     for name, solver, seconds in found.fits:
         when = "a few seconds" if seconds is None else f"about {seconds:.0f} s"
         print(f"fit {name} by {solver}: {when}")
+
+
+# Changed numbers of one metric of one fit that are printed; the rest are counted.
+MOST_SHOWN = 3
+
+
+def show_difference(found: Difference, names: tuple[str, str]) -> None:
+    """What changed between two runs, a line each, the result in one sentence at the end."""
+    for letter, name, only in zip("AB", names, found.only, strict=True):
+        print(f"{letter}: {name}")
+        for fit in only:
+            print(f"  only in {letter}: {fit}")
+    _show_changes("context, no change", found.context)
+    _show_changes("cost, no change (seconds are not compared)", found.costs)
+    changes = (*found.words, *found.numbers)
+    for fit in dict.fromkeys(change.fit for change in changes):
+        print(fit or "shared by all fits")
+        own = [change for change in changes if change.fit == fit]
+        for _, some in groupby(own, key=lambda change: change.what):
+            _show_metric(list(some))
+    for note in found.notes:
+        print(f"note: {note}")
+    print(
+        f"A change exceeds {found.limit:.2f} standard errors: level {LEVEL:g} over "
+        f"{count(found.tests)} comparison{'' if found.tests == 1 else 's'} (Bonferroni)."
+    )
+    print(found.sentence)
+
+
+def _show_changes(title: str, changes: Iterable[Change]) -> None:
+    lines = [f"  {f'{change.fit}: ' if change.fit else ''}{_change(change)}" for change in changes]
+    if lines:
+        print("\n".join([f"{title}:", *lines]))
+
+
+def _show_metric(changes: list[Change]) -> None:
+    for change in changes[:MOST_SHOWN]:
+        print(f"  {_change(change)}")
+    if len(changes) > MOST_SHOWN:
+        print(f"  {changes[0].what}: {len(changes) - MOST_SHOWN} more")
+
+
+def _change(change: Change) -> str:
+    what = f"{change.what}, {change.label}" if change.label else change.what
+    behind = [] if change.z is None else [f"{minus(f'{plain(change.z)}')} standard errors"]
+    behind += [change.reason] if change.reason else []
+    return f"{what}: {change.before} -> {change.after}{f' ({behind[0]})' if behind else ''}"
