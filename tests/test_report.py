@@ -15,7 +15,7 @@ import xarray as xr
 from vi_compare import catalogue, numbers
 from vi_compare.comparison import Comparison
 from vi_compare.evidence import Draws, Estimate, Evidence, Modes
-from vi_compare.report import distances, render, sections
+from vi_compare.report import render, sections
 from vi_compare.report.curves import Penalty
 from vi_compare.report.headline import answer
 from vi_compare.report.pairs import most_telling
@@ -543,65 +543,6 @@ def test_penalty_is_nonnegative_and_keeps_the_total():
 )
 def test_numbers_show_what_their_error_allows(value, error, text):
     assert numbers.with_error(value, error) == text
-
-
-@pytest.mark.parametrize(("mean", "sd"), [(0.0, 1.0), (0.3, 1.2), (1.5, 0.5), (4.0, 1.0)])
-def test_distances_of_gaussians_against_quadrature(mean, sd):
-    rng = np.random.default_rng(3)
-    log_p = lambda x: -0.5 * x**2 - 0.5 * np.log(2 * np.pi)
-    log_q = lambda x: log_p((x - mean) / sd) - np.log(sd)
-    x, y = rng.normal(size=20_000), mean + sd * rng.normal(size=20_000)
-    sides = (log_p(x) - log_q(x), log_p(y) - log_q(y))
-    grid = np.linspace(-12, 16, 40_001)
-    p, q = np.exp(log_p(grid)), np.exp(log_q(grid))
-    integral = lambda values: np.trapezoid(values, grid)
-    middle = np.log((p + q) / 2)
-    gap = np.cumsum(p - q) * (grid[1] - grid[0])
-    exact = {
-        distances.jeffreys: integral((p - q) * (log_p(grid) - log_q(grid))),
-        distances.jensen_shannon: 0.5
-        * integral(p * (np.log(p) - middle) + q * (np.log(q) - middle)),
-        distances.renyi_half: -2 * np.log(integral(np.sqrt(p * q))),
-        distances.total_variation: 0.5 * integral(abs(p - q)),
-    }
-    for distance, truth in exact.items():
-        found = distance(*sides)
-        # Four standard errors; 1e-6 is what trapezoids leave.
-        assert abs(found.value - truth) <= 4 * found.standard_error + 1e-6, distance.__name__
-    found = distances.wasserstein(x, y)
-    assert abs(found.value - integral(abs(gap))) <= 4 * found.standard_error + 2 * found.floor
-    assert 0 < found.floor < 0.03
-
-
-def test_standard_errors_of_distances_are_their_spread():
-    rng = np.random.default_rng(4)
-    ratio = lambda z: 0.5 * ((z - 1) ** 2 - z**2)  # log N(0, 1) − log N(1, 1)
-    makers = (distances.jensen_shannon, distances.renyi_half, distances.total_variation)
-    draws = [(rng.normal(size=500), 1 + rng.normal(size=500)) for _ in range(400)]
-    found = [[make(ratio(x), ratio(y)) for x, y in draws] for make in makers]
-    found.append([distances.wasserstein(x, y) for x, y in draws])
-    for estimates in found:
-        spread = np.std([e.value for e in estimates])
-        # A spread of 400 is known to 3.5 %; errors vary from set to set as well.
-        assert np.mean([e.standard_error for e in estimates]) == pytest.approx(spread, rel=0.15)
-
-
-def test_unknown_log_z_widens_errors_and_leaves_jeffreys_alone():
-    rng = np.random.default_rng(5)
-    under_p, under_q = rng.normal(0.5, 1, 4000), rng.normal(-0.5, 1, 4000)
-    plain, wide = (distances.renyi_half(under_p, under_q, e) for e in (0.0, 0.3))
-    assert wide.value == plain.value
-    assert wide.standard_error >= plain.standard_error
-    shifted = distances.jeffreys(under_p + 7, under_q + 7)
-    assert shifted.value == pytest.approx(distances.jeffreys(under_p, under_q).value)
-
-
-def test_distances_of_disjoint_fits_say_so():
-    far = np.full(500, np.inf)
-    assert distances.total_variation(far, -far).value == 1
-    assert distances.jensen_shannon(far, -far).value == pytest.approx(np.log(2))
-    assert "overlap too little" in distances.renyi_half(far, -far).reason
-    assert "finite" in distances.jeffreys(far, -far).reason
 
 
 def test_diagonal_check_names_who_was_beaten():

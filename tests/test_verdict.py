@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vi_compare.evidence import ALL, Estimate
-from vi_compare.verdict import LEAST_DRAWS, RULES, judge, khat_limit
+from vi_compare.psis import khat_limit
+from vi_compare.verdict import LEAST_DRAWS, RULES, judge
 
 N = 20_000
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vi_compare.evidence import Draws
+if TYPE_CHECKING:  # it needs JAX, and who asks for the limit alone must not wait for that
+    from vi_compare.evidence import Draws
 
 # Log weights that differ by less are equal: they have no tail to fit.
 EQUAL = 1e-9
+NO_TAIL = "the largest weights are all equal: they have no tail to fit"
 
 
 def pareto_khat(log_weights: np.ndarray) -> float:
     """k̂ of finite log weights (n,); −inf where the largest are all equal, for nothing could
     be lighter, NaN where the tail could not be fitted."""
-    if np.ptp(log_weights) < EQUAL:
-        return -np.inf
     khat = _psislw(log_weights)[1]
-    return khat if np.isfinite(khat) else np.nan
+    return khat if khat < np.inf else np.nan
 
 
 def log_ratio(draws: Draws) -> tuple[np.ndarray | None, str]:
@@ -34,17 +35,15 @@ def usable_weights(draws: Draws) -> tuple[np.ndarray | None, str]:
     log_weights, reason = log_ratio(draws)
     if log_weights is None:
         return None, reason
-    if np.ptp(log_weights) < EQUAL:
-        return np.full(log_weights.size, 1 / log_weights.size), ""
     smoothed, khat = _psislw(log_weights)
-    limit = most_khat(log_weights.size)
+    limit = khat_limit(log_weights.size)
     if not khat <= limit:
         return None, f"the weights are too heavy: k̂ = {khat:.2f}, and {limit:.2f} is the limit"
     return np.exp(smoothed), ""
 
 
-def most_khat(n: int) -> float:
-    """Largest k̂ at which weights of n draws can be used."""
+def khat_limit(n: int) -> float:
+    """Largest k̂ at which weights of n draws can be used (Vehtari et al. 2024)."""
     return min(1 - 1 / math.log10(n), 0.7) if n > 10 else 0.0
 
 
@@ -54,8 +53,11 @@ def tail_length(n: int) -> float:
 
 
 def khat_error(khat: float, n: int) -> float:
-    """Asymptotic error of the shape of a generalised Pareto tail (Smith 1987)."""
-    return abs(1 + khat) / math.sqrt(tail_length(n))
+    """Asymptotic error of the shape of a generalised Pareto tail (Smith 1987).
+
+    Below −½, where maximum likelihood is not regular, the one at −½.
+    """
+    return max(1 + khat, 0.5) / math.sqrt(tail_length(n))
 
 
 def tail_khat(x: np.ndarray, tail: str) -> float:
@@ -71,9 +73,16 @@ def tail_khat(x: np.ndarray, tail: str) -> float:
 
 
 def _psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Smoothed log weights (n,), normalised, and k̂."""
+    """Smoothed log weights (n,), normalised, and k̂; unsmoothed and −inf where they have no
+    tail, inf where it could not be fitted."""
     from arviz_stats.base import array_stats
 
-    # ArviZ wants the negated log weights; with the other sign the verdict flips.
-    smoothed, khat = array_stats.psislw(-log_weights)
-    return smoothed, float(khat)
+    plain = log_weights - np.logaddexp.reduce(log_weights)
+    if np.ptp(log_weights) < EQUAL:
+        return plain, -np.inf
+    try:
+        # ArviZ wants the negated log weights; with the other sign the verdict flips.
+        smoothed, khat = array_stats.psislw(-log_weights)
+    except ValueError:  # a plateau: the largest weights are all equal
+        return plain, -np.inf
+    return smoothed, float(khat) if np.isfinite(khat) else np.inf

@@ -15,6 +15,7 @@ from statistics import NormalDist
 
 from vi_compare.estimate import ALL, Estimate
 from vi_compare.numbers import listed, percent, with_error
+from vi_compare.psis import khat_limit
 
 Scores = Mapping[str, Mapping[str, Estimate]]
 
@@ -192,13 +193,6 @@ def judge(
         use_for, step = "nothing yet", "run it longer; " + message.rpartition("; ")[2]
     reweightable = _reweightable(scores) and "Misses modes" not in words and not doubts
     return Verdict(words[0], tuple(words[1:]), tuple(reasons), use_for, step, reweightable)
-
-
-def khat_limit(n: int) -> float:
-    """Largest k̂ at which importance weights of n draws can be used (Vehtari et al. 2024)."""
-    import math
-
-    return min(1 - 1 / math.log10(n), 0.7) if n > 10 else 0.0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""log p − log q as the saved draws have it: what distances and histograms are made from."""
+"""log p − log q as the saved draws have it: what histograms are made from."""
 
 from __future__ import annotations
 
@@ -27,15 +27,6 @@ class Ratios:
             _difference(view.at_reference("log_p"), fit.array("at_reference", "log_q")),
             _difference(fit.array("sample_stats", "log_p"), fit.array("sample_stats", "log_q")),
         )
-
-    @property
-    def lacking(self) -> str:
-        """Why the two sides cannot be compared; "" when they can."""
-        if self.under_q is None:
-            return "the fit has no draws with log p and log q"
-        if self.under_p is None:
-            return "there are no draws of the target with log p and log q"
-        return ""
 
 
 def _difference(log_p: np.ndarray | None, log_q: np.ndarray | None) -> np.ndarray | None:

@@ -25,7 +25,24 @@ COVERED = 0.1
 
 
 # What metrics are called in sentences.
-NAMES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "elbo": "ELBO", "khat": "k̂"}
+NAMES = {
+    "forward_kl": "forward KL",
+    "reverse_kl": "reverse KL",
+    "elbo": "ELBO",
+    "eubo": "EUBO",
+    "iwelbo": "importance-weighted ELBO",
+    "khat": "k̂",
+    "quantity_khat": "k̂ of a quantity",
+    "ess": "ESS",
+    "mmd": "MMD²",
+    "pit": "PIT",
+    "chi2": "χ²",
+    "amari_half": "Amari ½",
+    "jensen_shannon": "Jensen-Shannon",
+    "jeffreys": "Jeffreys",
+    "wasserstein": "W₁",
+    "sliced_wasserstein": "sliced W₁",
+}
 
 
 def short(name: str, most: int = 24) -> str:

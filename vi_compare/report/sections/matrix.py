@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vi_compare import numbers
-from vi_compare.estimate import Estimate
-from vi_compare.report import distances
 from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table, measured, name_of
-from vi_compare.report.ratios import Ratios
 from vi_compare.report.view import FitView, Reading, View
 
 ORDER = 40
-# Numbers of draws × margins that one W₁ column sorts for a fit; enough for its error.
-MOST_SORTED = 400_000
 # A rival wins when it is better by this many standard errors of the difference.
 APART = 2.0
 
@@ -28,7 +22,7 @@ class Yardstick:
     Attributes:
         head, below, title: its heading.
         trained: divergences on the command line whose optimum this column has.
-        measure: of (view, fit).
+        metric: whose number it is, as everywhere on the page.
         unit: "nats" gets a line in bits.
     """
 
@@ -36,14 +30,14 @@ class Yardstick:
     below: str
     title: str
     trained: tuple[str, ...]
-    measure: Callable[[View, FitView], Reading]
+    metric: str
     unit: str = "nats"
 
 
 def section(view: View) -> Section | None:
     if not view.has_reference:
         return None
-    readings = {f.css: [y.measure(view, f) for y in YARDSTICKS] for f in view.fits}
+    readings = {f.css: [f.reading(y.metric) for y in YARDSTICKS] for f in view.fits}
     columns = [Column.words("Fit")]
     columns += [Column(y.head, y.below, title=y.title) for y in YARDSTICKS]
     rows = [Row(_cells(fit, readings[fit.css]), fit) for fit in view.fits]
@@ -52,10 +46,9 @@ def section(view: View) -> Section | None:
         "was trained on."
     )
     caption = (
-        "In nats with one standard error, bits below; from the draws that are saved. "
-        "Jensen-Shannon, Rényi ½ and total variation are means over draws of both sides. W₁ is of "
-        "the margin where it is largest, beside its floor: what two sets of draws of the target "
-        "would show."
+        "In nats with one standard error, bits below. Jensen-Shannon, Amari ½ and total variation "
+        "are means over draws of both sides. W₁ is of the margin where it is largest, beside its "
+        "floor: what two sets of draws of the target would show."
     )
     table = Table(columns, rows, "matrix", caption=caption)
     return Section("matrix", "Divergence matrix", lead, [table, _check(view, readings)])
@@ -63,21 +56,20 @@ def section(view: View) -> Section | None:
 
 def _cells(fit: FitView, readings: list[Reading]) -> list[Cell]:
     cells = [
-        _cell(yardstick, reading) for yardstick, reading in zip(YARDSTICKS, readings, strict=True)
+        replace(_cell(fit, y, reading), outlined=fit.trained_on in y.trained)
+        for y, reading in zip(YARDSTICKS, readings, strict=True)
     ]
-    marked = [
-        replace(cell, outlined=fit.trained_on in yardstick.trained)
-        for yardstick, cell in zip(YARDSTICKS, cells, strict=True)
-    ]
-    return [name_of(fit, about=True), *marked]
+    return [name_of(fit, about=True), *cells]
 
 
-def _cell(yardstick: Yardstick, reading: Reading) -> Cell:
+def _cell(fit: FitView, yardstick: Yardstick, reading: Reading) -> Cell:
     cell = measured(reading)
     if reading.value is None:
         return cell
     if yardstick.unit != "nats":
-        return replace(cell, below=(*cell.below, reading.reason)) if reading.reason else cell
+        floor = fit.data["metrics"][yardstick.metric].get("floor")
+        below = () if floor is None else (f"floor {numbers.fixed(floor, 3)}",)
+        return replace(cell, below=(*cell.below, *below))
     factor = 1 / numbers.LOG_2
     error = None if reading.error is None else factor * reading.error
     return replace(
@@ -132,69 +124,16 @@ def _beaten(view: View, readings, i: int, fit: FitView) -> str | None:
     return f" ({ours}) is beaten by {numbers.quoted(best.name)} ({other})"
 
 
-def _metric(name: str) -> Callable[[View, FitView], Reading]:
-    """As in the scoreboard: one quantity has one number on the page."""
-    return lambda view, fit: fit.reading(name)
-
-
-def _jeffreys(view: View, fit: FitView) -> Reading:
-    ratios = Ratios.of(view, fit)
-    if ratios.under_p is None or ratios.under_q is None:
-        return Reading(None, reason=ratios.lacking)
-    return _read(distances.jeffreys(ratios.under_p, ratios.under_q))
-
-
-def _bounded(distance: Callable[..., Estimate]) -> Callable[[View, FitView], Reading]:
-    """For distances that need p normalised."""
-
-    def measure(view: View, fit: FitView) -> Reading:
-        ratios = Ratios.of(view, fit)
-        if ratios.under_p is None or ratios.under_q is None:
-            return Reading(None, reason=ratios.lacking)
-        if view.log_z is None:
-            return Reading(None, reason="log Z of the target is not known")
-        error = view.target["log_normalizer"]["standard_error"] or 0.0
-        sides = (ratios.under_p - view.log_z, ratios.under_q - view.log_z)
-        return _read(distance(*sides, error))
-
-    return measure
-
-
-def _wasserstein(view: View, fit: FitView) -> Reading:
-    p, q = view.reference, fit.margins
-    if not p or not q:
-        return Reading(None, reason=f"the {'fit' if p else 'target'} has no draws")
-    step = max(1, -(-len(next(iter(p.values()))) * len(p) // MOST_SORTED))
-    found = []
-    for label, x in p.items():
-        sd = float(x.std())
-        if sd > 0 and label in q:
-            scaled = distances.wasserstein(x[::step] / sd, q[label][::step] / sd)
-            found.append((scaled, label))
-    if not found:
-        return Reading(None, reason="the target's draws do not vary")
-    worst, label = max(found, key=lambda pair: pair[0].value or 0.0)
-    where = f", {label}" if len(p) > 1 else ""
-    floor = f"floor {numbers.fixed(worst.floor or 0.0, 3)}{where}"
-    return Reading(worst.value, worst.standard_error, worst.n, floor)
-
-
-def _read(estimate: Estimate) -> Reading:
-    return Reading(estimate.value, estimate.standard_error, estimate.n, estimate.reason)
-
-
 YARDSTICKS = (
-    Yardstick("Forward KL", "KL(p‖q)", "E_p[log p − log q]", ("forward-kl",),
-              _metric("forward_kl")),
-    Yardstick("Reverse KL", "KL(q‖p)", "E_q[log q − log p]", ("reverse-kl",),
-              _metric("reverse_kl")),
+    Yardstick("Forward KL", "KL(p‖q)", "E_p[log p − log q]", ("forward-kl",), "forward_kl"),
+    Yardstick("Reverse KL", "KL(q‖p)", "E_q[log q − log p]", ("reverse-kl",), "reverse_kl"),
     Yardstick("Jeffreys", "sum of both", "KL(p‖q) + KL(q‖p); log Z cancels", ("jeffreys",),
-              _jeffreys),
+              "jeffreys"),
     Yardstick("JS", "≤ 0.693", "Jensen-Shannon divergence", ("jensen-shannon",),
-              _bounded(distances.jensen_shannon)),
-    Yardstick("Rényi ½", "nats", "−2 log ∫ √(pq)", ("alpha:0.5",),
-              _bounded(distances.renyi_half)),
-    Yardstick("Total", "variation", "½ ∫ |p − q|", (), _bounded(distances.total_variation), "1"),
+              "jensen_shannon"),
+    Yardstick("Amari ½", "≤ 4", "4 (1 − ∫ √(pq)), midway between the KLs", ("alpha:0.5",),
+              "amari_half"),
+    Yardstick("Total", "variation", "½ ∫ |p − q|", (), "total_variation", ""),
     Yardstick("W₁", "÷ sd", "Wasserstein distance of the worst margin, in sd of the target", (),
-              _wasserstein, "sd"),
+              "wasserstein", ""),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vi_compare import numbers
+from vi_compare.psis import khat_limit
 from vi_compare.report.blocks import (
     Cell,
     Column,
@@ -19,7 +20,6 @@ from vi_compare.report.blocks import (
 from vi_compare.report.figures.khat import shapes
 from vi_compare.report.marks import SCALES
 from vi_compare.report.view import FitView, View
-from vi_compare.verdict import khat_limit
 
 ORDER = 70
 

@@ -1,0 +1,31 @@
+"""Errors of the marginal means that are left after reweighting."""
+
+import numpy as np
+
+from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins
+from vi_compare.listing import worst_few
+from vi_compare.psis import usable_weights
+
+
+def measure(evidence: Evidence) -> dict[str, Estimate]:
+    """(mean of q by smoothed weights p/q − mean of p) ÷ sd of p, per margin; the largest."""
+    test, floor = evidence.test, evidence.floor
+    if test is None or floor is None:
+        return {ALL: Estimate.missing(NO_REFERENCE, "sd")}
+    weights, reason = usable_weights(evidence.q)
+    if weights is None:
+        return {ALL: Estimate.missing(reason, "sd")}
+    q, p, again = (margins(draws.values) for draws in (evidence.q, test, floor))
+    values = {x: (weights @ q[x] - p[x].mean()) / p[x].std(ddof=1) for x in p if p[x].std() > 0}
+    if not values:
+        return {ALL: Estimate.missing("the target's draws do not vary", "sd")}
+
+    def estimate(label: str) -> Estimate:
+        of_p, sd = p[label], p[label].std(ddof=1)
+        # Of a self-normalised mean (Owen 2013, section 9.2).
+        variance = weights**2 @ (q[label] - weights @ q[label]) ** 2
+        error = np.sqrt(variance / sd**2 + 1 / test.effective(of_p))
+        floor = abs(again[label].mean() - of_p.mean()) / sd
+        return Estimate(float(values[label]), float(error), "sd", weights.size, float(floor))
+
+    return worst_few(values, abs, estimate)

@@ -1,0 +1,44 @@
+"""Ratios of the marginal standard deviations after reweighting."""
+
+import numpy as np
+
+from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins
+from vi_compare.listing import worst_few
+from vi_compare.psis import usable_weights
+
+
+def measure(evidence: Evidence) -> dict[str, Estimate]:
+    """sd of q by smoothed weights p/q ÷ sd of p, per margin; the one furthest from 1."""
+    test = evidence.test
+    if test is None:
+        return {ALL: Estimate.missing(NO_REFERENCE)}
+    weights, reason = usable_weights(evidence.q)
+    if weights is None:
+        return {ALL: Estimate.missing(reason)}
+    q, p = margins(evidence.q.values), margins(test.values)
+    values = {x: _sd(q[x], weights) / p[x].std(ddof=1) for x in p if p[x].std() > 0}
+    if not values:
+        return {ALL: Estimate.missing("the target's draws do not vary")}
+
+    def estimate(label: str) -> Estimate:
+        ratio, of_p = values[label], p[label]
+        square = ((of_p - of_p.mean()) / of_p.std()) ** 2
+        relative = np.hypot(
+            _error(q[label], weights), np.sqrt(square.var() / test.effective(square)) / 2
+        )
+        return Estimate(ratio, float(ratio * relative), "1", weights.size, 1.0)
+
+    return worst_few(values, lambda ratio: abs(np.log(max(ratio, 1e-300))), estimate)
+
+
+def _sd(x: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.sqrt(weights @ (x - weights @ x) ** 2))
+
+
+def _error(x: np.ndarray, weights: np.ndarray) -> float:
+    """Relative standard error of a weighted standard deviation, by the delta method."""
+    square = (x - weights @ x) ** 2
+    variance = weights @ square
+    if not variance > 0:
+        return 0.0
+    return float(np.sqrt(weights**2 @ (square / variance - 1) ** 2) / 2)

@@ -1,0 +1,10 @@
+"""The invented mass that the fit's scale alone would explain."""
+
+from vi_compare.evidence import Estimate, Evidence
+from vi_compare.scale import missed, of_scale_alone
+
+
+def measure(evidence: Evidence) -> dict[str, Estimate]:
+    """Invented mass of a Gaussian of as many dimensions whose scale alone is off as the fit's."""
+    # Seen from the fit, the target is what has the wrong scale.
+    return of_scale_alone(evidence, lambda scale, d: missed(1 / scale, d))

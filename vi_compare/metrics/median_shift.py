@@ -1,0 +1,36 @@
+"""Errors of the marginal medians: mean shifts that heavy tails cannot break."""
+
+import numpy as np
+
+from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins
+from vi_compare.listing import worst_few
+from vi_compare.tails import quantile_error
+
+LEVELS = (0.05, 0.95)
+
+
+def measure(evidence: Evidence) -> dict[str, Estimate]:
+    """(median of q − median of p) ÷ 5-95 % width of p, per margin; the headline is the largest."""
+    test, floor = evidence.test, evidence.floor
+    if test is None or floor is None:
+        return {ALL: Estimate.missing(NO_REFERENCE)}
+    p, q, again = (margins(draws.values) for draws in (test, evidence.q, floor))
+    width = {label: float(np.diff(np.quantile(p[label], LEVELS))[0]) for label in p}
+    off = lambda who, label: float(np.median(who[label]) - np.median(p[label])) / width[label]
+    values = {label: off(q, label) for label in p if width[label] > 0}
+    if not values:
+        return {ALL: Estimate.missing("the target's draws do not vary")}
+
+    def estimate(label: str) -> Estimate:
+        error = np.hypot(
+            quantile_error(q[label], 0.5, evidence.q), quantile_error(p[label], 0.5, test)
+        )
+        return Estimate(
+            values[label],
+            float(error) / width[label],
+            "1",
+            q[label].size,
+            abs(off(again, label)),
+        )
+
+    return worst_few(values, abs, estimate)

@@ -1,0 +1,31 @@
+"""Wasserstein distances of the margins."""
+
+import numpy as np
+
+from vi_compare.empirical import Gap, few_margins
+from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence
+from vi_compare.evidence import effective as worth
+from vi_compare.listing import worst_few
+
+
+def measure(evidence: Evidence) -> dict[str, Estimate]:
+    """W₁ = ∫ |F_p − F_q| ÷ sd of p, per margin; the headline is the largest."""
+    test, floor = evidence.test, evidence.floor
+    if test is None or floor is None:
+        return {ALL: Estimate.missing(NO_REFERENCE, "sd")}
+    p, q, again = (few_margins(draws) for draws in (test, evidence.q, floor))
+    sd = {label: p[label].std(ddof=1) for label in p}
+    values = {x: Gap.between(p[x], q[x]).wasserstein() / sd[x] for x in p if sd[x] > 0}
+    if not values:
+        return {ALL: Estimate.missing("the target's draws do not vary", "sd")}
+
+    def estimate(label: str) -> Estimate:
+        of_p, of_q = Gap.between(p[label], q[label]).potential()
+        variance = of_p.var() / worth(of_p, test.chains) + of_q.var() / worth(
+            of_q, evidence.q.chains
+        )
+        floor = Gap.between(p[label], again[label]).wasserstein() / sd[label]
+        error = float(np.sqrt(variance) / sd[label])
+        return Estimate(float(values[label]), error, "sd", of_q.size, float(floor))
+
+    return worst_few(values, abs, estimate)
