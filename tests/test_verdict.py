@@ -179,6 +179,13 @@ def test_few_draws_decide_nothing():
     assert judge("converged", "", faithful(width_ratio=few)).word == "Faithful"
 
 
+def test_a_tail_of_few_draws_counts_only_when_it_is_clear():
+    """Ten draws of 2,000 lie in a tail of 0.5 %."""
+    few = lambda value: Estimate(value, 0.4, "1", 2_000)
+    assert judge("converged", "", faithful(tail_mass=few(2.4))).word == "Faithful"
+    assert judge("converged", "", faithful(tail_mass=few(4.0))).word == "Heavy tails"
+
+
 def test_reweighting_is_a_badge_beside_the_word():
     sure = judge("converged", "", faithful(width_ratio=number(0.8)))
     assert sure.word == "Too sure"

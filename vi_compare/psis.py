@@ -81,8 +81,10 @@ def _psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     if np.ptp(log_weights) < EQUAL:
         return plain, -np.inf
     try:
-        # ArviZ wants the negated log weights; with the other sign the verdict flips.
-        smoothed, khat = array_stats.psislw(-log_weights)
+        # ArviZ wants the negated log weights; with the other sign the verdict flips. Of a tail
+        # of equal weights it divides by zero, and says so by a shape that is not finite.
+        with np.errstate(all="ignore"):
+            smoothed, khat = array_stats.psislw(-log_weights)
     except ValueError:  # a plateau: the largest weights are all equal
         return plain, -np.inf
     return smoothed, float(khat) if np.isfinite(khat) else np.inf

@@ -24,8 +24,11 @@ LEVEL = 0.05
 # A crossing within its error is mentioned when, at this level, the value is not perfect
 # either: one perfect margin in a hundred has an extreme tail half empty by chance.
 IMPERFECT = 0.01
-# Fewer draws decide nothing; a tail of 0.5 % needs more than a whole distribution.
-LEAST_DRAWS, LEAST_DRAWS_TAIL = 400, 10_000
+# Fewer draws decide nothing.
+LEAST_DRAWS = 400
+# A tail of 0.5 % needs more than a whole distribution: of 2,000 draws it holds ten, and
+# the worst of many tails seems half empty more often than not.
+LEAST_DRAWS_TAIL = 10_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Rule:
         perfect: what a perfect fit scores.
         reason: a sentence with {value}, {error}, {label} and {percent} to fill in.
         use_for, next_step: what the fit is still good for, and what to do.
-        least_draws: with fewer the rule is silent.
+        least_draws: with fewer only what is clear counts.
         residual: headline only when no other rule has crossed.
     """
 
@@ -216,8 +219,8 @@ def _cross(rule: Rule, scores: Scores) -> _Crossing | None:
     by = dict(scores.get(rule.metric, {}))
     if len(by) > 1:
         by.pop(ALL)
-    enough = lambda e: e.value is not None and (e.n or 0) >= rule.least_draws
-    usable = {label: e for label, e in by.items() if enough(e)}
+    draws = lambda e: e.n or 0
+    usable = {k: e for k, e in by.items() if e.value is not None and draws(e) >= LEAST_DRAWS}
     # A signed error (a shift, a lost correlation) counts by its size.
     signed = rule.metric in ("mean_shift", "correlation")
     size = lambda e: abs(e.value) if signed else e.value
@@ -233,7 +236,8 @@ def _cross(rule: Rule, scores: Scores) -> _Crossing | None:
         decides = _quantile(LEVEL) * error(e) < abs(rule.threshold - rule.perfect)
         return decides and abs(size(e) - rule.perfect) <= _quantile(IMPERFECT, tried) * error(e)
 
-    counted = clear or {k: e for k, e in found.items() if not chance(e)}
+    near = {k: e for k, e in found.items() if draws(e) >= rule.least_draws and not chance(e)}
+    counted = clear or near
     if not counted:
         return None
     label = max(counted, key=lambda k: beyond(counted[k]))

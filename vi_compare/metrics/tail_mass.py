@@ -31,4 +31,5 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
 def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws) -> Estimate:
     share = share_below_quantile(q, p, LEVEL, fit, test)
     value, error = share.value or 0.0, share.standard_error or 0.0
-    return Estimate(value / LEVEL, error / LEVEL, "1", q.size, 1.0)
+    # The quantile is as uncertain as the share, and the fewer draws decide.
+    return Estimate(value / LEVEL, error / LEVEL, "1", min(q.size, p.size), 1.0)
