@@ -20,7 +20,7 @@ from vi_compare.psis import pareto_khat
 # A good reference is doubted so often when the weights behave; and a difference below
 # one percent of the mass would change no verdict.
 FALSE_ALARM, LEAST = 1e-4, 0.01
-MOST_KHAT = 0.7
+MOST_KHAT = 0.5  # beyond it the weights have no variance, and their errors mean nothing
 VISITS = 20  # draws of the fits in a basin, below which they do not know it
 
 
@@ -31,7 +31,7 @@ class BasinCheck:
     Attributes:
         masses, errors: (M,) by importance sampling, shares of the basins that the fits
             visit and NaN in others; None where it could not be made.
-        khat: of the weights.
+        khat: of the weights, in the basin where it is largest.
         doubts: what is wrong with the reference, in words.
         reason: why it could not be made; "" where it was.
     """
@@ -60,7 +60,8 @@ def check_basins(modes: FoundModes, weights: Mapping[str, np.ndarray]) -> BasinC
     log_w[~known[member]] = -np.inf
     if not np.isfinite(log_w).any():
         return BasinCheck(None, None, None, reason="the fits visit no basin of the target")
-    khat = _khat(log_w)
+    # Of all weights together it can look well while those of one basin are a few draws.
+    khat = max(_khat(log_w[member == m]) for m in np.flatnonzero(known))
     w = np.exp(log_w - log_w.max())
     w /= w.sum()
     masses = inside @ w
@@ -95,5 +96,6 @@ def _doubts(modes: FoundModes, known, masses, errors, khat: float) -> tuple[str,
 
 def _khat(log_w: np.ndarray) -> float:
     """Of the weights that are not 0; 0 where they are equal, ∞ where nobody can tell."""
-    khat = pareto_khat(log_w[np.isfinite(log_w)])
+    finite = log_w[np.isfinite(log_w)]
+    khat = pareto_khat(finite) if finite.size else np.nan
     return 0.0 if khat == -np.inf else np.inf if np.isnan(khat) else khat
