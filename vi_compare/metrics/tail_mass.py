@@ -30,6 +30,8 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
 
 def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws) -> Estimate:
     share = share_below_quantile(q, p, LEVEL, fit, test)
-    value, error = share.value or 0.0, share.standard_error or 0.0
+    # An empty tail is as uncertain as the half-empty one that it has to be told from.
+    least = np.sqrt(LEVEL / 2 / q.size)
+    value, error = share.value or 0.0, max(share.standard_error or 0.0, least)
     # The quantile is as uncertain as the share, and the fewer draws decide.
-    return Estimate(value / LEVEL, error / LEVEL, "1", min(q.size, p.size), 1.0)
+    return Estimate(value / LEVEL, float(error) / LEVEL, "1", min(q.size, p.size), 1.0)
