@@ -122,7 +122,7 @@ def _seeds(found, strengths, known) -> int:
     all_targets = {id(k): k.target for s in found.strengths for k in found.of(s)}.values()
     well = 1 if len(strengths) == 1 else len(strengths) / 2
     share = weight(known.target) / sum(map(weight, all_targets))
-    return math.ceil(1.15 * LEAST_CASES * share / well)
+    return math.ceil(1.3 * LEAST_CASES * share / well)
 
 
 def _counts(found, true) -> bool:
