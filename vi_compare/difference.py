@@ -36,7 +36,7 @@ import numpy as np
 from vi_compare.comparison import number
 from vi_compare.errors import InputError
 from vi_compare.estimate import ALL
-from vi_compare.numbers import listed, with_error
+from vi_compare.numbers import count, listed, with_error
 
 # Two runs between which nothing changed are told apart so often.
 LEVEL = 0.01
@@ -470,4 +470,4 @@ def _missing(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
 
 
 def _several(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}".replace(",", " ")
+    return f"{count(n)} {noun}{'' if n == 1 else 's'}"

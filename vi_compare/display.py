@@ -25,7 +25,7 @@ from rich.table import Table
 from vi_compare import catalogue
 from vi_compare.comparison import Comparison
 from vi_compare.difference import LEVEL, Change, Difference
-from vi_compare.numbers import count, fixed, minus, percent, plain, with_error
+from vi_compare.numbers import count, fixed, percent, plain, with_error
 
 if TYPE_CHECKING:  # it needs JAX, and what shows saved results must not wait for that
     from vi_compare.checking import Inspection
@@ -210,6 +210,6 @@ def _show_metric(changes: list[Change]) -> None:
 
 def _change(change: Change) -> str:
     what = f"{change.what}, {change.label}" if change.label else change.what
-    behind = [] if change.z is None else [f"{minus(f'{plain(change.z)}')} standard errors"]
+    behind = [] if change.z is None else [f"{plain(change.z)} standard errors"]
     behind += [change.reason] if change.reason else []
     return f"{what}: {change.before} -> {change.after}{f' ({behind[0]})' if behind else ''}"

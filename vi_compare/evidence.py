@@ -121,6 +121,13 @@ class Evidence:
         cost = test.log_p - test.log_q
         return Estimate.mean(cost, "nats", plus=plus, effective=test.effective(cost))
 
+    def below(self, plus: Estimate | None = None) -> Estimate:
+        """E_q[log q − log p̃] in nats, from draws of the fit, plus an independent term."""
+        q = self.q
+        if q.log_p is None or q.log_q is None:
+            return Estimate.missing(q.reason, "nats")
+        return Estimate.mean(q.log_q - q.log_p, "nats", plus=plus)
+
 
 def effective(x: np.ndarray, chains: int) -> float:
     """Effective sample size of the mean of x (n,), at most n (Vehtari et al. 2021).

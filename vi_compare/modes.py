@@ -19,7 +19,7 @@ from jax import Array
 from scipy.optimize import minimize
 
 from vi_compare.batches import BATCH, in_batches
-from vi_compare.evidence import Draws, effective, margins
+from vi_compare.evidence import Draws, Modes, effective, margins
 from vi_compare.numbers import minus
 from vi_compare.target import Target
 
@@ -55,6 +55,11 @@ class FoundModes:
     n: int
     members: dict[str, np.ndarray]
     effective: np.ndarray
+
+    def seen_by(self, fit: str) -> Modes:
+        """What the metrics of one fit look at; the target's sets are "test" and "floor"."""
+        target, floor = self.shares["test"], self.shares["floor"]
+        return Modes(self.names, target, floor, self.shares[fit], self.n, self.effective)
 
 
 def find_modes(target: Target, sets: Mapping[str, Draws]) -> FoundModes | str:

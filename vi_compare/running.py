@@ -18,7 +18,7 @@ from vi_compare.bridge import LogZ, log_normaliser, own_proposals
 from vi_compare.comparison import Comparison, fingerprint
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.environment import environment, this_command
-from vi_compare.evidence import Draws, Estimate, Evidence, Modes
+from vi_compare.evidence import Draws, Estimate, Evidence
 from vi_compare.fits import Plan
 from vi_compare.modes import FoundModes, find_modes
 from vi_compare.profile import timed
@@ -192,7 +192,7 @@ class Prepared:
             test,
             reference.floor if reference else None,
             log_z,
-            None if isinstance(modes, str) else _modes_of(plan.name, modes),
+            None if isinstance(modes, str) else modes.seen_by(plan.name),
             modes if isinstance(modes, str) else "",
             floor,
         )
@@ -271,13 +271,6 @@ class Prepared:
             for m in measured
         ]
         return np.asarray(grid), np.asarray(log_p), np.stack(log_q)
-
-
-def _modes_of(fit: str, modes: FoundModes) -> Modes:
-    shares = modes.shares
-    return Modes(
-        modes.names, shares["test"], shares["floor"], shares[fit], modes.n, modes.effective
-    )
 
 
 def _log_q(q: GuideApproximation, draws: Draws) -> np.ndarray:

@@ -45,6 +45,25 @@ def quantile_error(x, level: float, draws: Draws) -> float:
     return (high - low) / 2
 
 
+def central(level: float) -> tuple[float, float]:
+    """The levels of the two ends of a central interval."""
+    return (1 - level) / 2, (1 + level) / 2
+
+
+def share_inside(q, p, level: float, fit: Draws, test: Draws) -> Estimate:
+    """P(p within the central interval of q at that level); draws (·,) of `fit` and `test`.
+
+    Its error has three parts: that of the share, and each end of the interval, which is
+    uncertain by one standard error of its rank either way.
+    """
+    bands = [quantile_band(q, end, fit) for end in central(level)]
+    inside = (p > bands[0][1]) & (p < bands[1][1])
+    share = Estimate.share(inside, floor=level, effective=test.effective(inside))
+    moved = [np.mean((p > low) & (p < high)) / 2 for low, _, high in bands]
+    error = float(np.linalg.norm([share.standard_error or 0.0, *moved]))
+    return Estimate(share.value, error, "1", p.size, level)
+
+
 def has_variance(x: np.ndarray) -> bool:
     """Whether the distribution of the draws x (n,) seems to have one: the Pareto shape of the
     tails, by two standard errors (Smith 1987) at least, is not above a half."""

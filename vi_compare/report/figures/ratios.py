@@ -16,7 +16,7 @@ BINS = 60
 # logarithmic beyond, or the worst fit would leave nothing of the others.
 WIDE, LINEAR = 200.0, 10.0
 MOST_TICKS = 8
-DECADES = np.array([10.0**k for k in range(1, 9)])
+DECADES = 10.0 ** np.arange(1, 9)
 
 
 def histogram(

@@ -44,7 +44,8 @@ METRICS = (
 )
 
 
-BY_SCALE = ("missed_mass", "invented_mass")
+# beside which stands what the fit's scale alone would give
+BY_SCALE = {"missed_mass": "missed_by_scale", "invented_mass": "invented_by_scale"}
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,10 @@ def _cells(view: View, fit: FitView) -> list[Cell]:
 
 def _beside_scale(fit: FitView, metric: str, cell: Cell) -> Cell:
     """The cell, with what the fit's scale alone would give where that is known."""
-    alone = fit.reading(metric.replace("_mass", "_by_scale"))
-    if metric not in BY_SCALE or alone.value is None or fit.reading(metric).value is None:
+    if metric not in BY_SCALE or cell.value is None:
+        return cell
+    alone = fit.reading(BY_SCALE[metric])
+    if alone.value is None:
         return cell
     return replace(cell, below=(*cell.below, f"scale alone {numbers.percent(alone.value)}"))
 
