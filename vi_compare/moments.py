@@ -91,15 +91,16 @@ def kmeans_start(u: Array, key: Array, components: int, diagonal: bool = False) 
     frame = whiten(u, diagonal)
     x = frame.into(u)
     pairs = _pairs(u.shape[1], diagonal)
-    first_key, *keys = jax.random.split(key, components)
-    first = x[jax.random.randint(first_key, (), 0, len(x))]
+    keys = jax.random.split(key, components)
+    first = x[jax.random.randint(keys[0], (), 0, len(x))]
     square = lambda centre: jnp.sum((x - centre) ** 2, axis=1)
-    centres, nearest = [first], square(first)
-    for k in keys:
-        centre = x[jax.random.categorical(k, jnp.log(nearest + 1e-300))]
-        centres.append(centre)
-        nearest = jnp.minimum(nearest, square(centre))
-    distance = jax.vmap(square)(jnp.stack(centres))  # (K, n)
+
+    def another(nearest, key):
+        centre = x[jax.random.categorical(key, jnp.log(nearest + 1e-300))]
+        return jnp.minimum(nearest, square(centre)), centre
+
+    nearest, others = jax.lax.scan(another, square(first), keys[1:])
+    distance = jax.vmap(square)(jnp.concatenate([first[None], others]))  # (K, n)
     hard = jax.nn.one_hot(jnp.argmin(distance, axis=0), components, dtype=u.dtype, axis=0)
     mixture, empty = _maximise(hard @ _features(x, pairs).T, len(u), 1e-3, pairs)
     spare = jnp.eye(u.shape[1], dtype=u.dtype)

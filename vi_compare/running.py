@@ -209,6 +209,8 @@ class Prepared:
             return None
         if not isinstance(plan.objects[1], ForwardKL):
             return None
+        if fit.training_floor is not None:  # a Hessian takes seconds
+            return fit.training_floor
         found = sandwich(q, self.reference.train.u)
         return None if found is None else found[1]
 

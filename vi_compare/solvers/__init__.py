@@ -83,6 +83,8 @@ class Fit:
         cost: what all restarts took together.
         covariance: (P, P) of the estimation error of ``ravel_pytree(params)``, or None
             where it is not known.
+        training_floor: nats that it loses by having seen finitely many draws of the target,
+            where the solver knows.
         settings: what the solver was set to.
     """
 
@@ -94,6 +96,7 @@ class Fit:
     chosen: int | None = None
     cost: Cost = Cost()
     covariance: np.ndarray | None = None
+    training_floor: float | None = None
     settings: dict[str, Any] | None = None
 
 

@@ -95,14 +95,15 @@ class MomentFit:
             return Fit(None, "failed", message, losses, rows, settings=settings)
         best = int(np.nanargmin(last))
         q = jax.tree.map(lambda leaf: leaf[best], stacked)
-        errors = sandwich(q, u)
+        covariance, floor = sandwich(q, u) or (None, None)
         return Fit(
             q,
             *self._status(result, best),
             losses,
             rows,
             best,
-            covariance=None if errors is None else errors[0],
+            covariance=covariance,
+            training_floor=floor,
             settings=settings,
         )
 

@@ -116,8 +116,8 @@ class StochasticVI:
             tuple(rows),
             best,
             spent,
-            None if broke else _covariance(polish),
-            {
+            covariance=None if broke else _covariance(polish),
+            settings={
                 "search_steps": search.trajectory.steps,
                 "polish_steps": polish.trajectory.steps,
                 "tested_steps": CHUNK * min(WINDOW, len(polish.trajectory.losses)),
