@@ -29,6 +29,7 @@ from vi_compare.target import Target
 from vi_compare.verdict import RULES, Verdict, judge
 
 N = 20_000
+LOG_Z = Estimate(0.0, 0.0, "nats")  # of every known target
 TRUTH_DRAWS = 100_000
 
 # --- targets ------------------------------------------------------------------------
@@ -458,13 +459,13 @@ def cases(known: Known, planted: Mapping[str, Planted], seed: int) -> dict[str, 
 
 def _case(name, q: Planted, draws: Draws, test: Draws, floor: Draws, modes) -> Case:
     at = Draws(test.u, test.values, test.log_p, q.log_q(np.asarray(test.u)))
-    evidence = Evidence(draws, at, floor, Estimate(0.0, 0.0, "nats"), modes.seen_by(name))
+    evidence = Evidence(draws, at, floor, LOG_Z, modes.seen_by(name))
     scores = measured(evidence)
     doubts: tuple[str, ...] = ()
     if len(modes.names) > 1:
         n = len(modes.members[name])
         log_w = (np.asarray(draws.log_p) - np.asarray(draws.log_q))[:n]
-        doubts = check_basins(modes, {name: log_w}).doubts
+        doubts = check_basins(modes, {name: log_w}, LOG_Z).doubts
     return Case(judge("converged", "", scores), doubts, scores)
 
 

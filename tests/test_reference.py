@@ -21,11 +21,14 @@ from vi_compare.bridge import bridge, log_normaliser, own_proposals
 from vi_compare.copula import Copula
 from vi_compare.draws_file import read_draws
 from vi_compare.errors import InputError
+from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws, effective
+from vi_compare.modes import FoundModes
 from vi_compare.reference import PARTS, part
 from vi_compare.script import load
 from vi_compare.settings import Settings
 from vi_compare.stein import stein_check
+from vi_compare.suspicion import check_basins
 from vi_compare.target import Target
 
 
@@ -193,6 +196,40 @@ def test_a_mode_that_no_fit_visits_is_no_doubt_about_the_reference_that_has_it()
     assert comparison.verdicts["left"] == "Misses modes"
     found = comparison.results["target"]["modes"]["found"]
     assert [mode["importance"] is None for mode in found] == [False, True]
+
+
+def lost_weights(mass: float, log_z: Estimate):
+    """A reference with half its draws in each of two basins and none in a third. One fit is
+    the third, which has `mass` (times Z); another is in the first, with weights so bad that
+    they lose nearly all of it. -> the doubts."""
+    rng = np.random.default_rng(4)
+    n = 2000
+    log_pareto = stats.pareto.rvs(0.5, size=n, random_state=rng)
+    names, shares = ("a", "b", "c"), np.array([0.5, 0.5, 0.0])
+    members = {"in c": np.full(n, 2), "in a": np.zeros(n, int)}
+    sets = {"test": shares, "floor": shares}
+    modes = FoundModes(np.zeros((3, 1)), names, sets, n, members, np.full(3, float(n)))
+    # Drawn half each from two fits that do not overlap: their mixture has density q / 2.
+    weights = {"in c": np.full(n, np.log(2 * mass)), "in a": np.log(1e-9 * log_pareto)}
+    found = check_basins(modes, weights, log_z)
+    assert found.khat > 1
+    assert found.masses[2] > 0.99
+    return found.doubts
+
+
+def test_weights_that_lose_a_basin_do_not_blow_up_the_others():
+    """What is left of the weights is all in one basin; against Z it is next to nothing."""
+    whole = Estimate(0.0, 0.01, "nats")
+    assert lost_weights(1e-4, whole) == ()
+    assert lost_weights(0.3, Estimate.missing("")) == ()
+
+
+def test_what_bad_weights_find_where_the_reference_has_nothing_is_a_lower_bound():
+    """With Z of the reference alone, 0.7, mass 0.3 is 0.43 of it: a share of 30 %. Four errors
+    of 0.008 (log Z and the 4,000 draws) below that, a ratio of 0.39: at least 28 %."""
+    (doubt,) = lost_weights(0.3, Estimate(float(np.log(0.7)), 0.01, "nats"))
+    least = float(re.search(r"c has 0 % of its draws, and at least ([0-9.]+) %", doubt)[1])
+    assert 27 <= least <= 29
 
 
 def test_missed_by_everyone_until_one_fit_finds_it():

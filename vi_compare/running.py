@@ -105,7 +105,7 @@ class Prepared:
                 log_z = self._log_z(fits)
             with timed("modes"):
                 modes = self._modes(draws)
-                basins = self._check_basins(modes, fits, draws)
+                basins = self._check_basins(modes, fits, draws, log_z.estimate)
             doubts = (*(self.reference.doubts if self.reference else ()), *basins.doubts)
             measured = [
                 self._measure(plan, fit, q, log_z.estimate, modes, doubts)
@@ -152,7 +152,9 @@ class Prepared:
         proposals |= own_proposals(self.target, train, pilot, final, key, self.settings.draws)
         return log_normaliser(pilot, final, proposals)
 
-    def _check_basins(self, modes, fits: Sequence[Fit], draws: Sequence[Draws | None]):
+    def _check_basins(
+        self, modes, fits: Sequence[Fit], draws: Sequence[Draws | None], log_z: Estimate
+    ):
         """The reference's basin masses against those that the fits imply."""
         if isinstance(modes, str) or len(modes.names) < 2:
             why = modes if isinstance(modes, str) else "there is a single mode"
@@ -162,7 +164,7 @@ class Prepared:
             for plan, fit, q in zip(self.plans, fits, draws, strict=True)
             if q is not None and isinstance(fit.approximation, GuideApproximation)
         }
-        return check_basins(modes, _mixture_weights(modes, known))
+        return check_basins(modes, _mixture_weights(modes, known), log_z)
 
     def _modes(self, draws: Sequence[Draws | None]) -> FoundModes | str:
         if self.reference is None:

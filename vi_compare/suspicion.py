@@ -4,6 +4,9 @@ Draws of all fits, weighted by p̃ ÷ their mixture, estimate the mass of every 
 without the reference (self-normalised importance sampling; Owen 2013, ch. 9). A basin
 that the fits do not visit is theirs to answer for, not the reference's: the two are
 compared within the basins that the fits know. What both miss cannot be seen.
+
+Bad weights lose most of a basin, and then the shares of the others rise. They do not make
+mass up: what they find of a basin, divided by the normaliser of all, is a lower bound.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from vi_compare.estimate import Estimate
 from vi_compare.modes import FoundModes
 from vi_compare.psis import pareto_khat
 
@@ -21,6 +25,7 @@ from vi_compare.psis import pareto_khat
 # one percent of the mass would change no verdict.
 FALSE_ALARM, LEAST = 1e-4, 0.01
 MOST_KHAT = 0.5  # beyond it the weights have no variance, and their errors mean nothing
+BY_WEIGHTS = " by the weighted draws of the fits"
 VISITS = 20  # draws of the fits in a basin, below which they do not know it
 
 
@@ -43,10 +48,13 @@ class BasinCheck:
     reason: str = ""
 
 
-def check_basins(modes: FoundModes, weights: Mapping[str, np.ndarray]) -> BasinCheck:
+def check_basins(
+    modes: FoundModes, weights: Mapping[str, np.ndarray], log_z: Estimate
+) -> BasinCheck:
     """Compare the reference's shares with importance-weighted draws of the fits.
 
     Args:
+        log_z: log normaliser of p̃, of what the reference covers at least; may be missing.
         weights: {fit: log p̃ − log(mixture of all fits)} at the draws that
             ``modes.members[fit]`` tells the basins of, (m,) each.
     """
@@ -66,14 +74,17 @@ def check_basins(modes: FoundModes, weights: Mapping[str, np.ndarray]) -> BasinC
     w /= w.sum()
     masses = inside @ w
     errors = np.sqrt(((inside - masses[:, None]) ** 2) @ w**2)
-    doubts = _doubts(modes, known, masses, errors, khat)
+    limit = NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * known.sum()))
+    if khat <= MOST_KHAT:
+        doubts = _apart(modes, known, masses, errors, limit)
+    else:
+        doubts = _unseen(modes, known, inside, log_w, log_z, limit)
     unknown = lambda values: np.where(known, values, np.nan)
     return BasinCheck(unknown(masses), unknown(errors), khat, doubts)
 
 
-def _doubts(modes: FoundModes, known, masses, errors, khat: float) -> tuple[str, ...]:
-    """Known basins whose mass the two put apart by more than chance."""
-    limit = NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * known.sum()))
+def _apart(modes: FoundModes, known, masses, errors, limit: float) -> tuple[str, ...]:
+    """Known basins whose share the two put apart by more than chance."""
     # The reference's own draws in the basins that the fits know.
     whole = float(modes.shares["test"][known].sum())
     doubts = []
@@ -81,17 +92,34 @@ def _doubts(modes: FoundModes, known, masses, errors, khat: float) -> tuple[str,
         p, n = modes.shares["test"][m] / (whole or 1.0), modes.effective[m] * whole
         smoothed = (p * n + 2) / (n + 4)
         error = np.hypot(errors[m], np.sqrt(smoothed * (1 - smoothed) / (n + 4)))
-        gap = masses[m] - p
-        # Bad weights lose a basin easily, but they do not make one up: what they find
-        # where the reference has nothing is there, if not in this amount.
-        sure = khat <= MOST_KHAT or (p < LEAST / 2 and gap > 0)
-        if sure and abs(gap) > max(LEAST, limit * error):
-            doubts.append(
-                f"it may miss a mode: {modes.names[m]} has {100 * p:.3g} % of its draws, and "
-                f"{100 * masses[m]:.3g} ± {100 * errors[m]:.2g} % by the weighted draws of the "
-                f"fits{'' if known.all() else ', both of the basins that the fits visit'}"
-            )
+        if abs(masses[m] - p) > max(LEAST, limit * error):
+            shares = "" if known.all() else ", both shares of the basins that the fits visit"
+            found = f"{100 * masses[m]:.3g} ± {100 * errors[m]:.2g} %"
+            doubts.append(_doubt(modes.names[m], p, f"{found}{BY_WEIGHTS}{shares}"))
     return tuple(doubts)
+
+
+def _unseen(
+    modes: FoundModes, known, inside, log_w, log_z: Estimate, limit: float
+) -> tuple[str, ...]:
+    """Known basins where the reference has nothing, and bad weights find mass for certain."""
+    if log_z.value is None:
+        return ()
+    doubts = []
+    for m in np.flatnonzero(known & (modes.shares["test"] < LEAST / 2)):
+        ratio = np.where(inside[m], np.exp(log_w - log_z.value), 0.0)
+        found, by_chance = ratio.mean(), ratio.std(ddof=1) / np.sqrt(len(ratio))
+        sure = found - limit * np.hypot(by_chance, found * (log_z.standard_error or 0.0))
+        # Were the basin missing from the normaliser, too, it would hold this share.
+        least = sure / (1 + sure)
+        if least > LEAST:
+            p = modes.shares["test"][m]
+            doubts.append(_doubt(modes.names[m], p, f"at least {100 * least:.2g} %{BY_WEIGHTS}"))
+    return tuple(doubts)
+
+
+def _doubt(mode: str, share: float, found: str) -> str:
+    return f"it may miss a mode: {mode} has {100 * share:.3g} % of its draws, and {found}"
 
 
 def _khat(log_w: np.ndarray) -> float:
