@@ -189,7 +189,7 @@ def test_evaluations_are_counted():
 def test_only_its_own_guide_and_divergence_suit():
     guide = laplace.build(two_peaks)
     draws = Target(two_peaks).draws({"x": jnp.zeros(4)})
-    assert mode.suits(guide, ReverseKL()) == 2
+    assert mode.suits(guide, ReverseKL()) == 3
     assert mode.suits(guide, ForwardKL(draws)) is None
     assert mode.suits(guide, None) is None
     assert mode.suits(mvn.build(two_peaks), ReverseKL()) is None

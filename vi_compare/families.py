@@ -26,7 +26,9 @@ from numpyro.infer.autoguide import (
 )
 
 from vi_compare.approximation import latent_order
-from vi_compare.gaussians import lower
+from vi_compare.frames import Frame
+from vi_compare.gaussians import FullRank, lower
+from vi_compare.low_rank import LowRank, project
 from vi_compare.target import Target
 
 
@@ -163,6 +165,16 @@ def _(guide: AutoNormal, mean, factor, target):
     }
 
 
+def from_low_rank(guide: AutoLowRankMultivariateNormal, q: LowRank, target: Target) -> dict:
+    """The parameters for a Gaussian of low rank."""
+    back = _back(guide, target)
+    # NumPyro has its factor in units of the scale, and as many columns as it was asked for.
+    scaled = np.zeros((len(q.mean), guide.rank or q.factor.shape[1]))
+    scaled[:, : q.factor.shape[1]] = q.factor / q.scales[:, None]
+    made = {"loc": q.mean[back], "cov_factor": scaled[back], "scale": q.scales[back]}
+    return {f"{guide.prefix}_{what}": _as_float(value) for what, value in made.items()}
+
+
 def _as_float(a: np.ndarray) -> Array:
     return jnp.asarray(a, jnp.result_type(float))
 
@@ -172,6 +184,90 @@ def has_projection(guide: Callable) -> bool:
     closed form, nor for flows."""
     known = (AutoMultivariateNormal, AutoDiagonalNormal, AutoNormal)
     return hasattr(guide, "from_mixture") or isinstance(guide, known)
+
+
+# --- carried from the frame of a Gaussian ------------------------------------------
+
+
+@singledispatch
+def in_frame(guide: Callable, params: dict, frame: Frame, target: Target) -> dict:
+    """Parameters that describe q over v, u = mean + tril v -> those that describe it over u.
+
+    Families of independent coordinates cannot be turned, so v is then in units of scales:
+    those of each coordinate given the others, or, for a low-rank guide, its own.
+    """
+    raise TypeError(f"{type(guide).__name__} cannot be carried from one frame to another")
+
+
+@in_frame.register
+def _(guide: AutoContinuous, params, frame, target):
+    return guide.in_frame(params, frame.reordered(_back(guide, target)))
+
+
+@in_frame.register
+def _(guide: AutoMultivariateNormal, params, frame, target):
+    frame = frame.reordered(_back(guide, target))
+    loc, tril = (f"{guide.prefix}_{what}" for what in ("loc", "scale_tril"))
+    return {loc: frame.mean + frame.tril @ params[loc], tril: frame.tril @ params[tril]}
+
+
+@in_frame.register
+def _(guide: AutoDiagonalNormal, params, frame, target):
+    frame = frame.reordered(_back(guide, target))
+    return _scaled(guide, params, frame.mean, frame.conditional_scales)
+
+
+@in_frame.register
+def _(guide: AutoLowRankMultivariateNormal, params, frame, target):
+    frame = frame.reordered(_back(guide, target))
+    return _scaled(guide, params, frame.mean, frame.scales)
+
+
+@in_frame.register
+def _(guide: AutoNormal, params, frame, target):
+    mean, scales = map(target.unravel, (frame.mean, frame.conditional_scales))
+    out = {}
+    for name in mean:
+        loc, scale = (f"{name}_{guide.prefix}_{what}" for what in ("loc", "scale"))
+        out[loc] = mean[name] + scales[name] * params[loc]
+        out[scale] = scales[name] * params[scale]
+    return out
+
+
+def _back(guide: AutoContinuous, target: Target) -> np.ndarray:
+    """(d,) whole numbers with latent = u[back], latent the guide's own flat vector."""
+    return np.argsort(latent_order(guide, target))
+
+
+def _scaled(guide, params: dict, mean: np.ndarray, scales: np.ndarray) -> dict:
+    loc, scale = (f"{guide.prefix}_{what}" for what in ("loc", "scale"))
+    return params | {loc: mean + scales * params[loc], scale: scales * params[scale]}
+
+
+def can_be_framed(guide: Callable) -> bool:
+    """Whether `in_frame` knows the guide."""
+    own = (
+        AutoMultivariateNormal,
+        AutoDiagonalNormal,
+        AutoNormal,
+        AutoLowRankMultivariateNormal,
+    )
+    return hasattr(guide, "in_frame") or isinstance(guide, own)
+
+
+@singledispatch
+def shaped(guide: Callable, params: dict, frame: Frame, target: Target) -> dict:
+    """Start parameters over v with as much of the frame's covariance as v leaves out."""
+    return params
+
+
+@shaped.register
+def _(guide: AutoLowRankMultivariateNormal, params, frame, target):
+    # At a factor of 0 the ELBO is flat in its sign, and every start would be a saddle.
+    unit = FullRank(np.zeros_like(frame.mean), frame.tril / frame.scales[:, None])
+    rank = params[f"{guide.prefix}_cov_factor"].shape[1]
+    near = project(unit, rank, np.random.default_rng(0))
+    return params | from_low_rank(guide, near, target)
 
 
 # --- parameters by name ------------------------------------------------------------

@@ -98,16 +98,8 @@ class Gaussian(Protocol):
 
     def shrunk(self, factor: float) -> Self: ...
 
-    def halfway(self, other: Gaussian) -> Self:
+    def halfway(self, other: Gaussian) -> Gaussian:
         """Means and root averaged: where log p is concave, so is the ELBO on this line."""
-        ...
-
-    def regress(self, e: np.ndarray, slopes: np.ndarray) -> Regression:
-        """From e (n, d), pairs e and −e in its two halves, and gradients there."""
-        ...
-
-    def stepped(self, found: Regression, step: float) -> tuple[Self, float]:
-        """The Gaussian after a natural-gradient step, and KL(new‖old) in nats."""
         ...
 
 
@@ -180,6 +172,7 @@ class FullRank:
         return FullRank((self.mean + other.mean) / 2, (self.factor + other.root) / 2)
 
     def regress(self, e: np.ndarray, slopes: np.ndarray) -> Regression:
+        """From e (n, d), pairs e and −e in its two halves, and gradients there."""
         even, odd, half = _halves(e, _cut(slopes @ self.factor + e))
         n, d = half.shape
         inverse = linalg.inv(half.T @ half)
@@ -190,6 +183,7 @@ class FullRank:
         return Regression(a, slope, float(noise))
 
     def stepped(self, found: Regression, step: float) -> tuple[FullRank, float]:
+        """The Gaussian after a natural-gradient step, and KL(new‖old) in nats."""
         w, v = linalg.eigh(-step * found.slope)
         w = np.clip(1 + w, 1 / MOST_CHANGE, MOST_CHANGE)
         inverse = (v / w) @ v.T

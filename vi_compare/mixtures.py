@@ -12,6 +12,8 @@ from jax import Array
 from numpyro.infer.autoguide import AutoContinuous
 from numpyro.infer.initialization import init_to_uniform
 
+from vi_compare.frames import Frame
+
 HALVINGS = 100
 
 
@@ -88,6 +90,20 @@ class AutoMixture(AutoContinuous):
         """Start parameters with one component at each of K points (K, d) drawn from `points`."""
         rows = jax.random.choice(key, points.shape[0], (self.num_components,), replace=False)
         return params | {self._name("locs"): points[rows]}
+
+    def in_frame(self, params: dict[str, Array], frame: Frame) -> dict[str, Array]:
+        """The mixture of v as the mixture of u = mean + tril v, over the guide's flat vector;
+        components without correlations only move and stretch."""
+        locs, trils, scales = map(self._name, ("locs", "scale_trils", "scales"))
+        if scales in params:
+            stretch = frame.conditional_scales
+            moved = {locs: frame.mean + stretch * params[locs], scales: stretch * params[scales]}
+        else:
+            moved = {
+                locs: frame.mean + params[locs] @ frame.tril.T,
+                trils: frame.tril @ params[trils],
+            }
+        return params | moved
 
     def median(self, params):
         return self._unpack_and_constrain(self._quantile(params, 0.5), params)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vi_compare.gaussians import FullRank, MeanField, Regression, signal
+from vi_compare.gaussians import FullRank, Gaussian, MeanField, Regression, signal
 from vi_compare.normals import pairs
 from vi_compare.scores import Scores
 
@@ -35,14 +35,17 @@ class Polish:
         gaussian: where it ended.
         losses: −ELBO in nats at every step, each on its own draws.
         left: estimated excess over the optimum in nats.
+        moving: whether it had not come to rest.
+        steps_of: what the steps were.
         trouble: "" or why it broke off.
     """
 
-    gaussian: FullRank | MeanField
+    gaussian: Gaussian
     losses: list[float] = field(default_factory=list)
     left: float = np.inf
     moving: bool = True
     trouble: str = ""
+    steps_of: str = "natural gradient"
 
     @property
     def steps(self) -> int:
@@ -60,23 +63,23 @@ def polish(
     tell: Callable[[int, float], None],
 ) -> Polish:
     """From near the optimum to it; `tell(step, loss)` is called after every step."""
-    state, seen = Polish(start), []
+    q, state, seen = start, Polish(start), []
     draws = start.draws
     for k in range(MOST):
         e = pairs(rng, draws, scores.dim)
-        log_p, slopes = scores(state.gaussian.points(e))
+        log_p, slopes = scores(q.points(e))
         both = np.isfinite(log_p).reshape(2, -1).all(axis=0)
         if both.mean() < 1 - LOST:
             state.trouble = f"log p is not finite at {(~both).mean():.0%} of the draws"
             return state
         rows = np.tile(both, 2)
-        found = state.gaussian.regress(e[rows], slopes[rows])
+        found = q.regress(e[rows], slopes[rows])
         if not np.isfinite(found.signal + found.noise):
             state.trouble = "gradients of log p are too large to be squared"
             return state
-        state.losses.append(-float(log_p[rows].mean() + state.gaussian.entropy))
+        state.losses.append(-float(log_p[rows].mean() + q.entropy))
         seen.append(found)
-        state.gaussian = _step(state.gaussian, found, min(0.5, 2 / (k + 4)))
+        state.gaussian = q = _step(q, found, min(0.5, 2 / (k + 4)))
         _judge(state, seen)
         tell(k + 1, state.losses[-1])
         enough = AIM if (k + 1) * draws < CHEAP else ENOUGH

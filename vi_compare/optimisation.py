@@ -74,6 +74,18 @@ class Trajectory:
         return np.stack(self.means[-max(1, self.phase_chunks) :])
 
 
+class Placed:
+    """A loss of parameters that stand for the guide's own; all that SVI asks of a loss."""
+
+    can_infer_discrete = False
+
+    def __init__(self, loss: Divergence, place: Callable[[dict], dict]):
+        self._loss, self._place = loss, place
+
+    def loss(self, rng_key, param_map, model, guide, *args, **kwargs):
+        return self._loss.loss(rng_key, self._place(param_map), model, guide, *args, **kwargs)
+
+
 class Loop:
     """Runs SVI from given starts until the loss has stopped falling at every step size.
 
@@ -82,6 +94,7 @@ class Loop:
         rates: Adam's step sizes, one phase each.
         least: chunks that a phase lasts at least (`WINDOW` or more).
         steps: limit on the steps of all phases together.
+        place: the parameters that are searched, constrained -> the guide's own.
     """
 
     def __init__(
@@ -92,9 +105,11 @@ class Loop:
         rates: Sequence[float],
         least: int,
         steps: int,
+        place: Callable[[dict], dict] = lambda params: params,
     ):
         adam = optax.inject_hyperparams(optax.adam)(learning_rate=rates[0])
-        self.svi = SVI(target.model, guide, adam, divergence)
+        self.svi = SVI(target.model, guide, adam, Placed(divergence, place))
+        self.place = place
         self.target, self.guide = target, guide
         self.rates, self.least, self.steps = rates, max(least, WINDOW), steps
         self.compile_seconds = self.run_seconds = 0.0
@@ -177,7 +192,8 @@ class Loop:
         for step in range(done + 1, done + CHUNK + 1):
             new, loss = update(state)
             if not (jnp.isfinite(loss) & jnp.isfinite(self._flat(new)).all()):
-                q = GuideApproximation(self.guide, self.svi.get_params(state), self.target)
+                params = self.place(self.svi.get_params(state))
+                q = GuideApproximation(self.guide, params, self.target)
                 return f"step {step}: {blame(q, state.rng_key)}"
             state = new
         return f"steps {done + 1} to {done + CHUNK}: not finite, but finite when run alone"

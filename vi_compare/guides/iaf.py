@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
 from jax import Array
 from numpyro import handlers
+from numpyro.distributions import constraints
+from numpyro.distributions.transforms import LowerCholeskyAffine
 from numpyro.infer.autoguide import AutoIAFNormal
 
 from vi_compare.errors import InputError
+from vi_compare.frames import Frame
 
 HIDDEN_LAYERS = 2
 
 
 class _InverseAutoregressive(AutoIAFNormal):
     """``AutoIAFNormal`` that says what to do in one dimension, and where restarts begin.
+
+    Its vector is mapped once more, u = loc + tril v, by parameters that a solver sets and no
+    gradient moves; as they begin, the map is the identity.
 
     Attributes:
         width: units of each of two hidden layers; None: as many as the vector has entries.
@@ -36,7 +46,18 @@ class _InverseAutoregressive(AutoIAFNormal):
                 f"iaf: width must be at least the target's dimension {d}, got {self.width}"
             )
         self._hidden_dims = [d if self.width is None else self.width] * HIDDEN_LAYERS
-        return super()._get_posterior()
+        loc = numpyro.param(f"{self.prefix}_frame_loc", jnp.zeros(d))
+        tril = numpyro.param(
+            f"{self.prefix}_frame_tril", jnp.eye(d), constraint=constraints.lower_cholesky
+        )
+        still = LowerCholeskyAffine(*map(jax.lax.stop_gradient, (loc, tril)))
+        flow = super()._get_posterior()
+        return dist.TransformedDistribution(flow, still)
+
+    def in_frame(self, params: dict[str, Any], frame: Frame) -> dict[str, Any]:
+        """The flow of v, with the map u = mean + tril v after it."""
+        names = (f"{self.prefix}_frame_{what}" for what in ("loc", "tril"))
+        return params | dict(zip(names, (frame.mean, frame.tril), strict=True))
 
     def spread(self, key: Array, params: dict[str, Any], points: Array) -> dict[str, Any]:
         """Fresh networks, and the last flow's shift at the first of `points` (m, d)."""

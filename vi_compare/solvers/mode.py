@@ -46,7 +46,7 @@ SAME_HEIGHT = 1e-3
 def suits(guide: Callable, divergence) -> int | None:
     """The Laplace approximation, under the divergence that people take it for."""
     known = isinstance(guide, AutoLaplaceApproximation) and isinstance(divergence, ReverseKL)
-    return 2 if known else None
+    return 3 if known else None
 
 
 def build(iterations: int = 1000, tolerance: float = 1e-4) -> ModeFinder:

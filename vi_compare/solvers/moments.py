@@ -26,7 +26,7 @@ from vi_compare.target import Target
 
 def suits(guide: Callable, divergence) -> int | None:
     """Guides that are Gaussian mixtures, under forward KL."""
-    return 2 if families.has_projection(guide) and isinstance(divergence, ForwardKL) else None
+    return 3 if families.has_projection(guide) and isinstance(divergence, ForwardKL) else None
 
 
 def build(iterations: int = 2000, tolerance: float = 1e-8, floor: float = 1e-6) -> MomentFit:

@@ -1,6 +1,7 @@
 """The best Gaussian under reverse KL, with nothing to set.
 
-1. Paths: quasi-Newton climbs from random starts; the best Gaussian on each (paths.py).
+1. Paths: quasi-Newton climbs from random starts; the best Gaussian on each (paths.py); and
+   one more climb from the best of what they found coordinate by coordinate.
 2. Starts: those that differ, and a few small plain Gaussians.
 3. Rounds: the ELBO on draws held fixed is an ordinary function, maximised by L-BFGS in the
    frame of the Gaussian itself (Giordano et al. 2024, "Black box variational inference with
@@ -18,23 +19,31 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial, singledispatch
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal, AutoNormal
+from numpyro.infer.autoguide import (
+    AutoDiagonalNormal,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+    AutoNormal,
+)
 
 from vi_compare import catalogue, families
 from vi_compare.approximation import GuideApproximation, set_up
 from vi_compare.descent import Limited, descend, together
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
-from vi_compare.gaussians import LEAST_DRAWS, FullRank, MeanField, jeffreys
+from vi_compare.frames import MOST, MOST_FULL
+from vi_compare.gaussians import LEAST_DRAWS, FullRank, Gaussian, MeanField, jeffreys
+from vi_compare.low_rank import LowRank, project
 from vi_compare.natural import LOST, Polish, polish
 from vi_compare.normals import even_pairs, generator, power_of_two
 from vi_compare.numbers import count, plain, with_error, words
-from vi_compare.paths import Make, best_on_paths, elbo, full_rank, mean_field
+from vi_compare.paths import Make, best_on_paths, elbo, exchanged, full_rank, mean_field
 from vi_compare.scores import Scores
 from vi_compare.solvers import (
     SAME_BASIN,
@@ -52,6 +61,8 @@ from vi_compare.target import Target
 
 PLAIN_STARTS, PLAIN_SCALE = 2, 0.1
 MOST_PATHS = 10
+# Climbs from which single coordinates are taken.
+DONORS = 16
 # Path Gaussians that are followed; and fits that go on after the first round.
 MOST_FOLLOWED, MOST_CARRIED = 4, 3
 # Two path Gaussians are apart when their ELBOs differ by so many nats, or their means by so
@@ -64,6 +75,8 @@ BLURRED = 1.0
 # Rounds on so many draws at most: where one draw per dimension costs much, the polish does the
 # rest, without bias and in fewer evaluations.
 ROUNDS, MOST_FIXED = 3, 2048
+LAST_FIXED = 4 * MOST_FIXED  # of a family that has no polish
+FIXED = "L-BFGS on fixed draws"
 STEPS, MEMORY, SMALL = 60, 20, 1e-3
 RANKING_DRAWS, CHECKING_DRAWS = 512, 1024
 # A fit so many nats behind after the rounds is not polished: the polish gains less.
@@ -71,9 +84,9 @@ BEHIND = 3.0
 
 
 def suits(guide: Callable, divergence) -> int | None:
-    """A Gaussian, full rank or mean field, under reverse KL."""
+    """A Gaussian, of full or low rank or mean field, under reverse KL."""
     known = kind(guide) is not None and isinstance(divergence, ReverseKL)
-    return 2 if known else None
+    return 3 if known else None
 
 
 def build(starts: int = MOST_PATHS) -> WhitenedVI:
@@ -86,25 +99,39 @@ def build(starts: int = MOST_PATHS) -> WhitenedVI:
 @dataclass(frozen=True)
 class Kind:
     """Attributes:
-    make: path Gaussians of the family.
-    plain: a small Gaussian of the family at a point.
-    most: dimensions up to which it is fitted so.
+    make: Gaussians on a path.
+    into: one of them -> the family's own nearest to it.
+    most: dimensions up to which it is fitted.
+    name, remedy: what it is called, and what to take above that.
+    params: (guide, Gaussian, target) -> the guide's parameters.
     """
 
     make: Make
-    plain: Callable[[np.ndarray], FullRank | MeanField]
+    into: Callable[[Any, np.random.Generator], Gaussian]
     most: int
+    name: str
+    remedy: str
+    params: Callable[[Callable, Any, Target], dict]
+
+
+def _as_it_is(q, rng):
+    return q
+
+
+def _whole(guide, q, target) -> dict:
+    return families.from_gaussian(guide, q.mean, q.root, target)
 
 
 FULL_RANK = Kind(
-    full_rank,
-    lambda x: FullRank(x, PLAIN_SCALE * np.eye(len(x))),
-    300,
+    full_rank, _as_it_is, MOST_FULL, "a full covariance", "take normal or lowrank:10", _whole
 )
 MEAN_FIELD = Kind(
     mean_field,
-    lambda x: MeanField(x, np.full(len(x), PLAIN_SCALE), PLAIN_SCALE * np.eye(len(x))),
-    1600,
+    _as_it_is,
+    MOST,
+    "a mean-field Gaussian",
+    "fit a part of the model, or marginalise what can be",
+    _whole,
 )
 
 
@@ -125,6 +152,28 @@ def _(guide):
     return MEAN_FIELD
 
 
+@kind.register
+def _(guide: AutoLowRankMultivariateNormal):
+    return Kind(
+        _either,
+        lambda q, rng: project(q, guide.rank or round(len(q.mean) ** 0.5), rng),
+        MOST,
+        "a Gaussian of low rank",
+        MEAN_FIELD.remedy,
+        families.from_low_rank,
+    )
+
+
+def _either(x: np.ndarray, slope: np.ndarray, precision: np.ndarray):
+    """Path Gaussians that a low rank is taken from: full ones, as long as they can be had."""
+    return (full_rank if len(x) <= MOST_FULL else mean_field)(x, slope, precision)
+
+
+def _plain(x: np.ndarray, make: Make) -> FullRank | MeanField:
+    """A small Gaussian at x."""
+    return make(x, np.zeros_like(x), np.eye(len(x)) / PLAIN_SCALE**2)[0]
+
+
 @dataclass(eq=False)
 class Run:
     """One start on its way.
@@ -140,7 +189,7 @@ class Run:
         basin: 0 for the best optimum, then 1, 2, ...; None if it was not followed.
     """
 
-    gaussian: FullRank | MeanField | None
+    gaussian: Gaussian | None
     elbo: float
     losses: list[float] = field(default_factory=list)
     into: Run | None = None
@@ -173,13 +222,17 @@ class WhitenedVI:
         restarts: int,
         progress: Progress = quiet,
     ) -> Fit:
-        """The best Gaussian that the starts lead to; plain SVI where this cannot be done."""
+        """The best Gaussian that the starts lead to; SVI in the frame of one for minibatches.
+
+        Raises:
+            InputError: above the dimensions that this family can be fitted in.
+        """
         family = kind(guide)
         assert family is not None
-        if why := _unsuitable(target, family):
-            stochastic = catalogue.load("solvers", "svi").build()
-            fit = stochastic.solve(target, guide, divergence, key, restarts, progress)
-            return replace(fit, message=f"{why}, so plain SVI was used: {fit.message}")
+        if target.dim > family.most:
+            raise InputError(_too_many(target.dim, family))
+        if target.subsampled:
+            return _stochastic(target, guide, divergence, key, restarts, progress)
         setup_key, key = jax.random.split(key)
         set_up(guide, target, setup_key)
         search = Search(target, family, key, progress)
@@ -188,14 +241,21 @@ class WhitenedVI:
         return search.fit(guide)
 
 
-def _unsuitable(target: Target, family: Kind) -> str:
-    """Why plain SVI has to do; "" if it has not."""
-    if target.subsampled:
-        plates = ", ".join(map(repr, target.subsampled))
-        return f"the model sees a minibatch of {plates}"
-    if target.dim > family.most:
-        return f"{target.dim} dimensions are more than the {family.most} of the default solver"
-    return ""
+def _too_many(dim: int, family: Kind) -> str:
+    remedy = family.remedy
+    return (
+        f"{family.name} in {dim:,} dimensions: more than {family.most:,} would take more memory "
+        f"and time than a fit is worth; {remedy}, or name the solver svi to try all the same"
+    )
+
+
+def _stochastic(target, guide, divergence, key, restarts, progress) -> Fit:
+    """Fixed draws of a minibatch's density are no function that could be maximised."""
+    solver = catalogue.load("solvers", "framed").build()
+    fit = solver.solve(target, guide, divergence, key, restarts, progress)
+    plates = ", ".join(map(repr, target.subsampled))
+    why = f"the model sees a minibatch of {plates}, so it was fitted by SVI in a Gaussian's frame"
+    return replace(fit, message=f"{why}: {fit.message}")
 
 
 class Search:
@@ -232,8 +292,13 @@ class Search:
     # --- stages ----------------------------------------------------------------------
 
     def _start(self, paths: int) -> None:
-        points = self._points(paths + PLAIN_STARTS)
-        found = best_on_paths(self.scores, points[:paths], self.family.make, self.rng)
+        points = self._points(paths + PLAIN_STARTS + DONORS)
+        climb = lambda x: best_on_paths(self.scores, x, self.family.make, self.rng)
+        found = climb(points[:paths])
+        best = max((one for one in found if one), key=lambda one: one.elbo, default=None)
+        if best is not None:
+            more = exchanged(self.scores, best, points[-DONORS:])
+            found += [] if more is None else climb(more[None])
         self.runs = [
             Run(None, -np.inf, why="no Gaussian on its path has a finite ELBO")
             if one is None
@@ -242,8 +307,10 @@ class Search:
         ]
         self._tell("paths")
         self._thin(self._varied(self._alive(self.runs)), MOST_FOLLOWED)
-        plain = [self.family.plain(x) for x in points[paths:]]
-        self.runs += [Run(q, -np.inf) for q in plain]
+        self.runs += [Run(_plain(x, self.family.make), -np.inf) for x in points[paths:-DONORS]]
+        for one in self._alive(self.runs):
+            assert one.gaussian is not None
+            one.gaussian = self.family.into(one.gaussian, self.rng)
 
     def _varied(self, runs: list[Run]) -> list[Run]:
         """Best first, but those near a better one after all that are not."""
@@ -321,7 +388,10 @@ class Search:
 
     def _polish(self, one: Run) -> None:
         q = one.gaussian
-        assert q is not None
+        if isinstance(q, LowRank):
+            self._once_more(one, q)
+            return
+        assert isinstance(q, FullRank | MeanField)
         if isinstance(q, MeanField) and len(q.mean) <= FULL_RANK.most:
             e = even_pairs(self.rng, power_of_two(max(LEAST_DRAWS, 8 * len(q.mean))), len(q.mean))
             log_p, slopes = self.scores(q.points(e))
@@ -338,6 +408,23 @@ class Search:
             one.gaussian = done.gaussian
         else:
             done.trouble = done.trouble or "the polish lost what the rounds had gained"
+
+    def _once_more(self, one: Run, q: LowRank) -> None:
+        """A round on many draws. What is lost to having seen n draws falls as 1/n, so the
+        gain, on draws that neither has seen, tells what the new one still lacks."""
+        seen = min(q.draws << (ROUNDS - 1), MOST_FIXED)
+        before = len(one.losses)
+        self._improve(one, even_pairs(self.rng, LAST_FIXED, self.scores.dim), "last round")
+        if one.why:
+            return
+        assert one.gaussian is not None
+        e = self.rng.standard_normal((LAST_FIXED, self.scores.dim))
+        gain = _finite(elbo(self.scores, one.gaussian, e)[1], elbo(self.scores, q, e)[1])
+        error = gain.std(ddof=1) / np.sqrt(len(gain))
+        left = float(abs(gain.mean()) + error) / (LAST_FIXED / seen - 1)
+        steps = one.losses[before:]
+        moving = len(steps) >= STEPS
+        one.polished = Polish(one.gaussian, steps, left, moving, steps_of=FIXED)
 
     def _choose(self, runs: list[Run]) -> None:
         """The final ELBO of every run that was followed to its end, on draws that they share."""
@@ -372,7 +459,7 @@ class Search:
         q = best.gaussian
         assert q is not None
         assert best.polished is not None
-        params = families.from_gaussian(guide, q.mean, q.root, self.target)
+        params = self.family.params(guide, q, self.target)
         return Fit(
             GuideApproximation(guide, params, self.target),
             "converged" if best.polished.converged and not _holes(best) else "not converged",
@@ -449,7 +536,7 @@ def _finite(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _stop(polished: Polish) -> str:
-    steps = f"{polished.steps} steps of natural gradient"
+    steps = f"{polished.steps} steps of {polished.steps_of}"
     if polished.trouble:
         return f"the last stage broke off after {steps}: {polished.trouble}"
     left = f"an estimated {plain(max(polished.left, 1e-4), 1)} nats are left to gain there"
@@ -462,7 +549,7 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _settled(scores: Scores, q: FullRank | MeanField, e: np.ndarray) -> FullRank | MeanField | None:
+def _settled(scores: Scores, q: Gaussian, e: np.ndarray) -> Gaussian | None:
     """The Gaussian itself, or shrunk until log p is finite at every one of its points."""
     for factor in (1.0, 0.8, 0.5, 0.2, 0.05, 0.01, 0.001):
         shrunk = q.shrunk(factor)
@@ -472,7 +559,7 @@ def _settled(scores: Scores, q: FullRank | MeanField, e: np.ndarray) -> FullRank
 
 
 def _trial(
-    scores: Scores, q: FullRank | MeanField, theta: np.ndarray, e: np.ndarray
+    scores: Scores, q: Gaussian, theta: np.ndarray, e: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """Loss of a move on fixed draws, less q's own entropy, in nats, and its gradient."""
     x = q.trial(theta, e)

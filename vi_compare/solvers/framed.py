@@ -1,0 +1,103 @@
+"""Stochastic variational inference in the frame of a Gaussian found beforehand.
+
+1. Survey: Gaussians on quasi-Newton climbs (paths.py), or the moments of the divergence's
+   draws.
+2. Starts: around those Gaussians, along their principal axes, several of them in one
+   mixture; one restart in four begins at random places, as plain SVI does.
+3. SVI in the frame of the best one (stochastic.py): what it needs of scales and correlations
+   is there from the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import numpy as np
+from jax import Array
+
+from vi_compare import families
+from vi_compare.divergences import Divergence
+from vi_compare.frames import Frame, Survey, from_draws, from_paths
+from vi_compare.normals import generator
+from vi_compare.solvers import Cost, Fit, Progress, quiet
+from vi_compare.starts import starting_points
+from vi_compare.stochastic import Begin, Stochastic
+from vi_compare.target import Target
+
+PATHS = 10
+AT_RANDOM = 4  # of so many restarts, the last begins anywhere
+SPREAD = 1.5  # standard deviations along a principal axis
+
+
+def suits(guide: Callable, divergence: Divergence | None) -> int | None:
+    """Guides whose parameters can be carried from one frame to another."""
+    return 2 if divergence is not None and families.can_be_framed(guide) else None
+
+
+def build(steps: int = 20_000, learning_rate: float = 0.05) -> FramedVI:
+    """SVI with Adam in the frame of a Gaussian found on the way to the mode: no scales to set."""
+    return FramedVI(Stochastic("framed", steps, learning_rate))
+
+
+@dataclass(frozen=True)
+class FramedVI:
+    """See the module."""
+
+    stochastic: Stochastic
+
+    def solve(
+        self,
+        target: Target,
+        guide: Callable,
+        divergence: Divergence,
+        key: Array,
+        restarts: int,
+        progress: Progress = quiet,
+    ) -> Fit:
+        """Fit `guide` by `divergence`; in the target's own coordinates where no Gaussian on
+        the way is finite, or the target has too many dimensions for a frame."""
+        survey_key, key = jax.random.split(key)
+        survey = _survey(target, divergence, survey_key)
+        frames = survey.frames or (Frame.identity(target.dim),)
+        begin = Begin(
+            partial(_points, target, frames),
+            lambda params: families.in_frame(guide, params, frames[0], target),
+            lambda params: families.shaped(guide, params, frames[0], target),
+        )
+        fit = self.stochastic.search(target, guide, divergence, key, restarts, progress, begin)
+        spent = Cost(survey.compile_seconds, survey.seconds, survey.densities, survey.gradients)
+        return replace(fit, cost=fit.cost + spent)
+
+
+def _survey(target: Target, divergence: Divergence, key: Array) -> Survey:
+    draws = getattr(divergence, "draws", None)
+    return from_paths(target, key, PATHS) if draws is None else from_draws(draws.u)
+
+
+def _points(
+    target: Target, frames: tuple[Frame, ...], key: Array, restarts: int, each: int
+) -> np.ndarray:
+    """Places (restarts, each, d) for the restarts, in the first frame's coordinates."""
+    pool_key, key = jax.random.split(key)
+    places = _around(frames, generator(key), restarts * each).reshape(restarts, each, -1)
+    anywhere = slice(AT_RANDOM - 1, None, AT_RANDOM)
+    if count := len(places[anywhere]):
+        pool = np.asarray(starting_points(target, pool_key, each * count))
+        places[anywhere] = pool.reshape(count, each, -1)
+    return frames[0].into(places.reshape(restarts * each, -1)).reshape(places.shape)
+
+
+def _around(frames: tuple[Frame, ...], rng: np.random.Generator, n: int) -> np.ndarray:
+    """n places (n, d): each on a principal axis of one of the Gaussians."""
+    d = len(frames[0].mean)
+    # tril = U S Vᵀ: the columns of U S are the axes, each as long as its standard deviation.
+    turned = [np.linalg.svd(frame.tril)[:2] for frame in frames]
+    which, axis = rng.integers(len(frames), size=n), rng.integers(d, size=n)
+    length = SPREAD * rng.standard_normal(n)
+    step = lambda j, a: turned[j][0][:, a] * turned[j][1][a]
+    return np.stack(
+        [frames[j].mean + z * step(j, a) for j, a, z in zip(which, axis, length, strict=True)]
+    )

@@ -1,0 +1,209 @@
+"""Stochastic variational inference: Adam's steps from many starts, until they stop paying.
+
+Search: all restarts, two step sizes, each until the loss has stopped falling.
+Choose: the restart of lowest loss on draws shared by all.
+Polish: that one alone, with more draws and a small step, its iterates averaged (Polyak
+and Juditsky 1992); the spread of the iterates is the error of the parameters.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from numpyro.infer import SVI, Trace_ELBO
+
+from vi_compare import families
+from vi_compare.approximation import GuideApproximation, set_up
+from vi_compare.divergences import Divergence
+from vi_compare.errors import InputError
+from vi_compare.numbers import with_error
+from vi_compare.optimisation import CHUNK, WINDOW, Loop, Trajectory
+from vi_compare.solvers import Cost, Fit, Progress, choose
+from vi_compare.target import Target
+
+SEARCH_STEPS = (1.0, 0.2)  # step sizes, as shares of learning_rate
+POLISH_STEP = 0.04
+POLISH_DRAWS = 8  # times the divergence's own number of draws
+# Chunks that the polish averages, and how many make one batch for its error: a batch
+# must last longer than the iterates remember.
+AVERAGED = 30
+BATCH = 3
+MOST_PARAMETERS = 2_000  # their covariance is dense
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Where the restarts begin, and in which coordinates the search goes on.
+
+    Attributes:
+        points: (key, restarts, each) -> places (restarts, each, d), in those coordinates.
+        place: parameters in those coordinates -> in the target's own.
+        shape: start parameters -> the same with what is known of the covariance.
+    """
+
+    points: Callable[[Array, int, int], Array | np.ndarray]
+    place: Callable[[dict], dict] = lambda params: params
+    shape: Callable[[dict], dict] = lambda params: params
+
+
+@dataclass(frozen=True)
+class Stochastic:
+    """NumPyro's SVI with Adam. `steps` is a limit, not a plan: it stops by itself.
+
+    Attributes:
+        name: of the solver in labels.
+        steps: at most this many steps in the search, and again in the polish.
+        learning_rate: Adam's first step size, in the coordinates of the search.
+
+    Raises:
+        InputError: when either is too small.
+    """
+
+    name: str
+    steps: int
+    learning_rate: float
+
+    def __post_init__(self):
+        if self.steps < CHUNK:
+            raise InputError(f"{self.name}: steps must be at least {CHUNK}, got {self.steps}")
+        if self.learning_rate <= 0:
+            raise InputError(
+                f"{self.name}: learning_rate must be positive, got {self.learning_rate}"
+            )
+
+    def search(
+        self,
+        target: Target,
+        guide: Callable,
+        divergence: Divergence,
+        key: Array,
+        restarts: int,
+        progress: Progress,
+        begin: Begin,
+    ) -> Fit:
+        """Fit `guide` by `divergence` from where `begin` says, in its coordinates; the best
+        of `restarts` is chosen on 2,048 draws."""
+        began = time.perf_counter()
+        start_key, search_key, choose_key, polish_key = jax.random.split(key, 4)
+        rates = [self.learning_rate * share for share in SEARCH_STEPS]
+        place = jax.jit(jax.vmap(begin.place))
+        search = Loop(target, guide, divergence, rates, WINDOW, self.steps, begin.place)
+        starts = _starts(target, guide, start_key, restarts, begin)
+        found = search.run(starts, search_key, progress)
+        stacked = GuideApproximation(guide, place(found), target)
+        alive = search.trajectory.failed == ""
+        best, rows, judged = choose(divergence, stacked, alive, choose_key)
+        rows = [
+            replace(row, status=failed) if failed else row
+            for row, failed in zip(rows, search.trajectory.failed, strict=True)
+        ]
+        if best is None:
+            message = f"every restart broke down; the first at {rows[0].status}"
+            spent = _cost(guide, divergence, search, restarts)
+            return Fit(None, "failed", message, search.trajectory.loss(), tuple(rows), cost=spent)
+
+        finer = copy.copy(divergence)
+        finer.num_particles = POLISH_DRAWS * divergence.num_particles
+        polish = Loop(
+            target,
+            guide,
+            finer,
+            [self.learning_rate * POLISH_STEP],
+            AVERAGED,
+            self.steps,
+            begin.place,
+        )
+        start = jax.tree.map(lambda leaf: leaf[best : best + 1], found)
+        polished = polish.run(start, polish_key, progress)
+        broke = polish.trajectory.failed[0]
+        params = jax.tree.map(lambda leaf: leaf[0], place(start if broke else polished))
+        spent = _cost(guide, divergence, search, restarts) + _cost(guide, finer, polish, 1)
+        spent = replace(
+            spent,
+            run_seconds=time.perf_counter() - began - spent.compile_seconds,
+            log_density_evaluations=spent.log_density_evaluations
+            + judged * families.num_components(guide) * divergence.evaluates_target,
+        )
+        return Fit(
+            GuideApproximation(guide, params, target),
+            *self._status(polish.trajectory),
+            _losses(search.trajectory, polish.trajectory, best),
+            tuple(rows),
+            best,
+            spent,
+            covariance=None if broke else _covariance(polish, place),
+            settings={
+                "search_steps": search.trajectory.steps,
+                "polish_steps": polish.trajectory.steps,
+                "tested_steps": CHUNK * min(WINDOW, len(polish.trajectory.losses)),
+            },
+        )
+
+    def _status(self, polish: Trajectory) -> tuple[str, str]:
+        if broke := polish.failed[0]:
+            return "not converged", f"the search ended, but polishing broke at {broke}"
+        if len(polish.losses) < WINDOW:
+            needed = CHUNK * AVERAGED
+            return (
+                "not converged",
+                f"too few steps to tell; raise {self.name}:steps={needed} or more",
+            )
+        fall, error = (float(x[0]) for x in polish.fall())
+        window = CHUNK * WINDOW // 2
+        change = with_error(-fall, error)
+        moved = f"the mean loss moved by {change} nats over the last {window} steps"
+        if polish.stationary:
+            return "converged", moved
+        return (
+            "not converged",
+            f"{moved} and all are used; raise {self.name}:steps={self.steps * 4}",
+        )
+
+
+def _starts(
+    target: Target, guide: Callable, key: Array, restarts: int, begin: Begin
+) -> dict[str, Array]:
+    """Start parameters of all restarts, on a leading axis, placed apart on purpose."""
+    setup_key, pool_key, spread_key = jax.random.split(key, 3)
+    set_up(guide, target, setup_key)
+    # Any loss will do here: init only traces the model and the guide.
+    svi = SVI(target.model, guide, optax.identity(), Trace_ELBO())
+    first = lambda key: svi.get_params(svi.init(key, *target.args, **target.kwargs))
+    params = begin.shape(jax.jit(first)(setup_key))
+    pool = jnp.asarray(begin.points(pool_key, restarts, 4 * families.num_components(guide)))
+    keys = jax.random.split(spread_key, restarts)
+    place = lambda points, key: families.spread(guide, params, points, key, target)
+    return jax.jit(jax.vmap(place))(pool, keys)
+
+
+def _losses(search: Trajectory, polish: Trajectory, best: int) -> np.ndarray:
+    """(R, steps) of both stages; NaN where only the chosen restart went on."""
+    losses = np.pad(search.loss(), ((0, 0), (0, polish.steps)), constant_values=np.nan)
+    losses[best, search.steps :] = polish.loss()[0]
+    return losses
+
+
+def _covariance(polish: Loop, place: Callable[[dict], dict]) -> np.ndarray | None:
+    """Of the averaged parameters (P, P), constrained and raveled, by batch means."""
+    tail = polish.trajectory.tail()[:, 0]
+    batches = len(tail) // BATCH
+    if len(tail) < AVERAGED or tail.shape[1] > MOST_PARAMETERS:
+        return None
+    means = tail[-batches * BATCH :].reshape(batches, BATCH, -1).mean(axis=1)
+    flat = jax.vmap(lambda params: ravel_pytree(params)[0])(place(polish.constrain(means)))
+    return np.atleast_2d(np.cov(np.asarray(flat).T)) / batches
+
+
+def _cost(guide: Callable, divergence: Divergence, loop: Loop, restarts: int) -> Cost:
+    draws = divergence.num_particles * families.num_components(guide)
+    evaluations = loop.trajectory.steps * restarts * draws * divergence.evaluates_target
+    return Cost(loop.compile_seconds, loop.run_seconds, evaluations, evaluations)
