@@ -32,6 +32,10 @@ DIVERGENCES = catalogue.load_all("divergences")
 SOLVERS = catalogue.load_all("solvers")
 METRICS = catalogue.load_all("metrics")
 PAIRS = [(g, d) for g in GUIDES for d in DIVERGENCES]
+# Gradients: every guide under both KLs, every divergence with each way of making a q: site by
+# site, one distribution on the flat vector, strata, a network.
+WAYS, BOTH_KLS = ("normal", "mvn", "mixture", "iaf"), ("reverse-kl", "forward-kl")
+DIFFERENTIATED = [(g, d) for g, d in PAIRS if g in WAYS or d in BOTH_KLS]
 
 PLANE = Target(plane)
 PLANE_COVARIANCE = np.array([[0.6, 0.5], [0.5, 1.2]])
@@ -69,7 +73,7 @@ def test_one_solver_is_the_default(guide, divergence):
 # --- divergences -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("guide", "divergence"), PAIRS)
+@pytest.mark.parametrize(("guide", "divergence"), DIFFERENTIATED)
 def test_a_constant_in_log_p_changes_no_gradient(guide, divergence):
     made = GUIDES[guide].build(plane)
     unconstrained, constrain = away(made, PLANE)
@@ -106,10 +110,10 @@ def exactly(name: str, seed: int = 1):
     return q, lambda: numpyro.sample("z", made), lambda key, n: made.sample(key, (n,))
 
 
-@pytest.mark.parametrize(("guide", "divergence"), PAIRS)
+@pytest.mark.parametrize(("guide", "divergence"), DIFFERENTIATED)
 def test_at_q_equal_p_the_mean_gradient_is_zero(guide, divergence):
     """With 400 batches (t distribution), shared among its parameters, a right gradient fails
-    one pair in 2,000; over 20 pairs together once in about 100 seeds."""
+    one pair in 2,000; over 60 pairs together once in 30 seeds."""
     q, p, draw = exactly(guide)
     unconstrained, constrain = away(q.guide, PLANE, 1)
     batches, rows = 400, 128
@@ -128,9 +132,9 @@ def test_at_q_equal_p_the_mean_gradient_is_zero(guide, divergence):
 
     g = np.asarray(slope(jax.random.split(jax.random.key(12), batches), u, log_p))
     error = g.std(axis=0, ddof=1) / np.sqrt(batches)
-    assert (error > 0).any()
-    # A direction that changes nothing (the common level of logits) is zero to rounding.
-    limit = stats.t.isf(1 / 2000 / 2 / (error > 0).sum(), batches - 1)
+    # A direction that changes nothing (the common level of logits) is zero to rounding, and
+    # doubly reparameterised gradients are so in every direction and at every draw.
+    limit = stats.t.isf(1 / 2000 / 2 / max(1, (error > 0).sum()), batches - 1)
     assert (np.abs(g.mean(axis=0)) <= limit * error + 1e-12).all(), g.mean(axis=0) / error
 
 

@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vi_compare.comparison import Comparison
+    from vi_compare.divergences.alpha import AmariAlpha
+    from vi_compare.divergences.cubo import CUBO
+    from vi_compare.divergences.fisher import Fisher
     from vi_compare.divergences.forward_kl import ForwardKL
+    from vi_compare.divergences.iwelbo import IWELBO
+    from vi_compare.divergences.log_variance import LogVariance
     from vi_compare.divergences.reverse_kl import ReverseKL
+    from vi_compare.divergences.score_climbing import ScoreClimbing
+    from vi_compare.divergences.wake import Wake
+    from vi_compare.f_divergence import FDivergence
     from vi_compare.fits import Given
     from vi_compare.guides.mixture import AutoGaussianMixture
     from vi_compare.guides.student import AutoStudentMixture
@@ -17,29 +25,45 @@ if TYPE_CHECKING:
     from vi_compare.target import Target
 
 _HOMES = {
+    "AmariAlpha": "divergences.alpha",
     "AutoGaussianMixture": "guides.mixture",
     "AutoStudentMixture": "guides.student",
+    "CUBO": "divergences.cubo",
     "Comparison": "comparison",
+    "FDivergence": "f_divergence",
+    "Fisher": "divergences.fisher",
     "ForwardKL": "divergences.forward_kl",
     "Given": "fits",
+    "IWELBO": "divergences.iwelbo",
+    "LogVariance": "divergences.log_variance",
     "Published": "published",
     "ReverseKL": "divergences.reverse_kl",
+    "ScoreClimbing": "divergences.score_climbing",
     "Settings": "settings",
     "Study": "study",
     "Target": "target",
+    "Wake": "divergences.wake",
 }
 
 __all__ = [
+    "CUBO",
+    "IWELBO",
+    "AmariAlpha",
     "AutoGaussianMixture",
     "AutoStudentMixture",
     "Comparison",
+    "FDivergence",
+    "Fisher",
     "ForwardKL",
     "Given",
+    "LogVariance",
     "Published",
     "ReverseKL",
+    "ScoreClimbing",
     "Settings",
     "Study",
     "Target",
+    "Wake",
 ]
 
 

@@ -1,6 +1,7 @@
 """Approximation: one interface over every NumPyro guide.
 
     sample(key, n)    n fresh draws, with log q
+    draw(key)         one u, for use inside compiled code
     log_prob(u)       log q of any point, for one u (d,)
     stopped()         the same q with its parameters cut from the gradient
     strata(key, n)    q as a weighted sum of reparameterised parts
@@ -38,6 +39,8 @@ class Approximation(Protocol):
     """What a divergence or a metric may ask of q; all densities over u."""
 
     def sample(self, key: Array, n: int) -> Draws: ...
+
+    def draw(self, key: Array) -> Array: ...
 
     def log_prob(self, u: Array) -> Array: ...
 
@@ -86,6 +89,10 @@ class GuideApproximation:
     def log_prob(self, u: Array) -> Array:
         """log q(u) in nats; u (d,) -> ()."""
         return self.family.log_prob(u)
+
+    def draw(self, key: Array) -> Array:
+        """One draw (d,) of any guide, reparameterised or not: use no gradient of it."""
+        return self.family.draw(key)
 
     def stopped(self) -> GuideApproximation:
         params = jax.lax.stop_gradient(self.params)
@@ -138,6 +145,9 @@ class DrawsApproximation:
         return replace(draws, log_q=None, reason=self.reason)
 
     def log_prob(self, u: Array) -> Array:
+        raise InputError(self.reason)
+
+    def draw(self, key: Array) -> Array:
         raise InputError(self.reason)
 
     def stopped(self) -> DrawsApproximation:

@@ -23,7 +23,7 @@ def blame(q: GuideApproximation, key: Array) -> str:
     ]:
         return f"guide parameter {bad[0]!r} is not finite"
     target = q.target
-    u = q.strata(key, DRAWS)[1].reshape(-1, target.dim)
+    u = jax.vmap(q.draw)(jax.random.split(key, DRAWS))
     log_p, slope = jax.vmap(jax.value_and_grad(target.log_density))(u)
     for finite, tell in (
         (jnp.isfinite(log_p), _blame_site),

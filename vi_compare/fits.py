@@ -14,6 +14,7 @@ from jax import Array
 
 from vi_compare import catalogue, families
 from vi_compare.approximation import DrawsApproximation, GuideApproximation, set_up
+from vi_compare.divergences import Divergence
 from vi_compare.draws_file import ENDINGS, read_draws
 from vi_compare.errors import InputError
 from vi_compare.families import GaussianMixture
@@ -164,13 +165,16 @@ class Planner:
             self.guides[part.full] = guide
         return self.guides[part.full]
 
-    def _try(self, name: str, guide: Callable, key: Array) -> None:
+    def _try(
+        self, name: str, guide: Callable, key: Array, divergence: Divergence | None = None
+    ) -> None:
         """Trace a script's guide in all the ways that a comparison will ask of it."""
 
         def ask(key: Array):
             params = families.first_parameters(guide, self.target, key)
             q = GuideApproximation(guide, params, self.target)
-            return q.strata(key, 2), q.log_prob(q.family.draw(key))
+            value = q.log_prob(q.draw(key))
+            return value if divergence is None else divergence.estimate(key, q, self.target)
 
         try:
             jax.eval_shape(ask, key)
@@ -201,6 +205,8 @@ class Planner:
             return Plan(wanted.name, full, part.text, None, "given", (guide, None, solver))
         guide = self.guide(wanted.guide)
         divergence = wanted.divergence.build(reference)
+        if wanted.guide.own is not None:
+            self._try(wanted.guide.name, guide, jax.random.key(0), divergence)
         chosen = wanted.solver or parse_part("solvers", _default_solver(guide, divergence))
         if catalogue.load("solvers", chosen.name).suits(guide, divergence) is None:
             raise InputError(

@@ -253,7 +253,7 @@ def refuse_unless_reparameterised(fn: dist.Distribution, whose: str) -> None:
     if not fn.has_rsample:
         raise InputError(
             f"{whose} draws from {type(fn).__name__}, which is not reparameterised, so its "
-            f"gradient would be silently wrong; fit it with numpyro.infer.TraceGraph_ELBO"
+            f"gradient would be silently wrong; fit it by reverse-kl:score, whose draws have none"
         )
 
 

@@ -15,6 +15,9 @@ Guides = Mapping[str, Callable]
 NO_GUIDES: Guides = MappingProxyType({})
 # What separates the parts of a label.
 SIGNS = set("/:,=")
+# Their first option (components, rank, alpha) is part of what they are, unless it says how
+# much work is done.
+PARTLY_NAMED, HOW = ("guides", "divergences"), ("particles",)
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,11 @@ def parse_part(kind: str, text: str, guides: Guides = NO_GUIDES) -> Part:
 def _short(kind: str, name: str, values: dict[str, Any], build) -> str:
     defaults = {k: p.default for k, p in catalogue.options(build).items()}
     shown = {k: v for k, v in values.items() if v != defaults[k]}
-    if kind == "guides" and values:
-        # A guide's first option (components, rank) is part of what it is.
-        first = next(iter(values))
+    first = next(iter(values), "")
+    if kind in PARTLY_NAMED and isinstance(values.get(first), int | float) and first not in HOW:
         shown = {first: values[first]} | shown
         if len(shown) == 1:
-            return f"{name}:{values[first]}"
+            return f"{name}:{values[first]:g}"
     options = ",".join(k if v is True else f"{k}={v}" for k, v in shown.items())
     return f"{name}:{options}" if options else name
 

@@ -20,7 +20,7 @@ from numpyro.infer import SVI
 
 from vi_compare.approximation import GuideApproximation
 from vi_compare.blame import blame
-from vi_compare.divergences import Divergence
+from vi_compare.divergences import CARRIED, Divergence
 from vi_compare.target import Target
 
 CHUNK = 200
@@ -85,6 +85,11 @@ class Placed:
     def loss(self, rng_key, param_map, model, guide, *args, **kwargs):
         return self._loss.loss(rng_key, self._place(param_map), model, guide, *args, **kwargs)
 
+    def loss_with_mutable_state(self, rng_key, param_map, model, guide, *args, **kwargs):
+        params = {name: value for name, value in param_map.items() if name != CARRIED}
+        placed = self._place(params) | {CARRIED: param_map[CARRIED]}
+        return self._loss.loss_with_mutable_state(rng_key, placed, model, guide, *args, **kwargs)
+
 
 class Loop:
     """Runs SVI from given starts until the loss has stopped falling at every step size.
@@ -95,6 +100,10 @@ class Loop:
         least: chunks that a phase lasts at least (`WINDOW` or more).
         steps: limit on the steps of all phases together.
         place: the parameters that are searched, constrained -> the guide's own.
+
+    Attributes:
+        trajectory: how it went.
+        carried: what the loss kept from step to step, with a leading axis R, or None.
     """
 
     def __init__(
@@ -108,12 +117,14 @@ class Loop:
         place: Callable[[dict], dict] = lambda params: params,
     ):
         adam = optax.inject_hyperparams(optax.adam)(learning_rate=rates[0])
-        self.svi = SVI(target.model, guide, adam, Placed(divergence, place))
+        carrying = divergence.carried(target.model, guide)
+        self.svi = SVI(target.model, carrying, adam, Placed(divergence, place))
         self.place = place
         self.target, self.guide = target, guide
         self.rates, self.least, self.steps = rates, max(least, WINDOW), steps
         self.compile_seconds = self.run_seconds = 0.0
         self.trajectory = Trajectory()
+        self.carried = None
 
     def run(self, starts: dict[str, Array], key: Array, progress: Callable) -> dict[str, Array]:
         """From start parameters with a leading axis R -> averaged constrained parameters.
@@ -161,6 +172,7 @@ class Loop:
         seen, phase = self.trajectory, 0
         for done in range(CHUNK, self.steps + 1, CHUNK):
             before, (state, losses, mean) = state, chunk(state)
+            self.carried = (state.mutable_state or {}).get(CARRIED)
             self._keep(before, np.asarray(losses), np.asarray(mean))
             alive = seen.failed == ""
             if not alive.any():

@@ -123,7 +123,7 @@ class Prepared:
             fit = solver.solve(
                 self.target, guide, divergence, key, self.restarts, observer.progress
             )
-        observer.end(f"{fit.status}: {fit.message}")
+        observer.end("; ".join(filter(None, (f"{fit.status}: {fit.message}", fit.doubt))))
         return fit
 
     def _draw(self, plan: Plan, fit: Fit) -> Draws | None:
@@ -202,7 +202,8 @@ class Prepared:
         for name, module in catalogue.load_all("metrics").items():
             with timed(name):
                 scores[name.replace("-", "_")] = dict(module.measure(evidence))
-        return Measured(plan, fit, evidence, scores, judge(fit.status, fit.message, scores, doubts))
+        verdict = judge(fit.status, fit.message, scores, doubts, caution=fit.doubt)
+        return Measured(plan, fit, evidence, scores, verdict)
 
     def _training_floor(self, plan: Plan, fit: Fit) -> float | None:
         """Nats lost to having trained on finitely many draws, for forward fits."""

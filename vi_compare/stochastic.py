@@ -131,16 +131,18 @@ class Stochastic:
             spent,
             run_seconds=time.perf_counter() - began - spent.compile_seconds,
             log_density_evaluations=spent.log_density_evaluations
-            + judged * families.num_components(guide) * divergence.evaluates_target,
+            + _evaluations(guide, divergence, judged),
         )
+        q = GuideApproximation(guide, params, target)
         return Fit(
-            GuideApproximation(guide, params, target),
+            q,
             *self._status(polish.trajectory),
             _losses(search.trajectory, polish.trajectory, best),
             tuple(rows),
             best,
             spent,
             covariance=None if broke else _covariance(polish, place),
+            doubt=divergence.doubt(choose_key, q, polish.carried),
             settings={
                 "search_steps": search.trajectory.steps,
                 "polish_steps": polish.trajectory.steps,
@@ -204,6 +206,13 @@ def _covariance(polish: Loop, place: Callable[[dict], dict]) -> np.ndarray | Non
 
 
 def _cost(guide: Callable, divergence: Divergence, loop: Loop, restarts: int) -> Cost:
-    draws = divergence.num_particles * families.num_components(guide)
-    evaluations = loop.trajectory.steps * restarts * draws * divergence.evaluates_target
-    return Cost(loop.compile_seconds, loop.run_seconds, evaluations, evaluations)
+    steps = loop.trajectory.steps * restarts
+    densities = steps * _evaluations(guide, divergence, divergence.num_particles)
+    gradients = densities * divergence.differentiates_target
+    return Cost(loop.compile_seconds, loop.run_seconds, densities, gradients)
+
+
+def _evaluations(guide: Callable, divergence: Divergence, particles: int) -> int:
+    """How many times so many particles evaluate log p."""
+    strata = families.num_components(guide) if divergence.stratified else 1
+    return particles * divergence.draws_per_particle * strata * divergence.evaluates_target

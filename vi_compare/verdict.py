@@ -157,9 +157,11 @@ def judge(
     scores: Scores,
     doubts: tuple[str, ...] = (),
     rules: tuple[Rule, ...] = RULES,
+    caution: str = "",
 ) -> Verdict:
     """The verdict on a fit that ended with `status`, from its metrics alone; with `doubts`
-    about the reference that they rest on, none is stronger than Unverified."""
+    about the reference that they rest on, none is stronger than Unverified. `caution`, about
+    the loss that it was fitted by, is said and changes nothing."""
     if status == "failed":
         advice = "mend what is named, or start closer with init_loc_fn"
         return Verdict("Failed", (), (f"It failed: {message}.",), "nothing", advice)
@@ -194,6 +196,8 @@ def judge(
             [f"{message[0].upper()}{message[1:]}.", *reasons],
         )
         use_for, step = "nothing yet", "run it longer; " + message.rpartition("; ")[2]
+    if caution:
+        reasons = [*reasons, f"{caution[0].upper()}{caution[1:]}."]
     reweightable = _reweightable(scores) and "Misses modes" not in words and not doubts
     return Verdict(words[0], tuple(words[1:]), tuple(reasons), use_for, step, reweightable)
 

@@ -24,21 +24,44 @@ class ReverseKL(Divergence):
         stl: sticking the landing (Roeder et al. 2017): leave out the part of the gradient
             that is zero on average. Noise goes to 0 as q reaches p; far from p the plain
             form can be the less noisy.
+        score: the score-function form (Williams 1992) with the mean of the other draws as
+            the baseline of each (Mnih and Rezende 2016), for guides that cannot be
+            reparameterised; `num_particles` are then draws of q, not of each component.
+
+    Raises:
+        ValueError: for both forms at once, or a baseline without other draws.
     """
 
-    def __init__(self, num_particles: int = 16, stl: bool = False):
+    def __init__(self, num_particles: int = 16, stl: bool = False, score: bool = False):
         super().__init__(num_particles)
-        self.stl = stl
+        if stl and score:
+            raise ValueError("stl and score are two forms of one gradient; choose one")
+        if score and num_particles < 2:
+            raise ValueError("score needs at least 2 particles: the others are the baseline")
+        self.stl, self.score = stl, score
+        self.stratified = self.differentiates_target = not score
 
     def estimate(self, key: Array, approximation: Approximation, target: Target) -> Array:
+        if self.score:
+            return self._by_score(key, approximation, target)
         log_weights, u = approximation.strata(key, self.num_particles)
         scored = approximation.stopped() if self.stl else approximation
         excess = lambda point: scored.log_prob(point) - target.log_density(point)
         return jnp.sum(jnp.exp(log_weights) * jax.vmap(jax.vmap(excess))(u).mean(axis=1))
 
+    def _by_score(self, key: Array, approximation: Approximation, target: Target) -> Array:
+        n = self.num_particles
+        u = jax.lax.stop_gradient(jax.vmap(approximation.draw)(jax.random.split(key, n)))
+        log_q = jax.vmap(approximation.log_prob)(u)
+        excess = jax.lax.stop_gradient(log_q - jax.vmap(target.log_density)(u))
+        others = (excess.sum() - excess) / (n - 1)
+        slope = jnp.mean((excess - others) * log_q)
+        return excess.mean() + slope - jax.lax.stop_gradient(slope)
 
-def build(reference, particles: int = 16, stl: bool = False) -> ReverseKL:
+
+def build(reference, particles: int = 16, stl: bool = False, score: bool = False) -> ReverseKL:
     """KL(q‖p), the negative ELBO: charges mass that q invents."""
-    if particles < 1:
-        raise InputError(f"reverse-kl: particles must be positive, got {particles}")
-    return ReverseKL(particles, stl)
+    try:
+        return ReverseKL(particles, stl, score)
+    except ValueError as error:
+        raise InputError(f"reverse-kl: {error}".replace("num_particles", "particles")) from None

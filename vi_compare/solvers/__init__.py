@@ -86,6 +86,7 @@ class Fit:
         training_floor: nats that it loses by having seen finitely many draws of the target,
             where the solver knows.
         settings: what the solver was set to.
+        doubt: why the loss that it was fitted by cannot be trusted, in words; or "".
     """
 
     approximation: GuideApproximation | DrawsApproximation | None
@@ -98,6 +99,7 @@ class Fit:
     covariance: np.ndarray | None = None
     training_floor: float | None = None
     settings: dict[str, Any] | None = None
+    doubt: str = ""
 
 
 class Solver(Protocol):

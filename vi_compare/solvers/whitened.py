@@ -84,9 +84,10 @@ BEHIND = 3.0
 
 
 def suits(guide: Callable, divergence) -> int | None:
-    """A Gaussian, of full or low rank or mean field, under reverse KL."""
-    known = kind(guide) is not None and isinstance(divergence, ReverseKL)
-    return 3 if known else None
+    """A Gaussian, of full or low rank or mean field, under reverse KL; not where one form of
+    its gradient is asked for."""
+    plain = isinstance(divergence, ReverseKL) and not (divergence.stl or divergence.score)
+    return 3 if plain and kind(guide) is not None else None
 
 
 def build(starts: int = MOST_PATHS) -> WhitenedVI:

@@ -1,0 +1,44 @@
+"""Forward KL without draws of p: draws of q, weighted (the wake phase)."""
+
+from __future__ import annotations
+
+import jax
+from jax import Array
+
+from vi_compare.approximation import Approximation, GuideApproximation
+from vi_compare.divergences import Divergence
+from vi_compare.errors import InputError
+from vi_compare.target import Target
+from vi_compare.weighting import too_heavy, weighted_forward_kl
+
+
+class Wake(Divergence):
+    """KL(p‖q) by self-normalised importance weights of draws of q (Bornschein and Bengio 2015).
+
+    The gradient is −Σ W_i ∇ log q(z_i), W = w / Σ w, biased by order 1/`num_particles`; the
+    value is the same estimate of the divergence itself, log Z included. Both see p only
+    where q has draws: a mode that q has lost is never missed.
+
+    Args:
+        num_particles: draws of q per step.
+    """
+
+    stratified = differentiates_target = False
+
+    def __init__(self, num_particles: int = 256):
+        super().__init__(num_particles)
+
+    def estimate(self, key: Array, approximation: Approximation, target: Target) -> Array:
+        keys = jax.random.split(key, self.num_particles)
+        u = jax.lax.stop_gradient(jax.vmap(approximation.draw)(keys))
+        return weighted_forward_kl(u, approximation, target)
+
+    def doubt(self, key: Array, approximation: GuideApproximation, carried) -> str:
+        return too_heavy(key, approximation)
+
+
+def build(reference, particles: int = 256) -> Wake:
+    """KL(p‖q) from weighted draws of q alone: for where there are no draws of the target."""
+    if particles < 2:
+        raise InputError(f"wake: particles must be at least 2, got {particles}")
+    return Wake(particles)

@@ -1,0 +1,208 @@
+"""Batch and Match: a full-rank Gaussian by its scores, in closed-form steps.
+
+Draws of q and the scores of p there; the next q is the Gaussian whose scores fit best in
+the metric of its own covariance, held back by KL to the one before (Cai et al. 2024, "Batch
+and match: black-box variational inference with a score-based divergence", ICML). Every
+step is invariant under affine maps of u; there is no step size to set.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro.infer.autoguide import AutoMultivariateNormal
+from scipy import linalg
+
+from vi_compare import families
+from vi_compare.approximation import GuideApproximation
+from vi_compare.divergences.fisher import Fisher
+from vi_compare.errors import InputError
+from vi_compare.frames import MOST_FULL, Frame, Survey, from_paths
+from vi_compare.gaussians import FullRank, jeffreys, lower
+from vi_compare.normals import generator, pairs, power_of_two
+from vi_compare.numbers import plain
+from vi_compare.scores import Scores
+from vi_compare.solvers import (
+    Cost,
+    Fit,
+    Progress,
+    Restart,
+    choose,
+    quiet,
+    side_by_side,
+)
+from vi_compare.target import Target
+
+PATHS, MOST_STARTS = 10, 4
+LEAST_DRAWS = 256
+# Steps that match their batch almost outright, until q is near; then steps that average.
+RUSH, MOST_STEPS = 15, 600
+STILL = 0.005  # nats of symmetrised KL between now and half as many steps ago
+LOST = 0.1  # share of draws without a finite log p at which a step means nothing
+
+
+def suits(guide: Callable, divergence) -> int | None:
+    """One Gaussian of full rank under the weighted Fisher divergence."""
+    weighted = isinstance(divergence, Fisher) and divergence.weighted
+    return 3 if weighted and type(guide) is AutoMultivariateNormal else None
+
+
+def build(steps: int = MOST_STEPS) -> BatchAndMatch:
+    """Batch and Match: closed-form steps on scores, for mvn under fisher:weighted."""
+    if steps < 2 * RUSH:
+        raise InputError(f"batch-and-match: steps must be at least {2 * RUSH}, got {steps}")
+    return BatchAndMatch(steps)
+
+
+@dataclass
+class _Run:
+    """One start: where it is, and what came of it.
+
+    Attributes:
+        gaussian: q.
+        path: q after every step.
+        losses: the weighted Fisher divergence at every step, on its own draws.
+        moved: nats between now and half as many steps ago.
+        trouble: "" or why it broke off.
+    """
+
+    gaussian: FullRank
+    path: list[FullRank] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    moved: float = np.inf
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class BatchAndMatch:
+    """See the module; `steps` is a limit."""
+
+    steps: int
+
+    def solve(
+        self,
+        target: Target,
+        guide: Callable,
+        divergence: Fisher,
+        key: Array,
+        restarts: int,
+        progress: Progress = quiet,
+    ) -> Fit:
+        """Fit `guide` from the best Gaussians on quasi-Newton climbs.
+
+        Raises:
+            InputError: above 300 dimensions.
+        """
+        if target.dim > MOST_FULL:
+            raise InputError(
+                f"batch-and-match: {target.dim} dimensions are too many for a full covariance "
+                f"({MOST_FULL} at most); fit normal or lowrank:5"
+            )
+        survey_key, draw_key, choose_key = jax.random.split(key, 3)
+        survey = from_paths(target, survey_key, PATHS)
+        began = time.perf_counter()
+        scores, rng = Scores(target), generator(draw_key)
+        frames = survey.frames[: min(MOST_STARTS, restarts)] or (Frame.identity(target.dim),)
+        runs = [_Run(FullRank(frame.mean, frame.tril)) for frame in frames]
+        for number, run in enumerate(runs):
+            tell = lambda k, loss, number=number: progress(
+                number * self.steps + k, len(runs) * self.steps, f"loss {loss:.4g}"
+            )
+            self._follow(run, scores, rng, tell)
+        return _fit(runs, guide, divergence, target, choose_key, (survey, scores, began))
+
+    def _follow(self, run: _Run, scores: Scores, rng, tell: Callable[[int, float], None]) -> None:
+        draws = power_of_two(max(LEAST_DRAWS, 8 * scores.dim))
+        for k in range(self.steps):
+            x = run.gaussian.points(pairs(rng, draws, scores.dim))
+            log_p, slopes = scores(x)
+            good = np.isfinite(log_p)
+            if good.mean() < 1 - LOST:
+                run.trouble = f"log p is not finite at {(~good).mean():.0%} of the draws"
+                return
+            run.losses.append(_apart(run.gaussian, x[good], slopes[good]))
+            # 1/λ is the number of batches that the average is as good as.
+            pull = draws * scores.dim if k < RUSH else 2 / (k - RUSH + 2)
+            run.gaussian = matched(run.gaussian, x[good], slopes[good], pull)
+            run.path.append(run.gaussian)
+            tell(k + 1, run.losses[-1])
+            if k + 1 >= 2 * RUSH:
+                run.moved = jeffreys(run.gaussian, run.path[(k + RUSH) // 2])
+                if run.moved < STILL and k + 1 >= 4 * RUSH:
+                    return
+
+
+def matched(q: FullRank, x: np.ndarray, g: np.ndarray, pull: float) -> FullRank:
+    """The step of weight λ = `pull` from draws x (n, d) of q and scores g (n, d) there.
+
+    Σ' solves Σ'UΣ' + Σ' = V with U = λΓ + λ/(1+λ) ḡḡᵀ and
+    V = Σ + λC + λ/(1+λ) (μ − x̄)(μ − x̄)ᵀ (Cai et al. 2024, equation 8), in the frame of V.
+    """
+    far = pull / (1 + pull)
+    x_bar, g_bar = x.mean(axis=0), g.mean(axis=0)
+    c, gamma = (np.atleast_2d(np.cov(a.T, bias=True)) for a in (x, g))
+    u = pull * gamma + far * np.outer(g_bar, g_bar)
+    v = q.factor @ q.factor.T + pull * c + far * np.outer(q.mean - x_bar, q.mean - x_bar)
+    root = linalg.cholesky(v, lower=True)
+    w, turn = linalg.eigh(root.T @ u @ root)
+    factor = root @ turn * np.sqrt(2 / (1 + np.sqrt(1 + 4 * np.maximum(w, 0))))
+    mean = q.mean / (1 + pull) + far * (factor @ (factor.T @ g_bar) + x_bar)
+    return FullRank(mean, lower(factor))
+
+
+def _apart(q: FullRank, x: np.ndarray, g: np.ndarray) -> float:
+    """The weighted Fisher divergence at draws x (n, d) with the scores g (n, d) of p."""
+    own = -linalg.solve_triangular(q.factor, q.unrooted(x - q.mean).T, lower=True, trans="T").T
+    return float((((own - g) @ q.factor) ** 2).sum(axis=1).mean())
+
+
+def _fit(
+    runs: list[_Run],
+    guide: Callable,
+    divergence: Fisher,
+    target: Target,
+    key: Array,
+    spent: tuple[Survey, Scores, float],
+) -> Fit:
+    losses = side_by_side([run.losses for run in runs])
+    made = [
+        families.from_gaussian(guide, run.gaussian.mean, run.gaussian.factor, target)
+        for run in runs
+    ]
+    stacked = GuideApproximation(guide, jax.tree.map(lambda *a: jnp.stack(a), *made), target)
+    alive = np.array([not run.trouble for run in runs])
+    if alive.any():
+        best, rows, judged = choose(divergence, stacked, alive, key)
+    else:
+        best, rows, judged = None, [Restart(None, None, None, run.trouble) for run in runs], 0
+    cost = _cost(*spent, judged)
+    if best is None:
+        message = f"every start broke down; the first: {runs[0].trouble or rows[0].status}"
+        return Fit(None, "failed", message, losses, tuple(rows), cost=cost)
+    run = runs[best]
+    still = run.moved < STILL
+    moved = f"it moved by {plain(run.moved)} nats in the last half of {len(run.path)} steps"
+    return Fit(
+        GuideApproximation(guide, made[best], target),
+        "converged" if still else "not converged",
+        moved if still else f"{moved}; raise batch-and-match:steps={4 * len(run.path)}",
+        losses,
+        tuple(rows),
+        best,
+        cost,
+        settings={"starts": len(runs), "steps": len(run.path)},
+    )
+
+
+def _cost(survey: Survey, scores: Scores, began: float, judged: int) -> Cost:
+    seconds = time.perf_counter() - began - scores.compile_seconds
+    first = Cost(survey.compile_seconds, survey.seconds, survey.densities, survey.gradients)
+    return first + Cost(
+        scores.compile_seconds, seconds, scores.densities + judged, scores.gradients + judged
+    )

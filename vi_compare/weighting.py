@@ -1,0 +1,46 @@
+"""Draws of q under importance weights w = p̃/q: forward KL by them, and whether to believe it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.special import logsumexp
+
+from vi_compare.approximation import Approximation, GuideApproximation
+from vi_compare.psis import khat_limit, log_ratio, pareto_khat
+from vi_compare.target import Target
+
+DRAWS = 10_000
+
+
+def weighted_forward_kl(u: Array, approximation: Approximation, target: Target) -> Array:
+    """E_p[log p − log q] from fixed points u (n, d), each weighted by w = p̃/q."""
+    excess = _log_w(u, approximation, target)
+    log_w = jax.lax.stop_gradient(excess)
+    log_z = logsumexp(log_w) - jnp.log(len(u))
+    return jnp.sum(jax.nn.softmax(log_w) * excess) - log_z
+
+
+def log_weights(u: Array, approximation: Approximation, target: Target) -> Array:
+    """log w (n,) at fixed points, without a gradient."""
+    return jax.lax.stop_gradient(_log_w(u, approximation, target))
+
+
+def _log_w(u: Array, approximation: Approximation, target: Target) -> Array:
+    return jax.vmap(lambda z: target.log_density(z) - approximation.log_prob(z))(u)
+
+
+def too_heavy(key: Array, approximation: GuideApproximation, power: float = 1.0) -> str:
+    """Why E_q[w^power] cannot be had from draws of q, by Pareto k̂ of 10,000; "" where it can."""
+    log_w, reason = log_ratio(approximation.sample(key, DRAWS))
+    if log_w is None:
+        return f"the weights of its draws are not known: {reason}"
+    khat, limit = pareto_khat(power * log_w), khat_limit(DRAWS)
+    if khat <= limit:
+        return ""
+    what = "the weights p/q" if power == 1 else f"the weights (p/q)^{power:g}"
+    return (
+        f"{what} that it was fitted by have k̂ = {khat:.2f}, and {limit:.2f} is the limit: "
+        f"neither the loss nor its gradient can be trusted"
+    )
