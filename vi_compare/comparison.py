@@ -20,7 +20,7 @@ from vi_compare.estimate import ALL, Estimate
 if TYPE_CHECKING:
     import xarray as xr
 
-RESULTS, DRAWS, PAGE = "results.json", "fits.nc", "report.html"
+RESULTS, DRAWS, PAGE, PATH = "results.json", "fits.nc", "report.html", "path.json"
 # Keys of results that differ between two runs of the same command.
 TIMES = ("compile_seconds", "run_seconds", "created")
 
@@ -34,10 +34,12 @@ class Comparison:
         draws: an ``xarray.DataTree``: ``reference``, ``fits/<group>`` with ``posterior``
             (chain, draw) for ArviZ, ``sample_stats`` (log_p, log_q), ``unconstrained``
             (u), ``optimisation`` (losses), and ``curves`` for one-dimensional targets.
+        path: what ``vi-compare path`` found for the same target, as in ``path.json``, or None.
     """
 
     results: dict[str, Any]
     draws: xr.DataTree
+    path: dict[str, Any] | None = None
 
     @property
     def fits(self) -> list[dict[str, Any]]:
@@ -68,21 +70,23 @@ class Comparison:
         Args:
             folder: where; made if need be. Other files in it are left alone.
             page: the report, from ``vi_compare.report.render(comparison)``. Without it a
-                page that is there goes: it would show other numbers.
+                page that is there goes: it would show other numbers. So does a path.
 
         Raises:
             InputError: when the folder cannot be written.
         """
         folder = Path(folder)
-        text = json.dumps(self.results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         with writable(folder) as scratch:
-            (scratch / RESULTS).write_text(text, encoding="utf-8")
+            (scratch / RESULTS).write_text(_json(self.results), encoding="utf-8")
+            if self.path is not None:
+                (scratch / PATH).write_text(_json(self.path), encoding="utf-8")
             if page is not None:
                 (scratch / PAGE).write_text(page, encoding="utf-8")
             self.draws.to_netcdf(scratch / DRAWS, engine="h5netcdf")
             folder.mkdir(parents=True, exist_ok=True)
             with _undisturbed():
-                (folder / PAGE).unlink(missing_ok=True)
+                for stale in (PAGE, PATH):
+                    (folder / stale).unlink(missing_ok=True)
                 for made in scratch.iterdir():
                     made.replace(folder / made.name)
         return folder / PAGE
@@ -105,7 +109,7 @@ class Comparison:
             raise InputError(f"{folder / DRAWS} cannot be read ({error}); run it again") from None
         if draws.attrs.get("run") != results["run"]:
             raise InputError(f"{RESULTS} and {DRAWS} in {folder} are not of one run; run it again")
-        return cls(results, draws)
+        return cls(results, draws, _read_path(folder, results["run"]))
 
 
 def write_page(folder: Path, page: str, name: str = PAGE) -> Path:
@@ -137,6 +141,19 @@ def read_results(folder: Path) -> dict[str, Any]:
     if not isinstance(results, dict) or results.get("schema") != 1:
         raise InputError(f"{path} is not of schema 1; run it again with this version")
     return results
+
+
+def _read_path(folder: Path, run: str) -> dict[str, Any] | None:
+    """path.json of the same run, where there is one."""
+    try:
+        path = json.loads((folder / PATH).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return path if isinstance(path, dict) and path.get("run") == run else None
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def fingerprint(results: dict[str, Any]) -> str:
