@@ -161,7 +161,7 @@ BROKEN_OPTIONS = {
     "option of wrong type": (["--fit", "mixture:two/reverse-kl"], "must be a whole number"),
     "no component": (["--fit", "mixture:0/reverse-kl"], "no component"),
     "negative rank": (["--fit", "lowrank:-1/reverse-kl"], "positive rank"),
-    "zero particles": (["--fit", "mvn/reverse-kl:0"], "particles must be positive"),
+    "zero particles": (["--fit", "mvn/reverse-kl:0"], "particles must be at least 1"),
     "negative steps": (["--fit", "mvn/reverse-kl/svi:steps=-5"], "steps must be at least"),
     "no divergence": (["--fit", "mvn"], "write GUIDE/DIVERGENCE"),
     "too many parts": (["--fit", "mvn/reverse-kl/svi/x"], "write GUIDE/DIVERGENCE"),

@@ -135,6 +135,76 @@ def run(
 
 
 @app.command()
+def path(
+    script: Script,
+    guide: Annotated[
+        str,
+        typer.Option(
+            metavar="GUIDE",
+            help="Whose optimum to follow, for example mixture:2 or mvn.",
+            autocompletion=complete_fit,
+        ),
+    ] = "mixture:2",
+    alpha: Annotated[
+        str,
+        typer.Option(
+            metavar="LOW:HIGH[:STEP]",
+            help="From mode-seeking to mass-covering; 0 is reverse KL, 1 forward KL.",
+        ),
+    ] = "-0.5:2",
+    data: Data = None,
+    seed: Seed = 0,
+    draws: Draws = 20_000,
+    restarts: Restarts = None,
+    reference: ReferenceOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run folder to write into; by default reports/<script name>."),
+    ] = None,
+    open_page: OpenPage = False,
+    float32: Float32 = False,
+    show_profile: ShowProfile = False,
+    debug: Debug = False,
+) -> int:
+    """Follow a guide's optimum from mode-seeking to mass-covering; add it to the report.
+
+    Amari's divergence of order alpha joins reverse and forward KL. Every optimum found is
+    followed: where several exist side by side, where the best one jumps, where one ends. The
+    study is run first where the folder holds no run of it.
+    """
+    from vi_compare import script as scripts
+
+    file, name = scripts.split(script)
+    scripts.read(file)
+    folder = out or Path("reports") / "-".join(filter(None, (file.stem, name)))
+    _writable(folder)
+    _start(float32)
+    with timed("imports"):
+        from dataclasses import replace
+
+        from vi_compare.comparison import RESULTS, Comparison
+        from vi_compare.display import Terminal, show_path
+        from vi_compare.tracing import Span, trace
+
+    span = Span.parse(alpha)
+    study = _study(script, None, data)
+    with Terminal() as terminal:
+        prepared = study.prepare(Settings(seed, draws, restarts, reference), terminal)
+        known = (folder / RESULTS).exists()
+        comparison = Comparison.load(folder) if known else prepared.run(terminal)
+        found = trace(prepared, comparison, guide, study.guides, span, terminal)
+        comparison = replace(comparison, path=found)
+        terminal.begin("writing the report")
+        page = comparison.save(folder, _render(comparison))
+        terminal.end("")
+    show_path(found, page)
+    _show(show_profile)
+    if open_page:
+        typer.launch(str(page))
+    return 0
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `run` wrote.")],
     open_page: OpenPage = False,

@@ -102,7 +102,7 @@ class Prepared:
             with timed("draws of the fits"):
                 draws = [self._draw(plan, fit) for plan, fit in zip(self.plans, fits, strict=True)]
             with timed("log Z"):
-                log_z = self._log_z(fits)
+                log_z = self.log_z(fits)
             with timed("modes"):
                 modes = self._modes(draws)
                 basins = self._check_basins(modes, fits, draws, log_z.estimate)
@@ -132,7 +132,8 @@ class Prepared:
         key = key_for(self.settings.seed, f"{plan.full}/draws")
         return fit.approximation.sample(key, self.settings.draws)
 
-    def _log_z(self, fits: Sequence[Fit]) -> LogZ:
+    def log_z(self, fits: Sequence[Fit]) -> LogZ:
+        """The target's log normaliser, bridged to the fits of all plans, and to others."""
         if self.target.normalised:
             return LogZ(Estimate(0.0, 0.0, "nats"), "exact")
         if self.reference is None:

@@ -97,8 +97,8 @@ class Stochastic:
         rates = [self.learning_rate * share for share in SEARCH_STEPS]
         place = jax.jit(jax.vmap(begin.place))
         search = Loop(target, guide, divergence, rates, WINDOW, self.steps, begin.place)
-        starts = _starts(target, guide, start_key, restarts, begin)
-        found = search.run(starts, search_key, progress)
+        first = starts(target, guide, start_key, restarts, begin)
+        found = search.run(first, search_key, progress)
         stacked = GuideApproximation(guide, place(found), target)
         alive = search.trajectory.failed == ""
         best, rows, judged = choose(divergence, stacked, alive, choose_key)
@@ -171,7 +171,7 @@ class Stochastic:
         )
 
 
-def _starts(
+def starts(
     target: Target, guide: Callable, key: Array, restarts: int, begin: Begin
 ) -> dict[str, Array]:
     """Start parameters of all restarts, on a leading axis, placed apart on purpose."""

@@ -1,0 +1,377 @@
+"""The optimum of Amari's A_α as α goes from mode-seeking to mass-covering: its branches.
+
+A branch is one local optimum followed from α to α. Several may exist side by side; where the
+lowest of them changes, the best fit jumps, as in a first-order phase transition; where an optimum
+ceases to be one, its branch ends.
+
+1. Anchors: at a few α, searches from many starts; the distinct optima they end in.
+2. Branches: from every anchor up and down, each step from the last one's optimum; a step after
+   which q is another one is halved until it is certain that the optimum itself has gone.
+3. Transitions: where two branches cross, by root finding on their difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import jax
+import numpy as np
+from jax import Array
+from scipy.optimize import brentq
+
+from vi_compare import families
+from vi_compare.amari import Optimum, Problem
+from vi_compare.evidence import Draws
+from vi_compare.frames import Frame, from_draws
+from vi_compare.nodes import Drawn, Line, Rule
+from vi_compare.normals import generator
+from vi_compare.solvers import Progress, quiet
+from vi_compare.stochastic import Begin, starts
+from vi_compare.target import Target
+
+ANCHORS = 5
+# Steps of a search before it is seen which starts are worth finishing, and draws of p that it
+# makes do with; and draws of p, and of the optima together, that the rest is done on.
+ROUGH, ROUGH_DRAWS, DRAWS = 100, 2000, 8000
+MOST_OPTIMA = 4  # of each anchor, the lowest
+MOST_BRANCHES = 12  # beyond them only what is lower than any of them is followed
+SAME = 1e-4  # nats of symmetrised KL: one optimum found twice
+TIED = 1e-6  # A_α of two branches that are one, mirrored
+
+
+@dataclass(frozen=True)
+class End:
+    """Where a branch begins or ends: at the edge of the range, or where the optimum is lost.
+
+    Attributes:
+        alpha: there.
+        error: half of the interval in which it was lost; None at the edge.
+    """
+
+    alpha: float
+    error: float | None = None
+
+    @property
+    def how(self) -> str:
+        return "edge" if self.error is None else "lost"
+
+
+@dataclass
+class Branch:
+    """One optimum followed.
+
+    Attributes:
+        points: {index into the α's: optimum}.
+        begin, end: where it exists.
+        images: how many optima of the same value it stands for.
+        name: A, B, ... from small α to large, low to high.
+    """
+
+    points: dict[int, Optimum]
+    begin: End
+    end: End
+    images: int = 1
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Where the lowest branch changes.
+
+    Attributes:
+        alpha, standard_error: there.
+        below, above: names of the branches that are lowest on either side.
+        jump: symmetrised KL between the two optima in nats.
+    """
+
+    alpha: float
+    standard_error: float
+    below: str
+    above: str
+    jump: float
+
+
+@dataclass
+class AlphaPath:
+    """What was found.
+
+    Attributes:
+        alphas: (A,) ascending.
+        rules: by which A_α was summed.
+        problem: turns parameters into q's.
+        branches, transitions: see there.
+    """
+
+    alphas: np.ndarray
+    rules: Rules
+    problem: Problem
+    branches: list[Branch] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list)
+
+    def best(self, i: int) -> Branch | None:
+        """The lowest branch at the i-th α."""
+        alive = [b for b in self.branches if i in b.points]
+        return min(alive, key=lambda b: b.points[i].value) if alive else None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How A_α is summed: roughly, to see which starts are worth finishing; to search; and to
+    measure what was found, on draws that the search has not seen."""
+
+    rough: Rule
+    search: Rule
+    measure: Rule
+
+    @classmethod
+    def on_the_line(cls, target: Target, draws: Draws) -> Rules:
+        rule = Line.around(target, draws)
+        return cls(rule, rule, rule)
+
+    @classmethod
+    def drawn(
+        cls, target: Target, seen: Draws, unseen: Draws, log_z: float, key: Array, parts: int
+    ) -> Rules:
+        """`seen` and `unseen` draws of the target, for a guide of so many parts."""
+
+        def rule(draws: Draws, most: int, key: Array) -> Drawn:
+            some = _every(draws, most)
+            return Drawn.of(target, some, log_z, key, -(-len(some) // parts))
+
+        keys = jax.random.split(key, 3)
+        return cls(
+            rule(seen, ROUGH_DRAWS, keys[0]),
+            rule(seen, DRAWS, keys[1]),
+            rule(unseen, DRAWS, keys[2]),
+        )
+
+
+def follow(
+    target: Target,
+    guide: Callable,
+    draws: Draws,
+    rules: Rules,
+    alphas: np.ndarray,
+    key: Array,
+    restarts: int,
+    progress: Progress = quiet,
+) -> AlphaPath:
+    """All branches of the guide's optimum between the first and the last of `alphas`.
+
+    Args:
+        target: to approximate.
+        guide: set up.
+        draws: of the target, which the starts are placed by.
+        rules: by which A_α is summed.
+        alphas: (A,) ascending.
+        key: of the starts.
+        restarts: searches at each anchor.
+        progress: told how it goes on.
+    """
+    problem, first = _problem(target, guide, draws, key, restarts)
+    search = _Search(problem, rules, np.asarray(alphas, float), progress)
+    found = AlphaPath(search.alphas, rules, problem)
+    found.branches = search.branches(search.anchors(first))
+    found.transitions = search.transitions(found)
+    return found
+
+
+def _problem(
+    target: Target, guide: Callable, draws: Draws, key: Array, restarts: int
+) -> tuple[Problem, list[np.ndarray]]:
+    """The problem in the frame of the draws' moments, and places (P,) to begin at."""
+    framed = families.can_be_framed(guide) and bool(from_draws(draws.u).frames)
+    frame = from_draws(draws.u).frames[0] if framed else Frame.identity(target.dim)
+    place = partial(_placed, guide, frame, target) if framed else lambda params: params
+
+    def points(key: Array, n: int, each: int) -> np.ndarray:
+        rows = generator(key).integers(len(draws), size=n * each)
+        some = frame.into(np.asarray(draws.u)[rows])
+        return some.reshape(n, each, target.dim)
+
+    shape = lambda params: families.shaped(guide, params, frame, target) if framed else params
+    made = starts(target, guide, key, restarts, Begin(points, shape=shape))
+    each = [jax.tree.map(lambda leaf, r=r: leaf[r], made) for r in range(restarts)]
+    problem = Problem(target, guide, each[0], place)
+    return problem, [problem.theta(params) for params in each]
+
+
+def _placed(guide: Callable, frame: Frame, target: Target, params: dict) -> dict:
+    return families.in_frame(guide, params, frame, target)
+
+
+class _Search:
+    """The stages, over one problem."""
+
+    def __init__(self, problem: Problem, rules: Rules, alphas: np.ndarray, progress: Progress):
+        self.problem, self.rules, self.alphas = problem, rules, alphas
+        places = np.linspace(0, len(alphas) - 1, min(ANCHORS, len(alphas)))
+        self.at = sorted({round(x) for x in places})
+        self.progress, self.done = progress, 0
+
+    def tell(self, words: str) -> None:
+        self.done += 1
+        self.progress(self.done, max(self.done + 1, 20 * len(self.at)), words)
+
+    # --- anchors ---------------------------------------------------------------------------
+
+    def anchors(self, first: Sequence[np.ndarray]) -> dict[int, list[Optimum]]:
+        """{index of α: distinct optima there, the lowest first}."""
+        out = {}
+        rough = self.rules.rough
+        for i in self.at:
+            found = []
+            for theta in first:
+                one = self.problem.minimised(theta, self.alphas[i], rough, rough, ROUGH)
+                found += [one] if one else []
+                self.tell(f"searching at α = {self.alphas[i]:.3g}")
+            few = self._distinct(found, rough.farthest)[: 2 * MOST_OPTIMA]
+            finished = [self._minimised(one.theta, self.alphas[i]) for one in few]
+            out[i] = self._distinct([one for one in finished if one])[:MOST_OPTIMA]
+        return out
+
+    def _minimised(self, theta: np.ndarray, alpha: float) -> Optimum | None:
+        return self.problem.minimised(theta, alpha, self.rules.search, self.rules.measure)
+
+    def _apart(self, one: Optimum, other: Optimum) -> float:
+        return self.problem.apart(one, other, self.rules.measure)
+
+    def _distinct(self, optima: Sequence[Optimum], same: float = SAME) -> list[Optimum]:
+        """One of each, the lowest first."""
+        kept: list[Optimum] = []
+        for one in sorted(optima, key=lambda o: o.value):
+            if all(self._apart(one, other) >= same for other in kept):
+                kept.append(one)
+        return kept
+
+    # --- branches --------------------------------------------------------------------------
+
+    def branches(self, anchors: dict[int, list[Optimum]]) -> list[Branch]:
+        """Every anchor followed both ways, unless it lies on a branch already; and where one is
+        lost, what the search falls into."""
+        found: list[Branch] = []
+        todo = [(i, one) for i, optima in anchors.items() for one in optima]
+        while todo:
+            i, one = todo.pop(0)
+            there = [branch.points[i] for branch in found if i in branch.points]
+            if any(self._apart(one, other) < SAME for other in there):
+                continue
+            lowest = min((other.value for other in there), default=np.inf)
+            if len(found) >= MOST_BRANCHES and one.value > lowest:
+                continue
+            branch = Branch({i: one}, End(self.alphas[i]), End(self.alphas[i]))
+            branch.begin, below = self._walk(branch.points, i, -1)
+            branch.end, above = self._walk(branch.points, i, +1)
+            found.append(branch)
+            todo += below + above
+        found = self._without_images(found)
+        found.sort(key=lambda b: (b.begin.alpha, b.points[min(b.points)].value))
+        for number, branch in enumerate(found):
+            branch.name = chr(ord("A") + number) if number < 26 else f"{number + 1}"
+        return found
+
+    def _walk(
+        self, points: dict[int, Optimum], i: int, way: int
+    ) -> tuple[End, list[tuple[int, Optimum]]]:
+        """Follow from the i-th α and fill `points`; where it ends, and, if it is lost, the
+        optimum at the next α that the search falls into."""
+        while 0 <= i + way < len(self.alphas):
+            a, b = self.alphas[i], self.alphas[i + way]
+            new, lost = self._step(points[i], a, b)
+            if new is None:
+                other = self._minimised(points[i].theta, b)
+                return lost, [(i + way, other)] if other else []
+            i += way
+            points[i] = new
+            self.tell(f"following an optimum, α = {b:.3g}")
+        return End(float(self.alphas[i])), []
+
+    def _step(self, one: Optimum, a: float, b: float) -> tuple[Optimum | None, End]:
+        """The same optimum at b, or None and where between it was lost.
+
+        A step that moves q farther than the rule allows is halved, down to the rule's finest:
+        an optimum that goes on moves less, one that is gone does not.
+        """
+        new = self._minimised(one.theta, b)
+        if new and self._apart(one, new) < self.rules.search.farthest:
+            return new, End(b)
+        if abs(b - a) < self.rules.search.finest:
+            return None, End(float(a + b) / 2, float(abs(b - a) / 2))
+        middle, lost = self._step(one, a, (a + b) / 2)
+        return (None, lost) if middle is None else self._step(middle, (a + b) / 2, b)
+
+    def _without_images(self, found: list[Branch]) -> list[Branch]:
+        """One branch for all that have the same value everywhere: mirror images."""
+        kept: list[Branch] = []
+        for branch in found:
+            twin = next((one for one in kept if self._tied(one, branch)), None)
+            if twin is None:
+                kept.append(branch)
+            else:
+                twin.images += 1
+        return kept
+
+    def _tied(self, one: Branch, other: Branch) -> bool:
+        shared = one.points.keys() & other.points.keys()
+        if len(shared) < 0.9 * max(len(one.points), len(other.points)):
+            return False
+        return all(abs(one.points[i].value - other.points[i].value) < TIED for i in shared)
+
+    def _difference(self, one: Optimum, other: Optimum, alpha: float) -> tuple[float, float]:
+        """A_α of one less that of the other, and its standard error."""
+        rule = self.rules.measure
+        terms = np.subtract(*(self.problem.terms(x.theta, alpha, rule) for x in (one, other)))
+        return float(terms.sum()), rule.error(terms)
+
+    # --- transitions -----------------------------------------------------------------------
+
+    def transitions(self, path: AlphaPath) -> list[Transition]:
+        """Where the lowest branch changes from one α to the next."""
+        out = []
+        for i in range(len(self.alphas) - 1):
+            low, high = path.best(i), path.best(i + 1)
+            if low is None or high is None or low is high:
+                continue
+            if i + 1 not in low.points:
+                out.append(self._at_an_end(low.end, low, high, i))
+            elif i not in high.points:
+                out.append(self._at_an_end(high.begin, low, high, i))
+            else:
+                out.append(self._crossing(low, high, i))
+        return out
+
+    def _at_an_end(self, end: End, low: Branch, high: Branch, i: int) -> Transition:
+        """One branch is the lowest up to where it ends, or from where it begins."""
+        jump = self._apart(low.points[i], high.points[i + 1])
+        return Transition(end.alpha, end.error or 0.0, low.name, high.name, jump)
+
+    def _crossing(self, low: Branch, high: Branch, i: int) -> Transition:
+        """Between the i-th α and the next, where both branches exist."""
+        ends = self.alphas[i], self.alphas[i + 1]
+
+        def both(alpha: float) -> tuple[Optimum, Optimum]:
+            j = i if alpha - ends[0] < ends[1] - alpha else i + 1
+            pair = tuple(
+                self._minimised(b.points[j].theta, alpha) or b.points[j] for b in (low, high)
+            )
+            return pair[0], pair[1]
+
+        def gap(alpha: float) -> float:
+            one, other = both(alpha)
+            return one.value - other.value
+
+        steepness = (gap(ends[1]) - gap(ends[0])) / (ends[1] - ends[0])
+        alpha = brentq(gap, *ends, xtol=1e-6)
+        one, other = both(alpha)
+        error = self._difference(one, other, alpha)[1] / abs(steepness)
+        jump = self._apart(one, other)
+        return Transition(float(alpha), float(error + 1e-6), low.name, high.name, jump)
+
+
+def _every(draws: Draws, n: int) -> Draws:
+    """At most n of the draws: every so many-th of each chain."""
+    step = -(-len(draws) // n)
+    rows = np.arange(len(draws)).reshape(max(1, draws.chains), -1)[:, ::step].reshape(-1)
+    return draws[rows]

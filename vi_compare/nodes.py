@@ -1,0 +1,202 @@
+"""Rules for ∫ f(p, q) du that are smooth functions of q's parameters, so that an optimum can be
+followed to many digits: the same noise whatever q is.
+
+On the line: evenly spaced nodes. In more dimensions: draws of p, which stay where they are, and
+draws of q, which move with it, each weighted by one over the density of the whole lot (the
+balance heuristic of Veach and Guibas 1995). Nodes that do not move will not do there: a q that
+leaves them costs nothing, and one that shrinks onto one of them gains without end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from vi_compare.approximation import GuideApproximation
+from vi_compare.batches import in_batches
+from vi_compare.evidence import Draws, effective
+from vi_compare.target import Target
+
+LINE = 4001  # nodes; odd, so that every other one spans the same range
+ROOM = 1.0  # ranges of the draws that the nodes reach beyond them, on either side
+SHARE = 0.5  # of the lot that counts as drawn from p
+APART = 500  # draws of each of two q's that their distance is taken over
+
+
+class Points(NamedTuple):
+    """∫ f(p, q) du ≈ Σ exp(log_v) f(p, q).
+
+    Attributes:
+        u: (n, d).
+        log_v: (n,).
+        log_p: (n,) of the target, normalised.
+        log_q: (n,)
+    """
+
+    u: Array
+    log_v: Array
+    log_p: Array
+    log_q: Array
+
+
+class Rule(Protocol):
+    """A pytree, so that one compiled function serves rules of one size."""
+
+    @property
+    def u(self) -> Array:
+        """(n, d) nodes, or draws of p."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """ "quadrature" or "monte carlo"."""
+        ...
+
+    @property
+    def finest(self) -> float:
+        """Steps in α below which it is idle to ask where a branch ends."""
+        ...
+
+    @property
+    def farthest(self) -> float:
+        """Symmetrised KL in nats by which a step along one optimum may move q."""
+        ...
+
+    @property
+    def gain(self) -> float:
+        """Relative gain of a step with which a search is over."""
+        ...
+
+    def points(self, q: GuideApproximation) -> Points:
+        """A differentiable function of q's parameters."""
+        ...
+
+    def error(self, terms: np.ndarray) -> float:
+        """Standard error of Σ terms (n,), each with its weight in it."""
+        ...
+
+    def apart(self, one: GuideApproximation, other: GuideApproximation) -> Array:
+        """Symmetrised KL between two q's in nats."""
+        ...
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["u", "log_v", "log_p"], meta_fields=["target"]
+)
+@dataclass(frozen=True)
+class Line:
+    """Evenly spaced nodes u (n, 1) with their weights log_v (n,) and log p (n,)."""
+
+    u: Array
+    log_v: Array
+    log_p: Array
+    target: Target
+
+    method = "quadrature"
+    finest, farthest, gain = 5e-4, 0.05, 1e-10
+
+    @classmethod
+    def around(cls, target: Target, draws: Draws) -> Line:
+        """Nodes far beyond the draws of p on both sides."""
+        u = np.asarray(draws.u)[:, 0]
+        room = ROOM * (u.max() - u.min())
+        grid = np.linspace(u.min() - room, u.max() + room, LINE)[:, None]
+        log_v = np.full(LINE, np.log(grid[1, 0] - grid[0, 0]))
+        log_p = np.asarray(in_batches(partial(_densities, target))(grid))
+        log_p = log_p - np.logaddexp.reduce(log_v + log_p)
+        return cls(jnp.asarray(grid), jnp.asarray(log_v), jnp.asarray(log_p), target)
+
+    def points(self, q: GuideApproximation) -> Points:
+        return Points(self.u, self.log_v, self.log_p, jax.vmap(q.log_prob)(self.u))
+
+    def error(self, terms: np.ndarray) -> float:
+        """What leaving out every other node changes."""
+        return float(abs(terms.sum() - 2 * terms[::2].sum()))
+
+    def apart(self, one: GuideApproximation, other: GuideApproximation) -> Array:
+        first, second = (self.log_v + jax.vmap(q.log_prob)(self.u) for q in (one, other))
+        return jnp.sum((jnp.exp(first) - jnp.exp(second)) * (first - second))
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["u", "log_p", "log_z", "key"],
+    meta_fields=["target", "each", "chains"],
+)
+@dataclass(frozen=True)
+class Drawn:
+    """Draws of p and, at every q, draws of it made from the same noise.
+
+    Attributes:
+        u, log_p: (n, d), (n,) draws of p and their log density, not normalised.
+        log_z: the log normaliser.
+        key: of the noise.
+        target: of log p where q goes.
+        each: draws of each part of q.
+        chains: Markov chains that the draws of p are, 0 for independent ones.
+    """
+
+    u: Array
+    log_p: Array
+    log_z: Array
+    key: Array
+    target: Target
+    each: int
+    chains: int
+
+    method = "monte carlo"
+    finest, gain = 1e-2, 1e-7
+
+    @property
+    def farthest(self) -> float:
+        return max(0.5, 0.05 * self.target.dim)
+
+    @classmethod
+    def of(cls, target: Target, draws: Draws, log_z: float, key: Array, each: int) -> Drawn:
+        u, log_p, z = map(jnp.asarray, (draws.u, draws.log_p, log_z))
+        return cls(u, log_p, z, key, target, each, draws.chains)
+
+    def points(self, q: GuideApproximation) -> Points:
+        log_w, parts = q.strata(self.key, self.each)
+        moved = parts.reshape(-1, parts.shape[-1])
+        u = jnp.concatenate([self.u, moved])
+        log_p = jnp.concatenate([self.log_p, _densities(self.target, moved)]) - self.log_z
+        log_q = jax.vmap(q.log_prob)(u)
+        counted = jnp.concatenate(
+            [
+                jnp.full(len(self.u), jnp.log(SHARE / len(self.u))),
+                jnp.repeat(log_w, self.each) + jnp.log((1 - SHARE) / self.each),
+            ]
+        )
+        lot = jnp.logaddexp(jnp.log(SHARE) + log_p, jnp.log(1 - SHARE) + log_q)
+        return Points(u, counted - lot, log_p, log_q)
+
+    def error(self, terms: np.ndarray) -> float:
+        groups = [terms[: len(self.u)], *terms[len(self.u) :].reshape(-1, self.each)]
+        worth = [effective(x, self.chains if j == 0 else 0) for j, x in enumerate(groups)]
+        both = zip(groups, worth, strict=True)
+        return float(np.sqrt(sum(len(x) ** 2 * x.var() / n for x, n in both)))
+
+    def apart(self, one: GuideApproximation, other: GuideApproximation) -> Array:
+        """Over draws of both, where it is E[2 tanh(x/2) x] of x = log q₁ − log q₂: nowhere
+        negative, and exactly 0 where the two agree."""
+        keys = jax.random.split(self.key, APART)
+        u = jnp.concatenate([jax.vmap(q.draw)(keys) for q in (one, other)])
+        x = jax.vmap(one.log_prob)(u) - jax.vmap(other.log_prob)(u)
+        return jnp.mean(2 * jnp.tanh(x / 2) * x)
+
+
+def mass(points: Points) -> Array:
+    """∫ q du by the rule: 1, unless q is where the rule has no points."""
+    return jnp.sum(jnp.exp(points.log_v + points.log_q))
+
+
+@partial(jax.jit, static_argnums=0)
+def _densities(target: Target, u: Array) -> Array:
+    return jax.vmap(target.log_density)(u)

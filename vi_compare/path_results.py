@@ -1,0 +1,270 @@
+"""A path over α as plain data: what ``path.json`` holds (schema 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from arviz_stats.base import array_stats
+from jax import Array
+from scipy.stats import norm
+
+from vi_compare import families
+from vi_compare.alpha_path import AlphaPath, Branch, End, Rules, Transition
+from vi_compare.amari import Optimum
+from vi_compare.comparison import number
+from vi_compare.evidence import Draws
+from vi_compare.lot import Lot
+from vi_compare.modes import FoundModes, find_modes
+from vi_compare.nodes import Line, Rule
+from vi_compare.tails import LEVEL
+from vi_compare.target import Target
+
+MARGINS, GRID = 3, 161  # whose densities are kept, and at how many points
+DRAWN = 2000  # draws of q, where its margins are not known in closed form
+SOURCES = 24  # optima whose draws find the modes
+REACH = 0.15  # of the range of the draws, beyond either end of a grid
+
+# A value with its standard error; None where there is none.
+Number = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Margin:
+    """One coordinate of u whose density is shown.
+
+    Attributes:
+        index: into u.
+        label: of the coordinate.
+        grid, target: (g,) where, and the target's density there.
+    """
+
+    index: int
+    label: str
+    grid: np.ndarray
+    target: np.ndarray
+
+
+def results(path: AlphaPath, target: Target, draws: Draws, key: Array) -> dict[str, Any]:
+    """Everything about the path but who asked for it; `draws` of the target."""
+    margins = _margins(path, target, draws)
+    lot = _lot(path, target, draws, key)
+    modes = _modes(target, lot, draws)
+    describe = _Describe(path, target, margins, lot, modes, key)
+    return {
+        "method": path.rules.measure.method,
+        "nodes": len(path.rules.measure.u),
+        "alphas": path.alphas.tolist(),
+        "margins": [
+            {"label": m.label, "grid": _short(m.grid), "target": _short(m.target)} for m in margins
+        ],
+        "modes": [] if modes is None else list(modes.names),
+        "target_basins": [] if modes is None else modes.shares["draws"].tolist(),
+        "branches": [describe.branch(branch) for branch in path.branches],
+        "transitions": [_transition(one) for one in path.transitions],
+    }
+
+
+class _Describe:
+    """Measures the points of a path."""
+
+    def __init__(
+        self,
+        path: AlphaPath,
+        target: Target,
+        margins: Sequence[Margin],
+        lot: Lot,
+        modes: FoundModes | None,
+        key: Array,
+    ):
+        self.path, self.target, self.margins = path, target, margins
+        self.lot, self.modes, self.key = lot, modes, key
+
+    def branch(self, branch: Branch) -> dict[str, Any]:
+        return {
+            "name": branch.name,
+            "images": branch.images,
+            "begin": _end(branch.begin),
+            "end": _end(branch.end),
+            "points": [self.point(branch, i) for i in sorted(branch.points)],
+        }
+
+    def point(self, branch: Branch, i: int) -> dict[str, Any]:
+        one, rule = branch.points[i], self.path.rules.measure
+        problem = self.path.problem
+        points = problem.points(one.theta, rule)
+
+        def value_at(alpha: float) -> Number:
+            terms = problem.terms(one.theta, alpha, rule)
+            return _estimate(float(terms.sum()), rule.error(terms))
+
+        log_p, log_q = np.asarray(points.log_p), np.asarray(points.log_q)
+        p, q = (np.exp(np.asarray(points.log_v) + x) for x in (log_p, log_q))
+        return {
+            "alpha": float(self.path.alphas[i]),
+            "best": self.path.best(i) is branch,
+            "value": value_at(float(self.path.alphas[i])),
+            "forward_kl": value_at(1.0),
+            "reverse_kl": value_at(0.0),
+            "missed_mass": _below(log_q, q, p, rule),
+            "invented_mass": _below(log_p, p, q, rule),
+            "basins": self._basins(one),
+            **self._shape(one),
+        }
+
+    def _basins(self, one: Optimum) -> list[Number]:
+        if self.modes is None:
+            return []
+        mass = np.exp(self.lot.log_v + self.path.problem.log_q(one.theta, self.lot.u))
+        member = self.modes.members["lot"]
+        each = (np.where(member == m, mass, 0.0) for m in range(len(self.modes.names)))
+        return [_estimate(float(x.sum()), self.lot.error(x)) for x in each]
+
+    def _shape(self, one: Optimum) -> dict[str, Any]:
+        """Weights, means, sds and densities of the margins."""
+        q = self.path.problem.approximation(one.theta)
+        mixture = families.to_mixture(q.guide, q.params, self.target)
+        index = [m.index for m in self.margins]
+        if mixture is None:
+            u = np.asarray(q.sample(self.key, DRAWN).u)[:, index]
+            curves = [_density(u[:, j], m.grid) for j, m in enumerate(self.margins)]
+            weights, means, sds = None, u.mean(axis=0)[None], u.std(axis=0)[None]
+        else:
+            weights, means = np.asarray(mixture.weights), np.asarray(mixture.means)[:, index]
+            covariances = np.asarray(mixture.covariances)
+            sds = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))[:, index]
+            curves = [
+                weights @ _normal(m.grid, means[:, j, None], sds[:, j, None])
+                for j, m in enumerate(self.margins)
+            ]
+        return {
+            "weights": None if weights is None else weights.tolist(),
+            "means": means.tolist(),
+            "sds": sds.tolist(),
+            "densities": [_short(curve) for curve in curves],
+        }
+
+
+def _margins(path: AlphaPath, target: Target, draws: Draws) -> list[Margin]:
+    """The coordinates that the lowest branches move most, in the target's own sds."""
+    u = np.asarray(draws.u)
+    scale = u.std(axis=0)
+    lowest = [(path.best(i), i) for i in range(len(path.alphas))]
+    moments = [
+        _moments(path, target, branch.points[i]) for branch, i in lowest if branch is not None
+    ]
+    if not moments:
+        return []
+    means, sds = (np.stack(x) for x in zip(*moments, strict=True))
+    moved = np.ptp(means, axis=0) / scale + np.ptp(np.log(sds), axis=0)
+    chosen = sorted(np.argsort(-moved, kind="stable")[:MARGINS])
+    labels = coordinates(target)
+    return [Margin(j, labels[j], *_curve(path.rules, u[:, j])) for j in chosen]
+
+
+def coordinates(target: Target) -> list[str]:
+    """A name for each entry of u: the site's, in words where it is not the site's own value."""
+    out = []
+    for site in target.sites:
+        name = site.name if site.support == "real" else f"unconstrained {site.name}"
+        for index in np.ndindex(site.unconstrained_shape):
+            out.append(f"{name}[{','.join(map(str, index))}]" if index else name)
+    return out
+
+
+def _moments(path: AlphaPath, target: Target, one: Optimum) -> tuple[np.ndarray, np.ndarray]:
+    """Means and sds (d,) of q."""
+    points = path.problem.points(one.theta, path.rules.rough)
+    mass = np.exp(np.asarray(points.log_v + points.log_q))
+    u = np.asarray(points.u)
+    mean = mass @ u / mass.sum()
+    return mean, np.sqrt(mass @ (u - mean) ** 2 / mass.sum())
+
+
+def _curve(rules: Rules, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A grid (g,) over draws u (n,), and their density there; exact on the line."""
+    low, high = np.quantile(u, [0.0005, 0.9995])
+    room = REACH * (high - low)
+    grid = np.linspace(low - room, high + room, GRID)
+    if isinstance(rules.measure, Line):
+        nodes, log_p = np.asarray(rules.measure.u)[:, 0], np.asarray(rules.measure.log_p)
+        return grid, np.exp(np.interp(grid, nodes, log_p))
+    return grid, _density(u, grid)
+
+
+def _density(u: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    where, density, _ = array_stats.kde(u)
+    return np.interp(grid, where, density, left=0.0, right=0.0)
+
+
+def _normal(x: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    return norm.pdf(x, mean, sd)
+
+
+def _lot(path: AlphaPath, target: Target, draws: Draws, key: Array) -> Lot:
+    """Points that lie wherever a q of the path does."""
+    rule = path.rules.measure
+    if isinstance(rule, Line):
+        return Lot.of_line(rule, key)
+    optima = [branch.points[i] for branch in path.branches for i in _some(branch)]
+    some = optima[:: -(-len(optima) // SOURCES)]
+    each = DRAWN // len(some)
+    sets = [
+        np.asarray(path.problem.approximation(one.theta).sample(k, each).u)
+        for one, k in zip(some, jax.random.split(key, len(some)), strict=True)
+    ]
+    return Lot.of_draws(sets, [partial(path.problem.log_q, one.theta) for one in some])
+
+
+def _some(branch: Branch) -> list[int]:
+    """The first, the middle and the last point of a branch."""
+    known = sorted(branch.points)
+    return sorted({known[0], known[len(known) // 2], known[-1]})
+
+
+def _modes(target: Target, lot: Lot, draws: Draws) -> FoundModes | None:
+    sets = {
+        "draws": draws[:DRAWN] if not draws.chains else draws,
+        "lot": Draws(jnp.asarray(lot.u), {}),
+    }
+    found = find_modes(target, sets)
+    if isinstance(found, str) or len(found.members["lot"]) < len(lot.u):
+        return None
+    return found
+
+
+def _below(of: np.ndarray, own: np.ndarray, other: np.ndarray, rule: Rule) -> Number:
+    """Share of one density, weights `other` (n,), where log of the second is below the quantile
+    that its own weights `own` (n,) give it."""
+    order = np.argsort(of)
+    level = of[order][np.searchsorted(np.cumsum(own[order]), LEVEL * own.sum())]
+    terms = np.where(of < level, other, 0.0)
+    return _estimate(float(terms.sum()), rule.error(terms))
+
+
+def _estimate(value: float, error: float) -> Number:
+    return {"value": number(value), "standard_error": number(error)}
+
+
+def _end(end: End) -> dict[str, Any]:
+    return {"alpha": float(end.alpha), "error": end.error, "how": end.how}
+
+
+def _transition(one: Transition) -> dict[str, Any]:
+    return {
+        "alpha": one.alpha,
+        "standard_error": one.standard_error,
+        "from": one.below,
+        "to": one.above,
+        "jump": one.jump,
+    }
+
+
+def _short(x: np.ndarray) -> list[float]:
+    """Four digits: curves are looked at."""
+    return [float(f"{value:.4g}") for value in x]

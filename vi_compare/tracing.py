@@ -1,0 +1,170 @@
+"""Following one guide's optimum over α for a study: what ``vi-compare path`` does."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from vi_compare import families
+from vi_compare.alpha_path import Rules, follow
+from vi_compare.comparison import Comparison
+from vi_compare.environment import this_command
+from vi_compare.errors import InputError
+from vi_compare.fits import Planner
+from vi_compare.labels import Guides, parse_part
+from vi_compare.path_results import results
+from vi_compare.profile import timed
+from vi_compare.randomness import key_for
+from vi_compare.running import Observer, Prepared
+
+POINTS = {True: 51, False: 21}  # by default; by quadrature, and with draws
+MOST_POINTS = 500
+OTHER = 5.0  # standard errors between two log Z that are of two targets
+DIGITS = 10  # of α: 0 and 1 must be hit where a step lands on them
+
+
+@dataclass(frozen=True)
+class Span:
+    """α from `low` to `high`.
+
+    Attributes:
+        low, high, step: the step is None for one that suits.
+    """
+
+    low: float
+    high: float
+    step: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Span:
+        """ "LOW:HIGH" or "LOW:HIGH:STEP".
+
+        Raises:
+            InputError: when it is something else.
+        """
+        parts = text.split(":")
+        try:
+            numbers = [float(part) for part in parts]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (2, 3) or not all(map(math.isfinite, numbers)):
+            raise InputError(f"alpha must be LOW:HIGH or LOW:HIGH:STEP, as in -0.5:2, not {text!r}")
+        low, high = numbers[:2]
+        if low >= high:
+            raise InputError(f"alpha must go up, and {text!r} does not; write -0.5:2")
+        if len(numbers) == 3 and not (high - low) / MOST_POINTS <= numbers[2] <= high - low:
+            raise InputError(
+                f"the step of alpha must lie between {(high - low) / MOST_POINTS:g} and "
+                f"{high - low:g}, got {parts[2]}"
+            )
+        return cls(*numbers)
+
+    def alphas(self, dim: int) -> np.ndarray:
+        """(A,) ascending, for a target of so many dimensions."""
+        if self.step is None:
+            return np.round(np.linspace(self.low, self.high, POINTS[dim == 1]), DIGITS)
+        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        return np.round(self.low + self.step * np.arange(count), DIGITS)
+
+
+def trace(
+    prepared: Prepared,
+    comparison: Comparison,
+    guide: str,
+    own: Guides,
+    span: Span,
+    observer: Observer,
+) -> dict[str, Any]:
+    """What ``path.json`` holds beside the run `comparison` of the same target.
+
+    Raises:
+        InputError: when there are no draws of the target, its normaliser is not known, the run
+            is of another target, or log q of the guide is not.
+    """
+    target, reference = prepared.target, prepared.reference
+    part = parse_part("guides", guide, own)
+    if reference is None:
+        raise InputError("a path needs draws of the target; give --reference nuts or a file")
+    _same(prepared, comparison)
+    log_z = _log_z(prepared, comparison)
+    seed = prepared.settings.seed
+    built = Planner(target, seed, own).guide(part)
+    key = lambda what: key_for(seed, f"path/{part.full}/{what}")
+    began = time.perf_counter()
+    with timed("following the path"):
+        rules = (
+            Rules.on_the_line(target, reference.train)
+            if target.dim == 1
+            else Rules.drawn(
+                target,
+                reference.train,
+                reference.test,
+                log_z,
+                key("noise"),
+                families.num_components(built),
+            )
+        )
+        observer.begin(f"following {part.text}")
+        found = follow(
+            target,
+            built,
+            reference.train,
+            rules,
+            span.alphas(target.dim),
+            key("starts"),
+            prepared.restarts,
+            observer.progress,
+        )
+        observer.end(_words(found))
+    observer.begin("measuring the path")
+    with timed("measuring the path"):
+        out = results(found, target, reference.test, key("measuring"))
+    observer.end("")
+    return {
+        "schema": 1,
+        "run": comparison.results["run"],
+        "guide": part.text,
+        "command": this_command(),
+        "restarts": prepared.restarts,
+        "seconds": time.perf_counter() - began,
+        "evaluations": found.problem.evaluations,
+        **out,
+    }
+
+
+def _words(found) -> str:
+    at = ", ".join(f"{one.alpha:.3g}" for one in found.transitions)
+    return f"{len(found.branches)} optima followed, {f'a jump at α = {at}' if at else 'no jump'}"
+
+
+def _same(prepared: Prepared, comparison: Comparison) -> None:
+    """Refuse a run of another model."""
+    then = comparison.results["target"]
+    now = {site.name: list(site.shape) for site in prepared.target.sites}
+    if then["sites"] != now:
+        raise _of_another()
+
+
+def _log_z(prepared: Prepared, comparison: Comparison) -> float:
+    """The target's log normaliser, which must be that of the run."""
+    estimate = replace(prepared, plans=()).log_z(()).estimate
+    if estimate.value is None:
+        raise InputError(f"a path needs the target's normaliser: {estimate.reason}")
+    then = comparison.results["target"]["log_normalizer"]
+    if then is None:
+        return estimate.value
+    error = math.hypot(estimate.standard_error or 0.0, then["standard_error"] or 0.0)
+    if abs(estimate.value - then["value"]) > OTHER * error + 1e-6:
+        raise _of_another()
+    return float(then["value"])
+
+
+def _of_another() -> InputError:
+    return InputError(
+        "the run in this folder is of another model or of other data; "
+        "give another --out, or run it again first"
+    )
