@@ -122,11 +122,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """One figure: inline SVG, above it the fit that it is about, below it a caption."""
+    """One figure: inline SVG, above it the fit that it is about, below it a caption.
+
+    Attributes:
+        part: "moving" where it says nothing without the page's script, "still" where it
+            stands in for one that moves; "" for all others.
+    """
 
     svg: Any
     caption: str = ""
     fit: FitView | None = None
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,24 @@ class Pictures:
     legend: Sequence[FitView] = ()
     target: bool = False
     kind: str = "pictures"
+
+
+@dataclass(frozen=True)
+class Explorer(Pictures):
+    """Figures under one slider, which the page's script moves.
+
+    Attributes:
+        data: what `vi_compare.report.explorer.packed` made.
+        stops: (position of the slider, words) of its buttons.
+        choices: the branches to follow, in words, in the order of `data`.
+        ends: words at both ends of the slider.
+    """
+
+    data: str = ""
+    stops: Sequence[tuple[int, str]] = ()
+    choices: Sequence[str] = ()
+    ends: tuple[str, str] = ("", "")
+    kind: str = "explorer"
 
 
 @dataclass(frozen=True)

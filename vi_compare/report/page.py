@@ -31,16 +31,19 @@ def page(comparison: Comparison) -> str:
     """The whole page."""
     view = View.of(comparison)
     template = environment().get_template("page.html.jinja")
+    made = sections.all_of(view)
+    moves = any(block.kind == "explorer" for part in made for block in part.blocks)
     text = template.render(
         view=view,
         answer=headline.answer(view),
         title=_title(len(view.fits)),
         facts=_facts(view),
         description=_paragraphs(view.target.get("description") or ""),
-        sections=sections.all_of(view),
+        sections=made,
         results=_packed(comparison.results),
         style=style(),
         script=_asset("script.js"),
+        explorer=_asset("explorer.js") if moves else "",
     )
     return f"{text.strip()}\n"
 

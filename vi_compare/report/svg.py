@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 from markupsafe import Markup, escape
 
 from vi_compare.report import palette
@@ -108,6 +109,24 @@ def inline(figure: Figure, key: str, title: str, description: str) -> Markup:
         f'<svg class="figure" viewBox="{box[1]}" role="img" '
         f'aria-labelledby="{key}-t {key}-d">{names}{_tidy(body, key)}</svg>'
     )
+
+
+def settle(figure: Figure) -> None:
+    """Fix the layout now: what `place` says afterwards is where it will stand on the page."""
+    figure.dpi = 72  # an SVG counts in points
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def place(figure: Figure, ax, points) -> np.ndarray:
+    """(n, 2) points in data coordinates of `ax`, in the units of the figure's ``viewBox``."""
+    spots = ax.transData.transform(np.atleast_2d(np.asarray(points, dtype=float)))
+    return np.column_stack([spots[:, 0], figure.bbox.height - spots[:, 1]])
+
+
+def over(picture: Markup, layer: Markup) -> Markup:
+    """`picture` with `layer` drawn over it: what the page's script moves about."""
+    return Markup(f"{picture.removesuffix('</svg>')}{layer}</svg>")
 
 
 def _tidy(body: str, key: str) -> str:

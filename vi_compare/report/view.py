@@ -179,11 +179,13 @@ class View:
     Attributes:
         results, draws: of the comparison.
         fits: in the study's order.
+        path: what ``vi-compare path`` found, as stored, or None.
     """
 
     results: dict[str, Any]
     draws: Any
     fits: tuple[FitView, ...]
+    path: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, comparison: Comparison) -> View:
@@ -192,7 +194,7 @@ class View:
             FitView(data, _node(draws, data["group"]), Style(i))
             for i, data in enumerate(results["fits"])
         )
-        return cls(results, draws, tuple(fits))
+        return cls(results, draws, tuple(fits), comparison.path)
 
     @property
     def target(self) -> dict[str, Any]:

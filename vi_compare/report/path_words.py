@@ -1,0 +1,165 @@
+"""What a path says, in sentences: true for any path, the finding first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vi_compare import numbers
+from vi_compare.report.path import Branch, End, Jump, Path
+from vi_compare.report.view import COVERED, NAMES
+
+# Jumps and ends beyond these stand in the tables only.
+MOST_JUMPS, MOST_ENDS = 3, 3
+SMALLEST_MODE = 0.01  # modes with less of the target are not spoken of
+# Errors of α below this are not worth their digits in a sentence.
+SHARP = 5e-5
+# A mass that changes by less is not called a change.
+MOVED = 0.02
+
+
+def finding(path: Path) -> str:
+    """The lead of the section."""
+    told = sorted(path.jumps, key=lambda j: -(j.nats or 0.0))[:MOST_JUMPS]
+    parts = [_jump(path, j) for j in sorted(told, key=lambda j: j.alpha)] or [_smooth(path)]
+    if more := len(path.jumps) - len(told):
+        parts.append(f"It jumps {numbers.words(more)} more time{'s' * (more > 1)}.")
+    return " ".join([*parts, *_crowd(path), *_ends(path), *_either(path)])
+
+
+def alpha(value: float, error: float | None = None) -> str:
+    """An α with its error, where that is large enough to matter."""
+    if error and error >= SHARP:
+        return numbers.with_error(value, error)
+    text = f"{value:.4f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else numbers.minus(text)
+
+
+def holds(path: Path, branch: Branch, i: int) -> str:
+    """ "covers all three modes", "leaves out x = 2 (30.0 %)"; "" where it is not known."""
+    covered = _covered(path, branch, i)
+    if covered is None:
+        return ""
+    lost = [k for k, kept in covered.items() if not kept]
+    n = len(covered)
+    if not lost:
+        every = "both modes" if n == 2 else f"all {numbers.words(n)} modes"
+        return f"covers {every}" if n > 1 else "covers the mode"
+    if len(lost) > 2:
+        mass = numbers.percent(float(path.masses[lost].sum()))
+        return f"leaves out {numbers.words(len(lost))} of {n} modes ({mass} of the target)"
+    named = [f"{path.modes[k]} ({numbers.percent(path.masses[k])} of the target)" for k in lost]
+    return f"leaves out {numbers.listed(named)}"
+
+
+def change(path: Path, jump: Jump) -> str:
+    """What is different on the other side: "leaves out x = 2 → covers all three modes"."""
+    sides = _sides(path, jump)
+    if sides is None:
+        return "–"
+    below, above = (holds(path, *side) for side in sides)
+    if below and below != above:
+        return f"{below} → {above}"
+    return _moved(path, *sides[0], *sides[1])
+
+
+def _jump(path: Path, jump: Jump) -> str:
+    far = "" if jump.nats is None else f" by {numbers.plain(jump.nats, 2)} nats (symmetrised KL)"
+    at, branches = alpha(jump.alpha, jump.error), f"from branch {jump.old} to {jump.new}"
+    sides = _sides(path, jump)
+    below, above = (holds(path, *side) for side in sides) if sides else ("", "")
+    if below != above:
+        return (
+            f"From α = {at} on the best {path.guide} {above}; below, it {below}. "
+            f"There the optimum jumps{far}, {branches}."
+        )
+    begin = f"At α = {at} the best {path.guide} jumps{far}, {branches}"
+    return f"{begin}: {_moved(path, *sides[0], *sides[1])}." if sides else f"{begin}."
+
+
+def _sides(path: Path, jump: Jump) -> tuple[tuple[Branch, int], tuple[Branch, int]] | None:
+    """The last point before it and the first after it."""
+    named = {b.name: b for b in path.branches}
+    old, new = named.get(jump.old), named.get(jump.new)
+    if old is None or new is None:
+        return None
+    before, after = np.flatnonzero(old.alpha <= jump.alpha), np.flatnonzero(new.alpha >= jump.alpha)
+    if not before.size or not after.size:
+        return None
+    return (old, int(before[-1])), (new, int(after[0]))
+
+
+def _smooth(path: Path) -> str:
+    low, high = path.range
+    begin = f"The best {path.guide} changes without a jump from α = {alpha(low)} to {alpha(high)}"
+    ends = [path.best(a) for a in (path.alphas[0], path.alphas[-1])]
+    if ends[0] is None or ends[1] is None:
+        return f"{begin}."
+    return f"{begin}: {_moved(path, *ends[0], *ends[1])}."
+
+
+def _moved(path: Path, old: Branch, i: int, new: Branch, j: int) -> str:
+    """The mode whose mass changes most, or the forward KL where none does."""
+    if path.modes and old.basins.shape[1] == new.basins.shape[1] == len(path.modes):
+        gap = np.nan_to_num(new.basins[j, :, 0] - old.basins[i, :, 0])
+        k = int(np.argmax(abs(gap)))
+        if abs(gap[k]) > MOVED:
+            masses = (numbers.percent(b.basins[p, k, 0]) for b, p in ((old, i), (new, j)))
+            return f"its mass in {path.modes[k]} goes from {' to '.join(masses)}"
+    for measure in ("forward_kl", "reverse_kl", "missed_mass"):
+        before, after = old.reading(measure, i).value, new.reading(measure, j).value
+        if before is not None and after is not None:
+            name = NAMES.get(measure, measure.replace("_", " "))
+            unit = " nats" if measure.endswith("kl") else ""
+            return f"its {name} goes from {numbers.plain(before)} to {numbers.plain(after)}{unit}"
+    return "no measure of it is known on both sides"
+
+
+def _covered(path: Path, branch: Branch, i: int) -> dict[int, bool] | None:
+    """{mode: whether it holds a tenth of what the target has there}, as for every fit."""
+    if not path.modes or branch.basins.shape[1] != len(path.modes) != 0:
+        return None
+    masses = branch.basins[i, :, 0]
+    if not np.isfinite(masses).all() or path.masses.shape != masses.shape:
+        return None
+    counted = np.flatnonzero(path.masses >= SMALLEST_MODE)
+    return {int(k): bool(masses[k] >= COVERED * path.masses[k]) for k in counted}
+
+
+def _crowd(path: Path) -> list[str]:
+    most, low, high = path.crowd
+    if most < 2:
+        return [] if len(path.branches) > 1 else ["No other optimum was found beside it."]
+    there = [b for b in path.branches if b.begin.alpha <= (low + high) / 2 <= b.end.alpha]
+    every = sum(b.images for b in there)
+    images = f" ({numbers.words(every)} with mirror images)" if every > most else ""
+    return [
+        f"Up to {numbers.words(most)} optima{images} exist side by side, between "
+        f"α = {alpha(low)} and {alpha(high)}."
+    ]
+
+
+def _ends(path: Path) -> list[str]:
+    """Where the optima that were lowest somewhere cease to be."""
+    said = [
+        f"{b.name} {verb} at α = {alpha(end.alpha, end.error)}"
+        for b in path.ever_best
+        for end, verb in ((b.begin, "begins"), (b.end, "ends"))
+        if end.lost
+    ]
+    return [f"Branch {numbers.listed(said[:MOST_ENDS])}."] if said else []
+
+
+def _either(path: Path) -> list[str]:
+    """Where one jump is all there is, how far both of its optima exist."""
+    if len(path.jumps) != 1:
+        return []
+    named = {b.name: b for b in path.branches}
+    old, new = named.get(path.jumps[0].old), named.get(path.jumps[0].new)
+    if old is None or new is None or not old.end.lost or not new.begin.lost:
+        return []
+    return ["In between, a fit may end in either."] if new.begin.alpha < old.end.alpha else []
+
+
+def end(place: End) -> str:
+    """For a table: an α, and whether it is only where the search stopped."""
+    return alpha(place.alpha, place.error) if place.lost else f"{alpha(place.alpha)} (edge)"
