@@ -11,6 +11,8 @@ from vi_compare.report.view import COVERED, NAMES
 # Jumps and ends beyond these stand in the tables only.
 MOST_JUMPS, MOST_ENDS = 3, 3
 SMALLEST_MODE = 0.01  # modes with less of the target are not spoken of
+# A line must not end before a number.
+UNBROKEN = "\u00a0{}\u00a0"
 # Errors of α below this are not worth their digits in a sentence.
 SHARP = 5e-5
 # A mass that changes by less is not called a change.
@@ -23,7 +25,8 @@ def finding(path: Path) -> str:
     parts = [_jump(path, j) for j in sorted(told, key=lambda j: j.alpha)] or [_smooth(path)]
     if more := len(path.jumps) - len(told):
         parts.append(f"It jumps {numbers.words(more)} more time{'s' * (more > 1)}.")
-    return " ".join([*parts, *_crowd(path), *_ends(path), *_either(path)])
+    text = " ".join([*parts, *_crowd(path), *_ends(path), *_either(path)])
+    return text.replace(" = ", UNBROKEN.format("=")).replace(" ± ", UNBROKEN.format("±"))
 
 
 def alpha(value: float, error: float | None = None) -> str:
@@ -89,12 +92,15 @@ def _sides(path: Path, jump: Jump) -> tuple[tuple[Branch, int], tuple[Branch, in
 
 
 def _smooth(path: Path) -> str:
-    low, high = path.range
-    begin = f"The best {path.guide} changes without a jump from α = {alpha(low)} to {alpha(high)}"
-    ends = [path.best(a) for a in (path.alphas[0], path.alphas[-1])]
-    if ends[0] is None or ends[1] is None:
-        return f"{begin}."
-    return f"{begin}: {_moved(path, *ends[0], *ends[1])}."
+    known = [found for a in path.alphas if (found := path.best(a))]
+    if not known:
+        return f"Which {path.guide} is the best is not known at any α."
+    (old, i), (new, j) = known[0], known[-1]
+    low, high = alpha(old.alpha[i]), alpha(new.alpha[j])
+    if low == high:
+        return f"The path of {path.guide} is the one point α = {low}."
+    moved = _moved(path, old, i, new, j)
+    return f"The best {path.guide} changes without a jump from α = {low} to {high}: {moved}."
 
 
 def _moved(path: Path, old: Branch, i: int, new: Branch, j: int) -> str:

@@ -15,7 +15,8 @@ from vi_compare.report.path import Branch, Path
 # Letters at more lines than this would hide them.
 MOST_LETTERS = 24
 # Of a panel's height: letters that would stand closer share one place.
-APART = 0.07
+APART = 0.13
+MOST_TOGETHER = 3
 POLES = {0.0: "reverse KL", 1.0: "forward KL"}
 # Over a longer range of α their names would touch in one line.
 CROWDED = 4.0
@@ -65,7 +66,8 @@ def _panel(ax, path: Path, panel: Panel) -> None:
         lines = panel.lines[branch.name]
         for k in range(lines.shape[1]):
             _line(ax, path, branch, lines[:, k], k)
-            if branch.name in panel.errors:
+            # Bands of all branches would hide each other.
+            if branch.name in panel.errors and branch.best.any():
                 _band(ax, branch, lines[:, k], panel.errors[branch.name][:, k])
     ax.set(ylabel=panel.label, ylim=panel.limits)
     _letters(ax, path, panel)
@@ -120,10 +122,15 @@ def _letters(ax, path: Path, panel: Panel) -> None:
                 _join(placed, branch.end.alpha, (y[-1] - low) / (high - low), branch.name)
     for x, height, names in placed:
         ax.annotate(
-            " ".join(names), (x, low + height * (high - low)), xytext=(5, 0),
+            _together(names), (x, low + height * (high - low)), xytext=(5, 0),
             textcoords="offset points", va="center", fontsize=8, color=palette.INK,
             annotation_clip=False,
         )  # fmt: skip
+
+
+def _together(names: list[str]) -> str:
+    """ "B D", "B–L": never so long that it leaves the figure."""
+    return " ".join(names) if len(names) <= MOST_TOGETHER else f"{names[0]}–{names[-1]}"
 
 
 def _join(placed: list, x: float, height: float, name: str) -> None:

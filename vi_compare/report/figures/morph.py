@@ -11,10 +11,13 @@ from markupsafe import Markup
 from vi_compare import numbers
 from vi_compare.report import palette, svg
 from vi_compare.report.path import Branch, Margin, Path
+from vi_compare.report.path_words import alpha
 
 # A spike may rise so many times above the target's peak before it is cut off.
 HIGHEST = 4.0
 COLUMNS = 3
+# Points of a curve in a small multiple.
+SMALL_GRID = 120
 
 
 @dataclass(frozen=True)
@@ -56,21 +59,19 @@ def stage(path: Path, k: int) -> Stage:
         return Stage(svg.over(picture, layer), spots[:, 0], float(spots[0, 1]), ceiling, top)
 
 
-def stills(path: Path, k: int, alphas: Sequence[float], description: str) -> Markup:
-    """Small multiples of margin `k`: the lowest optimum at each of these α."""
+def stills(path: Path, k: int, looks: Sequence[tuple[Branch, int]], description: str) -> Markup:
+    """Small multiples of margin `k`: these points of these branches."""
     margin, key, top = path.margins[k], f"path-stills-{k}", _top(path, k)
-    rows = -(-len(alphas) // COLUMNS)
+    rows, step = -(-len(looks) // COLUMNS), -(-len(margin.grid) // SMALL_GRID)
+    few = Margin(margin.label, margin.grid[::step], margin.target[::step])
     with svg.sheet(key, 0.4 + 1.25 * rows) as figure:
         grid = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
-        for ax, alpha in zip(grid, alphas, strict=False):
-            _target(ax, margin, top)
-            found = path.best(alpha)
-            assert found is not None  # these α were chosen so
-            branch, i = found
-            ax.plot(margin.grid, branch.densities[i, k], color=palette.INK, linewidth=1.5)
-            ax.set_title(f"α = {numbers.plain(alpha)}, {branch.name}", fontsize=8)
+        for ax, (branch, i) in zip(grid, looks, strict=False):
+            _target(ax, few, top)
+            ax.plot(few.grid, branch.densities[i, k, ::step], color=palette.INK, linewidth=1.5)
+            ax.set_title(f"α = {alpha(branch.alpha[i])}, {branch.name}", fontsize=8)
             ax.set(yticks=[])
-        for ax in grid[len(alphas) :]:
+        for ax in grid[len(looks) :]:
             ax.set_axis_off()
         figure.supxlabel(margin.label, fontsize=8.5, color=palette.MUTED)
         return svg.inline(figure, key, f"The lowest optimum over {margin.label}", description)

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from vi_compare import numbers
 from vi_compare.report import palette, svg
 from vi_compare.report.figures.along import POLES
 from vi_compare.report.path import Branch, Path
+from vi_compare.report.path_words import alpha as words
 from vi_compare.report.view import FitView, Reading
 
-# α whose place on the curve is written beside it.
-NAMED = (0.0, 0.5, 1.0)
-APART_FOR_LOG = 20.0  # times
+# α whose place on the curve is written beside it, those that matter most first.
+NAMED = (0.0, 1.0, 0.5)
+ROOM = (85.0, 11.0)  # points that such a name needs to itself
+APART_FOR_LOG = 8.0  # times
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ def tradeoff(path: Path, sides: Sides, dots: Sequence[Dot], description: str) ->
             _branch(ax, branch, sides)
         for low, high in _jumps(path, sides):
             ax.plot(*np.transpose([low, high]), color=palette.LINE, linewidth=1, linestyle="--")
-        for dot in dots:
-            _dot(ax, *dot)
+        for k, dot in enumerate(dots):
+            _dot(ax, *dot, max(9.5 - 1.5 * k, 5.0))
         ax.margins(0.09)
         _named(ax, path, sides)
         if log:
@@ -88,11 +89,11 @@ def _branch(ax, branch: Branch, sides: Sides) -> None:
 
 
 def _bars(ax, branch: Branch, sides: Sides) -> None:
-    """One standard error to each side, where there is one."""
-    error = [np.nan_to_num(branch.measures[name][:, 1]) for name in (sides.x, sides.y)]
-    if max(e.max() for e in error) > 0:
+    """One standard error to each side where it is lowest: more bars than that hide each other."""
+    error = [np.nan_to_num(branch.measures[name][branch.best, 1]) for name in (sides.x, sides.y)]
+    if max(e.max(initial=0.0) for e in error) > 0:
         ax.errorbar(
-            *_points(branch, sides).T, xerr=error[0], yerr=error[1], fmt="none",
+            *_points(branch, sides)[branch.best].T, xerr=error[0], yerr=error[1], fmt="none",
             ecolor=palette.MUTED, elinewidth=0.7,
         )  # fmt: skip
 
@@ -112,33 +113,37 @@ def _jumps(path: Path, sides: Sides) -> list[tuple[np.ndarray, np.ndarray]]:
     return [pair for pair in found if np.isfinite(pair).all()]
 
 
-def _dot(ax, fit: FitView, x: Reading, y: Reading) -> None:
+def _dot(ax, fit: FitView, x: Reading, y: Reading, size: float) -> None:
+    """Later ones are smaller: where fits agree, the rim of each still shows."""
     for bars in ax.errorbar(
         [x.value], [y.value], xerr=[x.error or 0.0], yerr=[y.error or 0.0], fmt="none",
         ecolor=fit.style.colour, elinewidth=1,
     )[2]:  # fmt: skip
         svg.mine(bars, fit.style)
     (point,) = ax.plot(
-        [x.value], [y.value], fit.style.marker, color=fit.style.colour, markersize=7,
+        [x.value], [y.value], fit.style.marker, color=fit.style.colour, markersize=size,
         markeredgecolor=palette.SURFACE, markeredgewidth=0.8, zorder=5,
     )  # fmt: skip
     svg.mine(point, fit.style)
 
 
 def _named(ax, path: Path, sides: Sides) -> None:
-    """ "α = 0 (reverse KL)" beside the lowest optimum there."""
-    low, high = path.range
-    for alpha in dict.fromkeys((low, *NAMED, high)):
+    """ "α = 0 (reverse KL)" beside the lowest optimum there, where there is room."""
+    taken: list[np.ndarray] = []
+    for alpha in dict.fromkeys((*NAMED, *path.range)):
         found = path.best(alpha)
-        if found is None:
+        spot = _points(found[0], sides)[found[1]] if found else np.full(2, np.nan)
+        if not np.isfinite(spot).all():
             continue
-        spot = _points(found[0], sides)[found[1]]
-        if np.isfinite(spot).all():
-            pole = f" ({POLES[alpha]})" if alpha in POLES else ""
-            ax.annotate(
-                f"α = {numbers.plain(alpha, 2)}{pole}", spot, xytext=(8, 5),
-                textcoords="offset points", fontsize=7.5, color=palette.MUTED,
-            )  # fmt: skip
+        place = ax.transData.transform(spot) * 72 / ax.figure.dpi
+        if any((abs(place - other) < ROOM).all() for other in taken):
+            continue
+        taken.append(place)
+        pole = f" ({POLES[alpha]})" if alpha in POLES else ""
+        ax.annotate(
+            f"α = {words(alpha)}{pole}", spot, xytext=(9, 6),
+            textcoords="offset points", fontsize=7.5, color=palette.MUTED,
+        )  # fmt: skip
 
 
 def _apart(path: Path, sides: Sides, dots: Sequence[Dot]) -> bool:

@@ -5,28 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from vi_compare import numbers
-from vi_compare.report import explorer
+from vi_compare.report import explorer, path_tables
 from vi_compare.report.blocks import (
-    Cell,
-    Column,
     Command,
     Explorer,
     Note,
     Picture,
-    Row,
     Section,
-    Table,
 )
 from vi_compare.report.figures import morph
 from vi_compare.report.figures.along import Panel, stack
 from vi_compare.report.figures.tradeoff import Drawn, Sides, tradeoff
-from vi_compare.report.path import Branch, End, Path
-from vi_compare.report.path_words import SHARP, alpha, change, end, finding, holds
-from vi_compare.report.view import View
+from vi_compare.report.path import Branch, Path
+from vi_compare.report.path_words import alpha, end, finding, holds
+from vi_compare.report.view import View, short
 
 ORDER = 48
 
 MOST_MODES, MOST_STILLS = 6, 6
+LONGEST_LABEL = 15  # of a mode, beside a panel
 KLS = Sides("reverse_kl", "forward_kl", "reverse KL (nats)", "forward KL (nats)")
 MASSES = Sides("invented_mass", "missed_mass", "invented mass", "missed mass")
 
@@ -40,7 +37,7 @@ def section(view: View) -> Section | None:
     data = explorer.packed(path, stages, drawn.places if drawn else {})
     pictures = [
         *(Picture(stage.svg, _at_slider(path, k), part="moving") for k, stage in enumerate(stages)),
-        *(Picture(_stills(path, k), part="still") for k in range(len(stages))),
+        *_stills(path),
         *([Picture(drawn.svg, _tradeoff_caption(path, view, dots))] if drawn else []),
         *_basins(path),
         *_parameters(path),
@@ -60,11 +57,10 @@ def section(view: View) -> Section | None:
     blocks = [
         Note(MEANING + (MIRRORED if mirrored else "")),
         explored,
-        _branches(path),
-        *_transitions(path),
+        path_tables.branches(path),
+        *path_tables.transitions(path),
+        Command(path.data["command"]),
     ]
-    # Where it came from stands last: to make it again.
-    blocks.append(Command(path.data["command"]))
     return Section("path", "Between reverse and forward KL", finding(path), blocks)
 
 
@@ -88,11 +84,12 @@ def _stops(path: Path) -> list[tuple[int, str]]:
         (at(p), f"{w} KL") for p, w in ((0.0, "reverse"), (1.0, "forward")) if _inside(path, p)
     ]
     for jump in path.jumps[:2]:
+        where = f" at {alpha(jump.alpha)}" if len(path.jumps) > 1 else ""
         before, after = np.flatnonzero(alphas <= jump.alpha), np.flatnonzero(alphas > jump.alpha)
         if before.size and after.size:
             stops += [
-                (int(before[-1]), f"before the jump at {alpha(jump.alpha)}"),
-                (int(after[0]), f"after the jump at {alpha(jump.alpha)}"),
+                (int(before[-1]), f"before the jump{where}"),
+                (int(after[0]), f"after the jump{where}"),
             ]
     return sorted(stops)
 
@@ -101,31 +98,41 @@ def _inside(path: Path, a: float) -> bool:
     return bool(path.range[0] <= a <= path.range[1])
 
 
-def _stills(path: Path, k: int):
-    alphas = still_alphas(path)
-    told = []
-    for a in alphas:
-        found = path.best(a)
-        assert found is not None  # they were chosen so
-        what = holds(path, *found)
-        told.append(f"α = {alpha(a)}: branch {found[0].name}{', which ' + what if what else ''}")
-    said = f"Over {path.margins[k].label}, target filled. {'; '.join(told)}."
-    return morph.stills(path, k, alphas, said)
-
-
-def still_alphas(path: Path) -> list[float]:
-    """The ends, the two KLs, ½, and both sides of the largest jump: as far as there is a best."""
-    known = np.array([a for a in path.alphas if path.best(a)])
-    if not known.size:
+def _stills(path: Path) -> list[Picture]:
+    """One a margin; none where no optimum is known to be the lowest."""
+    looks = _looks(path)
+    if not looks:
         return []
-    wanted = [known[0], known[-1], *(a for a in (0.0, 1.0) if _inside(path, a))]
+    told = []
+    for branch, i in looks:
+        what = holds(path, branch, i)
+        which = f", which {what}" if what else ""
+        told.append(f"α = {alpha(branch.alpha[i])}: branch {branch.name}{which}")
+    return [
+        Picture(
+            morph.stills(path, k, looks, f"Over {m.label}, target filled. {'; '.join(told)}."),
+            f"Density over {m.label} of the lowest optimum; grey: target.",
+            part="still",
+        )
+        for k, m in enumerate(path.margins)
+    ]
+
+
+def _looks(path: Path) -> list[tuple[Branch, int]]:
+    """The lowest optimum at a few α: the ends, the two KLs, both sides of the largest jump."""
+    known = [found for a in path.alphas if (found := path.best(a))]
+    if not known:
+        return []
+    alphas = np.array([branch.alpha[i] for branch, i in known])
+    last = len(known) - 1
+    nearest = lambda a: int(np.argmin(abs(alphas - a)))
+    wanted = [0, last, *(nearest(a) for a in (0.0, 1.0) if _inside(path, a))]
     if path.jumps:
-        largest = max(path.jumps, key=lambda j: j.nats or 0.0).alpha
-        sides = known[known <= largest][-1:], known[known > largest][:1]
-        wanted += [float(a) for side in sides for a in side]
-    wanted += [0.5, *np.linspace(known[0], known[-1], MOST_STILLS)]
-    nearest = (float(known[np.argmin(abs(known - a))]) for a in wanted)
-    return sorted(list(dict.fromkeys(nearest))[:MOST_STILLS])
+        largest = max(path.jumps, key=lambda jump: jump.nats or 0.0).alpha
+        before = int(np.searchsorted(alphas, largest, side="right")) - 1
+        wanted += [max(before, 0), min(before + 1, last)]
+    wanted += [nearest(a) for a in (0.5, *np.linspace(alphas[0], alphas[-1], MOST_STILLS))]
+    return [known[k] for k in sorted(list(dict.fromkeys(wanted))[:MOST_STILLS])]
 
 
 Dots = list[tuple]
@@ -151,26 +158,26 @@ def _both(branch: Branch, sides: Sides) -> np.ndarray:
 
 def _tradeoff_said(path: Path, sides: Sides, dots: Dots) -> str:
     told = []
-    for a in still_alphas(path):
-        found = path.best(a)
-        assert found is not None
-        branch, i = found
-        values = [branch.reading(name, i).value for name in (sides.x, sides.y)]
-        if None not in values:
-            x, y = (numbers.plain(v) for v in values if v is not None)
-            told.append(f"α = {alpha(a)}: {x} and {y}")
+    for branch, i in _looks(path):
+        x, y = (branch.reading(name, i).value for name in (sides.x, sides.y))
+        if x is not None and y is not None:
+            there = f"{numbers.plain(x)} and {numbers.plain(y)}"
+            told.append(f"α = {alpha(branch.alpha[i])}: {there}")
     fits = [f"{f.name}: {numbers.plain(x.value)} and {numbers.plain(y.value)}" for f, x, y in dots]
-    return (
-        f"{sides.x_label} and {sides.y_label} of the lowest optimum. {'; '.join(told)}. "
-        f"Fits of this study. {'; '.join(fits) or 'None of the 0 has both'}."
-    )
+    study = f"Fits of this study. {'; '.join(fits)}." if fits else "No fit of this study has both."
+    lead = f"{sides.x_label} and {sides.y_label} of the lowest optimum, {_span(path)}."
+    return f"{lead} {'; '.join(told)}. {study}"
+
+
+def _span(path: Path) -> str:
+    return "α from {} to {}".format(*map(alpha, path.range))
 
 
 def _tradeoff_caption(path: Path, view: View, dots: Dots) -> str:
     left = len(view.fits) - len(dots)
     without = f" {numbers.words(left).capitalize()} without both numbers." if left else ""
     return (
-        "Every point of the path by what it costs in both directions, α growing along the line. "
+        "Every point of the path by what it costs in both directions; the dashed line is a jump. "
         f"Coloured markers: the fits of this study.{without}"
     )
 
@@ -181,7 +188,7 @@ def _basins(path: Path) -> list[Picture]:
         return []
     panels = [
         Panel(
-            path.modes[k],
+            short(path.modes[k], LONGEST_LABEL),
             {b.name: b.basins[:, k : k + 1, 0] for b in path.branches},
             {b.name: b.basins[:, k : k + 1, 1] for b in path.branches},
             float(path.masses[k]) if k < len(path.masses) else None,
@@ -190,18 +197,13 @@ def _basins(path: Path) -> list[Picture]:
         for k in range(n)
     ]
     said = [f"{path.modes[k]}: target {numbers.percent(path.masses[k])}" for k in range(n)]
-    for a in still_alphas(path):
-        found = path.best(a)
-        assert found is not None
-        branch, i = found
+    for branch, i in _looks(path):
         shares = [branch.basin(k, i).value for k in range(n)]
-        said.append(
-            f"α = {alpha(a)}: "
-            + ", ".join("unknown" if s is None else numbers.percent(s) for s in shares)
-        )
+        known = ", ".join("unknown" if s is None else numbers.percent(s) for s in shares)
+        said.append(f"α = {alpha(branch.alpha[i])}: {known}")
     picture = stack(
         "path-basins", path, panels, "Mass in the basin of every mode against α",
-        f"Mass of the lowest optimum per mode. {'; '.join(said)}.", 0.95,
+        f"Mass of the lowest optimum per mode, {_span(path)}. {'; '.join(said)}.", 0.95,
     )  # fmt: skip
     more = len(path.modes) - n
     rest = f" {numbers.count(more)} smaller modes are not shown." if more else ""
@@ -236,90 +238,8 @@ def _components(path: Path) -> int:
 
 def _parameters_said(path: Path, m: int) -> str:
     told = []
-    for a in still_alphas(path):
-        found = path.best(a)
-        assert found is not None
-        branch, i = found
+    for branch, i in _looks(path):
         pairs = zip(branch.means[i, :, m], branch.sds[i, :, m], strict=True)
         parts = [f"{numbers.plain(mean)} (sd {numbers.plain(sd)})" for mean, sd in pairs]
-        told.append(f"α = {alpha(a)}: {', '.join(parts)}")
-    return f"The lowest optimum. {'; '.join(told)}."
-
-
-def _branches(path: Path) -> Table:
-    columns = [
-        Column.words("Branch"),
-        Column("Optima", "with mirror images"),
-        Column("Exists from", "α"),
-        Column("to", "α"),
-        Column.words("Lowest for α"),
-        Column.words("What it does", "where it is lowest, or in its middle"),
-    ]
-    return Table(
-        columns,
-        [Row(_branch(path, b)) for b in path.branches],
-        "branches",
-        "Branches",
-        f"“Edge” is where the search was told to stop. {_made(path)}",
-    )
-
-
-def _made(path: Path) -> str:
-    data = path.data
-    parts = [str(data.get("method") or "")]
-    if nodes := data.get("nodes"):
-        parts[0] += f" with {numbers.count(int(nodes))} nodes"
-    parts += [f"{data['restarts']} restarts"] if data.get("restarts") else []
-    parts += [f"{len(path.alphas)} values of α"]
-    parts += [f"{numbers.seconds(data['seconds'])} s"] if data.get("seconds") else []
-    text = ", ".join(p for p in parts if p)
-    return f"{text[:1].upper()}{text[1:]}."
-
-
-def _branch(path: Path, branch: Branch) -> list[Cell]:
-    spans = path.where_best(branch)
-    where = numbers.listed([f"{alpha(low)} to {alpha(high)}" for low, high in spans])
-    seen = np.flatnonzero(branch.best) if spans else np.arange(len(branch.alpha))
-    return [
-        Cell(branch.name),
-        Cell(str(branch.images), value=branch.images),
-        _place(branch.begin),
-        _place(branch.end),
-        Cell(where or "–"),
-        Cell(holds(path, branch, int(seen[len(seen) // 2])) or "–"),
-    ]
-
-
-def _place(place: End) -> Cell:
-    below = () if place.lost else ("edge",)
-    if place.lost and place.error:
-        text, spread = numbers.pair(place.alpha, place.error)
-        if place.error < SHARP:
-            text, spread = alpha(place.alpha), numbers.plain(place.error, 1)
-        return Cell(text, (f"± {spread}",), value=place.alpha, error=place.error)
-    return Cell(alpha(place.alpha), below, value=place.alpha)
-
-
-def _transitions(path: Path) -> list[Table]:
-    if not path.jumps:
-        return []
-    columns = [
-        Column("At α"),
-        Column.words("From"),
-        Column.words("To"),
-        Column("Jump", "nats, symmetrised KL"),
-        Column.words("What changes"),
-    ]
-    rows = [
-        Row(
-            [
-                _place(End(j.alpha, j.error, True)),
-                Cell(j.old),
-                Cell(j.new),
-                Cell("–") if j.nats is None else Cell(numbers.plain(j.nats, 2), value=j.nats),
-                Cell(change(path, j)),
-            ]
-        )
-        for j in path.jumps
-    ]
-    return [Table(columns, rows, "transitions", "Where the lowest optimum changes")]
+        told.append(f"α = {alpha(branch.alpha[i])}: {', '.join(parts)}")
+    return f"The lowest optimum, {_span(path)}. {'; '.join(told)}."
