@@ -32,11 +32,11 @@ from vi_compare.stochastic import Begin, starts
 from vi_compare.target import Target
 
 ANCHORS = 5
-# Steps of a search before it is seen which starts are worth finishing, and draws of p that it
-# makes do with; and draws of p, and of the optima together, that the rest is done on.
-ROUGH, ROUGH_DRAWS, DRAWS = 100, 2000, 8000
-MOST_OPTIMA = 4  # of each anchor, the lowest
-MOST_BRANCHES = 12  # beyond them only what is lower than any of them is followed
+# Steps of a search before it is seen which starts are worth finishing; and draws of p at most,
+# for that, for the search itself, and for what is said of it.
+ROUGH, ROUGH_DRAWS, DRAWS, MEASURED = 100, 2000, 4000, 8000
+MOST_OPTIMA, TRIED = 4, 6  # of each anchor: the lowest, and how many are searched to the end
+MOST_BRANCHES = 10  # beyond them only what is lower than any of them is followed
 SAME = 1e-4  # nats of symmetrised KL: one optimum found twice
 TIED = 1e-6  # A_α of two branches that are one, mirrored
 
@@ -65,15 +65,20 @@ class Branch:
     Attributes:
         points: {index into the α's: optimum}.
         begin, end: where it exists.
-        images: how many optima of the same value it stands for.
+        mirrored: the points of others that have the same value everywhere, its mirror images.
         name: A, B, ... from small α to large, low to high.
     """
 
     points: dict[int, Optimum]
     begin: End
     end: End
-    images: int = 1
+    mirrored: list[dict[int, Optimum]] = field(default_factory=list)
     name: str = ""
+
+    @property
+    def images(self) -> int:
+        """How many optima it stands for."""
+        return 1 + len(self.mirrored)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Transition:
     Attributes:
         alpha, standard_error: there.
         below, above: names of the branches that are lowest on either side.
-        jump: symmetrised KL between the two optima in nats.
+        jump: symmetrised KL between the two optima in nats, the nearest ones of mirror images.
     """
 
     alpha: float
@@ -144,7 +149,7 @@ class Rules:
         return cls(
             rule(seen, ROUGH_DRAWS, keys[0]),
             rule(seen, DRAWS, keys[1]),
-            rule(unseen, DRAWS, keys[2]),
+            rule(unseen, MEASURED, keys[2]),
         )
 
 
@@ -227,7 +232,7 @@ class _Search:
                 one = self.problem.minimised(theta, self.alphas[i], rough, rough, ROUGH)
                 found += [one] if one else []
                 self.tell(f"searching at α = {self.alphas[i]:.3g}")
-            few = self._distinct(found, rough.farthest)[: 2 * MOST_OPTIMA]
+            few = self._distinct(found, rough.farthest)[:TRIED]
             finished = [self._minimised(one.theta, self.alphas[i]) for one in few]
             out[i] = self._distinct([one for one in finished if one])[:MOST_OPTIMA]
         return out
@@ -310,7 +315,7 @@ class _Search:
             if twin is None:
                 kept.append(branch)
             else:
-                twin.images += 1
+                twin.mirrored.append(branch.points)
         return kept
 
     def _tied(self, one: Branch, other: Branch) -> bool:
@@ -344,30 +349,31 @@ class _Search:
 
     def _at_an_end(self, end: End, low: Branch, high: Branch, i: int) -> Transition:
         """One branch is the lowest up to where it ends, or from where it begins."""
-        jump = self._apart(low.points[i], high.points[i + 1])
+        jump = min(self._apart(low.points[i], x[i + 1]) for x in _images(high) if i + 1 in x)
         return Transition(end.alpha, end.error or 0.0, low.name, high.name, jump)
 
     def _crossing(self, low: Branch, high: Branch, i: int) -> Transition:
         """Between the i-th α and the next, where both branches exist."""
         ends = self.alphas[i], self.alphas[i + 1]
 
-        def both(alpha: float) -> tuple[Optimum, Optimum]:
+        def at(points: dict[int, Optimum], alpha: float) -> Optimum:
             j = i if alpha - ends[0] < ends[1] - alpha else i + 1
-            pair = tuple(
-                self._minimised(b.points[j].theta, alpha) or b.points[j] for b in (low, high)
-            )
-            return pair[0], pair[1]
+            return self._minimised(points[j].theta, alpha) or points[j]
 
         def gap(alpha: float) -> float:
-            one, other = both(alpha)
-            return one.value - other.value
+            return at(low.points, alpha).value - at(high.points, alpha).value
 
         steepness = (gap(ends[1]) - gap(ends[0])) / (ends[1] - ends[0])
         alpha = brentq(gap, *ends, xtol=1e-6)
-        one, other = both(alpha)
+        one, other = at(low.points, alpha), at(high.points, alpha)
         error = self._difference(one, other, alpha)[1] / abs(steepness)
-        jump = self._apart(one, other)
+        there = [x for x in _images(high) if {i, i + 1} <= x.keys()]
+        jump = min(self._apart(one, at(x, alpha)) for x in there)
         return Transition(float(alpha), float(error + 1e-6), low.name, high.name, jump)
+
+
+def _images(branch: Branch) -> list[dict[int, Optimum]]:
+    return [branch.points, *branch.mirrored]
 
 
 def _every(draws: Draws, n: int) -> Draws:

@@ -112,6 +112,20 @@ def summarise(comparison: Comparison, page: Path) -> None:
     console.print(str(page), markup=False, soft_wrap=True)
 
 
+def show_path(path: dict, page: Path) -> None:
+    """What was found over alpha, in the page's own words, and where the page is, on stdout."""
+    from vi_compare.report import path_words
+    from vi_compare.report.path import Path as Branches
+
+    console = Console(file=sys.stdout)
+    found = Branches.of(path)
+    nothing = f"No optimum of {path['guide']} was found."
+    words = nothing if found is None else path_words.finding(found)
+    console.print(words, markup=False, highlight=False, soft_wrap=True)
+    console.print()
+    console.print(str(page), markup=False, soft_wrap=True)
+
+
 def _value(fit: dict, metric: str) -> float | None:
     return fit["metrics"].get(metric, {}).get("value")
 

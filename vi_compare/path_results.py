@@ -171,7 +171,8 @@ def coordinates(target: Target) -> list[str]:
     """A name for each entry of u: the site's, in words where it is not the site's own value."""
     out = []
     for site in target.sites:
-        name = site.name if site.support == "real" else f"unconstrained {site.name}"
+        own = "Real()" in site.support
+        name = site.name if own else f"unconstrained {site.name}"
         for index in np.ndindex(site.unconstrained_shape):
             out.append(f"{name}[{','.join(map(str, index))}]" if index else name)
     return out
