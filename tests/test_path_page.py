@@ -238,10 +238,10 @@ def test_finding_comes_first():
         "(40.0 % of the target). There the optimum jumps by 3.1 nats (symmetrised KL), from "
         "branch A to B."
     )
-    assert "Up to two optima (three with mirror images) exist side by side" in said
+    assert "Up to two optima (three with mirror images) were found side by side" in said
     assert "between α = −0.2 and 0.5" in said
     assert "A ends at α = 0.5000 ± 0.0003" in said
-    assert "a fit may end in either" in said
+    assert "Between α = −0.2 and 0.5 both exist, and a fit may end in either." in said
     assert section(path_of()).lead.replace("\u00a0", " ") == said
 
 
@@ -250,6 +250,21 @@ def test_a_path_without_a_jump_says_so():
     assert "without a jump" in said
     assert "No other optimum was found" in said
     assert "forward KL goes from" in said
+
+
+def test_what_holds_beside_a_jump_only_is_not_said_of_the_whole_side():
+    path = path_of()
+    path["branches"][1]["points"][-1]["basins"] = [entry(1.0), entry(0.0)]
+    said = words(path)
+    assert said.startswith("At α = 0.31 the best mixture:2 jumps by 3.1 nats")
+    assert "just below it leaves out x = −2 (40.0 % of the target), just above it covers" in said
+
+
+def test_what_is_unknown_on_one_side_of_a_jump_is_not_said():
+    path = path_of()
+    for p in path["branches"][0]["points"]:
+        p["basins"][0] = entry(None, None)
+    assert "its forward KL goes from" in words(path) or "its mass in x = −2" in words(path)
 
 
 def test_a_jump_that_changes_no_mode_tells_the_mass_that_moves():

@@ -60,7 +60,7 @@ def change(path: Path, jump: Jump) -> str:
     if sides is None:
         return "–"
     below, above = (holds(path, *side) for side in sides)
-    if below and below != above:
+    if below and above and below != above:
         return f"{below} → {above}"
     return _moved(path, *sides[0], *sides[1])
 
@@ -70,13 +70,26 @@ def _jump(path: Path, jump: Jump) -> str:
     at, branches = alpha(jump.alpha, jump.error), f"from branch {jump.old} to {jump.new}"
     sides = _sides(path, jump)
     below, above = (holds(path, *side) for side in sides) if sides else ("", "")
-    if below != above:
-        return (
-            f"From α = {at} on the best {path.guide} {above}; below, it {below}. "
-            f"There the optimum jumps{far}, {branches}."
-        )
     begin = f"At α = {at} the best {path.guide} jumps{far}, {branches}"
-    return f"{begin}: {_moved(path, *sides[0], *sides[1])}." if sides else f"{begin}."
+    if not sides:
+        return f"{begin}."
+    if not below or not above or below == above:
+        return f"{begin}: {_moved(path, *sides[0], *sides[1])}."
+    if not _two_halves(path, jump, below, above):
+        return f"{begin}: just below it {below}, just above it {above}."
+    return (
+        f"From α = {at} on the best {path.guide} {above}; below, it {below}. "
+        f"There the optimum jumps{far}, {branches}."
+    )
+
+
+def _two_halves(path: Path, jump: Jump, below: str, above: str) -> bool:
+    """Whether one thing holds everywhere below the jump and the other everywhere above it."""
+    found = [(a, path.best(a)) for a in path.alphas]
+    return all(
+        best is not None and holds(path, *best) == (below if a <= jump.alpha else above)
+        for a, best in found
+    )
 
 
 def _sides(path: Path, jump: Jump) -> tuple[tuple[Branch, int], tuple[Branch, int]] | None:
@@ -100,7 +113,8 @@ def _smooth(path: Path) -> str:
     if low == high:
         return f"The path of {path.guide} is the one point α = {low}."
     moved = _moved(path, old, i, new, j)
-    return f"The best {path.guide} changes without a jump from α = {low} to {high}: {moved}."
+    how = "changes without a jump" if len(path.ever_best) == 1 else "changes"
+    return f"The best {path.guide} {how} from α = {low} to {high}: {moved}."
 
 
 def _moved(path: Path, old: Branch, i: int, new: Branch, j: int) -> str:
@@ -139,7 +153,7 @@ def _crowd(path: Path) -> list[str]:
     every = sum(b.images for b in there)
     images = f" ({numbers.words(every)} with mirror images)" if every > most else ""
     return [
-        f"Up to {numbers.words(most)} optima{images} exist side by side, between "
+        f"Up to {numbers.words(most)} optima{images} were found side by side, between "
         f"α = {alpha(low)} and {alpha(high)}."
     ]
 
@@ -163,7 +177,10 @@ def _either(path: Path) -> list[str]:
     old, new = named.get(path.jumps[0].old), named.get(path.jumps[0].new)
     if old is None or new is None or not old.end.lost or not new.begin.lost:
         return []
-    return ["In between, a fit may end in either."] if new.begin.alpha < old.end.alpha else []
+    if new.begin.alpha >= old.end.alpha:
+        return []
+    between = f"{alpha(new.begin.alpha)} and {alpha(old.end.alpha)}"
+    return [f"Between α = {between} both exist, and a fit may end in either."]
 
 
 def end(place: End) -> str:
