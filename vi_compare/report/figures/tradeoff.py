@@ -53,7 +53,7 @@ def tradeoff(path: Path, sides: Sides, dots: Sequence[Dot], description: str) ->
         for low, high in _jumps(path, sides):
             ax.plot(*np.transpose([low, high]), color=palette.LINE, linewidth=1, linestyle="--")
         for k, dot in enumerate(dots):
-            _dot(ax, *dot, max(9.5 - 1.5 * k, 5.0))
+            _dot(ax, *dot, max(10.0 - 1.2 * k, 6.5))
         ax.margins(0.09)
         _named(ax, path, sides)
         if log:
