@@ -133,7 +133,7 @@ class Problem:
         self, theta: np.ndarray, alpha: float, rule: Rule, measure: Rule, steps: int = MOST_STEPS
     ) -> Optimum | None:
         """The optimum by `rule` at the bottom of the valley that `theta` (P,) is in, its value
-        by `measure`; None where the search ends at nothing finite."""
+        by `measure`; None where the search ends at nothing finite or nowhere."""
 
         def both(x):
             self.evaluations += 1
@@ -148,8 +148,11 @@ class Problem:
             return None
         if float(self._mass(found.x, rule)) < LEAST_MASS:  # it has left the nodes
             return None
-        value = float(np.sum(self.terms(found.x, alpha, measure)))
-        return Optimum(np.asarray(found.x), value) if value < _most(alpha) else None
+        terms = self.terms(found.x, alpha, measure)
+        value = float(terms.sum())
+        if not value < _most(alpha) or measure.diverges(terms):
+            return None
+        return Optimum(np.asarray(found.x), value)
 
     def terms(self, theta: np.ndarray, alpha: float, rule: Rule) -> np.ndarray:
         """What each point of a rule adds to A_α, (n,)."""

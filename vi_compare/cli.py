@@ -184,15 +184,18 @@ def path(
 
         from vi_compare.comparison import RESULTS, Comparison
         from vi_compare.display import Terminal, show_path
-        from vi_compare.tracing import Span, trace
+        from vi_compare.labels import parse_part
+        from vi_compare.tracing import Span, Tracer
 
     span = Span.parse(alpha)
     study = _study(script, None, data)
+    part = parse_part("guides", guide, study.guides)
     with Terminal() as terminal:
         prepared = study.prepare(Settings(seed, draws, restarts, reference), terminal)
+        tracer = Tracer.of(prepared, part, study.guides, span)
         known = (folder / RESULTS).exists()
         comparison = Comparison.load(folder) if known else prepared.run(terminal)
-        found = trace(prepared, comparison, guide, study.guides, span, terminal)
+        found = tracer.trace(comparison, terminal)
         comparison = replace(comparison, path=found)
         terminal.begin("writing the report")
         page = comparison.save(folder, _render(comparison))

@@ -23,8 +23,9 @@ from vi_compare.batches import in_batches
 from vi_compare.evidence import Draws, effective
 from vi_compare.target import Target
 
-LINE = 4001  # nodes; odd, so that every other one spans the same range
-ROOM = 1.0  # ranges of the draws that the nodes reach beyond them, on either side
+LINE = 6001  # nodes; odd, so that every other one spans the same range
+ROOM = 2.0  # ranges of the draws beyond them, on either side: p^α has heavier tails, α below 1
+EDGE, NOTHING = 20, 1e-12  # nodes at an end that are looked at together, and a sum that is none
 SHARE = 0.5  # of the lot that counts as drawn from p
 APART = 500  # draws of each of two q's that their distance is taken over
 
@@ -85,6 +86,10 @@ class Rule(Protocol):
         """Symmetrised KL between two q's in nats."""
         ...
 
+    def diverges(self, terms: np.ndarray) -> bool:
+        """Whether terms (n,) show that there is more beyond them than there can be."""
+        ...
+
 
 @partial(
     jax.tree_util.register_dataclass, data_fields=["u", "log_v", "log_p"], meta_fields=["target"]
@@ -118,6 +123,11 @@ class Line:
     def error(self, terms: np.ndarray) -> float:
         """What leaving out every other node changes."""
         return float(abs(terms.sum() - 2 * terms[::2].sum()))
+
+    def diverges(self, terms: np.ndarray) -> bool:
+        """They grow outwards at an end, as where q's tails are too heavy or too light."""
+        ends = (terms[:EDGE], terms[EDGE : 2 * EDGE]), (terms[-EDGE:], terms[-2 * EDGE : -EDGE])
+        return any(outer.sum() > inner.sum() + NOTHING for outer, inner in ends)
 
     def apart(self, one: GuideApproximation, other: GuideApproximation) -> Array:
         first, second = (self.log_v + jax.vmap(q.log_prob)(self.u) for q in (one, other))
@@ -182,6 +192,9 @@ class Drawn:
         worth = [effective(x, self.chains if j == 0 else 0) for j, x in enumerate(groups)]
         both = zip(groups, worth, strict=True)
         return float(np.sqrt(sum(len(x) ** 2 * x.var() / n for x, n in both)))
+
+    def diverges(self, terms: np.ndarray) -> bool:
+        return False  # what is infinite shows in the standard error only
 
     def apart(self, one: GuideApproximation, other: GuideApproximation) -> Array:
         """Over draws of both, where it is E[2 tanh(x/2) x] of x = log q₁ − log q₂: nowhere

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jax import Array
 
 from vi_compare import families
-from vi_compare.alpha_path import Rules, follow
+from vi_compare.alpha_path import AlphaPath, Rules, follow
 from vi_compare.comparison import Comparison
 from vi_compare.environment import this_command
 from vi_compare.errors import InputError
 from vi_compare.fits import Planner
-from vi_compare.labels import Guides, parse_part
+from vi_compare.labels import Guides, Part
 from vi_compare.path_results import results
 from vi_compare.profile import timed
 from vi_compare.randomness import key_for
+from vi_compare.reference import Reference
 from vi_compare.running import Observer, Prepared
 
 POINTS = {True: 51, False: 21}  # by default; by quadrature, and with draws
@@ -71,77 +74,90 @@ class Span:
         return np.round(self.low + self.step * np.arange(count), DIGITS)
 
 
-def trace(
-    prepared: Prepared,
-    comparison: Comparison,
-    guide: str,
-    own: Guides,
-    span: Span,
-    observer: Observer,
-) -> dict[str, Any]:
-    """What ``path.json`` holds beside the run `comparison` of the same target.
+@dataclass(frozen=True)
+class Tracer:
+    """A path that can be followed: everything has been checked.
 
-    Raises:
-        InputError: when there are no draws of the target, its normaliser is not known, the run
-            is of another target, or log q of the guide is not.
+    Attributes:
+        prepared: the study, with draws of the target.
+        part, guide: whose optimum, as a label and set up.
+        alphas: (A,) ascending.
     """
-    target, reference = prepared.target, prepared.reference
-    part = parse_part("guides", guide, own)
-    if reference is None:
-        raise InputError("a path needs draws of the target; give --reference nuts or a file")
-    _same(prepared, comparison)
-    log_z = _log_z(prepared, comparison)
-    seed = prepared.settings.seed
-    built = Planner(target, seed, own).guide(part)
-    key = lambda what: key_for(seed, f"path/{part.full}/{what}")
-    began = time.perf_counter()
-    with timed("following the path"):
-        rules = (
-            Rules.on_the_line(target, reference.train)
-            if target.dim == 1
-            else Rules.drawn(
-                target,
-                reference.train,
-                reference.test,
-                log_z,
-                key("noise"),
-                families.num_components(built),
+
+    prepared: Prepared
+    reference: Reference
+    part: Part
+    guide: Callable
+    alphas: np.ndarray
+
+    @classmethod
+    def of(cls, prepared: Prepared, part: Part, own: Guides, span: Span) -> Tracer:
+        """
+        Raises:
+            InputError: when there are no draws of the target, or the guide cannot be used.
+        """
+        if prepared.reference is None:
+            raise InputError("a path needs draws of the target; give --reference nuts or a file")
+        target = prepared.target
+        guide = Planner(target, prepared.settings.seed, own).guide(part)
+        return cls(prepared, prepared.reference, part, guide, span.alphas(target.dim))
+
+    def trace(self, comparison: Comparison, observer: Observer) -> dict[str, Any]:
+        """What ``path.json`` holds beside the run `comparison` of the same target.
+
+        Raises:
+            InputError: when the run is of another target, or its normaliser is not known.
+        """
+        _same_sites(self.prepared, comparison)
+        rules = self._rules(_log_z(self.prepared, comparison))
+        began = time.perf_counter()
+        observer.begin(f"following {self.part.text}")
+        with timed("following the path"):
+            found = follow(
+                self.prepared.target,
+                self.guide,
+                self.reference.train,
+                rules,
+                self.alphas,
+                self._key("starts"),
+                self.prepared.restarts,
+                observer.progress,
             )
-        )
-        observer.begin(f"following {part.text}")
-        found = follow(
-            target,
-            built,
-            reference.train,
-            rules,
-            span.alphas(target.dim),
-            key("starts"),
-            prepared.restarts,
-            observer.progress,
-        )
         observer.end(_words(found))
-    observer.begin("measuring the path")
-    with timed("measuring the path"):
-        out = results(found, target, reference.test, key("measuring"))
-    observer.end("")
-    return {
-        "schema": 1,
-        "run": comparison.results["run"],
-        "guide": part.text,
-        "command": this_command(),
-        "restarts": prepared.restarts,
-        "seconds": time.perf_counter() - began,
-        "evaluations": found.problem.evaluations,
-        **out,
-    }
+        observer.begin("measuring the path")
+        with timed("measuring the path"):
+            draws, key = self.reference.test, self._key("measuring")
+            out = results(found, self.prepared.target, draws, key)
+        observer.end("")
+        return {
+            "schema": 1,
+            "run": comparison.results["run"],
+            "guide": self.part.text,
+            "command": this_command(),
+            "restarts": self.prepared.restarts,
+            "seconds": time.perf_counter() - began,
+            "evaluations": found.problem.evaluations,
+            **out,
+        }
+
+    def _rules(self, log_z: float) -> Rules:
+        target, reference = self.prepared.target, self.reference
+        if target.dim == 1:
+            return Rules.on_the_line(target, reference.train)
+        parts = families.num_components(self.guide)
+        key = self._key("noise")
+        return Rules.drawn(target, reference.train, reference.test, log_z, key, parts)
+
+    def _key(self, what: str) -> Array:
+        return key_for(self.prepared.settings.seed, f"path/{self.part.full}/{what}")
 
 
-def _words(found) -> str:
+def _words(found: AlphaPath) -> str:
     at = ", ".join(f"{one.alpha:.3g}" for one in found.transitions)
     return f"{len(found.branches)} optima followed, {f'a jump at α = {at}' if at else 'no jump'}"
 
 
-def _same(prepared: Prepared, comparison: Comparison) -> None:
+def _same_sites(prepared: Prepared, comparison: Comparison) -> None:
     """Refuse a run of another model."""
     then = comparison.results["target"]
     now = {site.name: list(site.shape) for site in prepared.target.sites}

@@ -14,6 +14,7 @@ from vi_compare.report.view import LONGEST, Reading, short
 
 # What is measured at every point of a path.
 MEASURES = ("value", "forward_kl", "reverse_kl", "missed_mass", "invented_mass")
+ROUNDING = 1e-9
 WHY_NOT = "it is infinite there or could not be measured"
 
 
@@ -241,4 +242,6 @@ def _line(values: Sequence[Any]) -> np.ndarray:
 def _reading(value: float, error: float) -> Reading:
     if not np.isfinite(value):
         return Reading(None, reason=WHY_NOT)
-    return Reading(float(value), float(error) if np.isfinite(error) else None)
+    # An error of rounding says nothing to anybody.
+    told = np.isfinite(error) and error > ROUNDING * abs(value)
+    return Reading(float(value), float(error) if told else None)
