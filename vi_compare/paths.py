@@ -127,3 +127,17 @@ def elbo(scores: Scores, q: Gaussian, e: np.ndarray) -> tuple[float, np.ndarray]
     log_p, _ = scores(q.points(e))
     excess = log_p + q.entropy + ((e**2).sum(axis=1) - e.shape[1]) / 2
     return float(log_p.mean() + q.entropy), excess
+
+
+def trial(
+    scores: Scores, q: Gaussian, theta: np.ndarray, e: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Loss of a move on fixed draws, less q's own entropy, in nats, and its gradient."""
+    x = q.trial(theta, e)
+    if not np.isfinite(x).all():
+        return np.inf, np.zeros(len(theta))
+    log_p, slopes = scores(x)
+    if not np.isfinite(log_p).all():
+        return np.inf, np.zeros(len(theta))
+    entropy, gradient = q.gain(theta, e, slopes)
+    return -float(log_p.mean() + entropy), -gradient

@@ -25,7 +25,9 @@ from vi_compare import families
 from vi_compare.approximation import GuideApproximation, set_up
 from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError
-from vi_compare.numbers import with_error
+from vi_compare.estimate import Estimate
+from vi_compare.natural import ENOUGH
+from vi_compare.numbers import plain, with_error
 from vi_compare.optimisation import CHUNK, WINDOW, Loop, Trajectory
 from vi_compare.solvers import Cost, Fit, Progress, choose
 from vi_compare.target import Target
@@ -94,6 +96,7 @@ class Stochastic:
         of `restarts` is chosen on 2,048 draws."""
         began = time.perf_counter()
         start_key, search_key, choose_key, polish_key = jax.random.split(key, 4)
+        left_key = jax.random.fold_in(key, 4)  # the others stay what they were without it
         rates = [self.learning_rate * share for share in SEARCH_STEPS]
         place = jax.jit(jax.vmap(begin.place))
         search = Loop(target, guide, divergence, rates, WINDOW, self.steps, begin.place)
@@ -126,17 +129,16 @@ class Stochastic:
         polished = polish.run(start, polish_key, progress)
         broke = polish.trajectory.failed[0]
         params = jax.tree.map(lambda leaf: leaf[0], place(start if broke else polished))
-        spent = _cost(guide, divergence, search, restarts) + _cost(guide, finer, polish, 1)
-        spent = replace(
-            spent,
-            run_seconds=time.perf_counter() - began - spent.compile_seconds,
-            log_density_evaluations=spent.log_density_evaluations
-            + _evaluations(guide, divergence, judged),
-        )
         q = GuideApproximation(guide, params, target)
+        left = divergence.left(left_key, q)
+        asked = (left and left.n) or 0
+        spent = _cost(guide, divergence, search, restarts) + _cost(guide, finer, polish, 1)
+        spent += Cost(0, 0, asked + _evaluations(guide, divergence, judged), asked)
+        seconds = time.perf_counter() - began - spent.compile_seconds
+        spent = replace(spent, run_seconds=seconds)
         return Fit(
             q,
-            *self._status(polish.trajectory),
+            *self._status(polish.trajectory, left),
             _losses(search.trajectory, polish.trajectory, best),
             tuple(rows),
             best,
@@ -150,9 +152,14 @@ class Stochastic:
             },
         )
 
-    def _status(self, polish: Trajectory) -> tuple[str, str]:
+    def _status(self, polish: Trajectory, left: Estimate | None) -> tuple[str, str]:
+        """What is known to be left to gain decides; where it is not, whether the loss fell."""
         if broke := polish.failed[0]:
             return "not converged", f"the search ended, but polishing broke at {broke}"
+        low, high = _between(left)
+        if low > ENOUGH:
+            much = f"about {plain(high, 2)} nats are left to gain"
+            return "not converged", much + self._way_on(polish)
         if len(polish.losses) < WINDOW:
             needed = CHUNK * AVERAGED
             return (
@@ -160,15 +167,31 @@ class Stochastic:
                 f"too few steps to tell; raise {self.name}:steps={needed} or more",
             )
         fall, error = (float(x[0]) for x in polish.fall())
+        if high < ENOUGH and fall - 2 * error < ENOUGH:
+            return "converged", f"at most {plain(high, 2)} nats are left to gain"
         window = CHUNK * WINDOW // 2
         change = with_error(-fall, error)
         moved = f"the mean loss moved by {change} nats over the last {window} steps"
         if polish.stationary:
             return "converged", moved
-        return (
-            "not converged",
-            f"{moved} and all are used; raise {self.name}:steps={self.steps * 4}",
-        )
+        return "not converged", f"{moved} and all are used{self._way_on(polish)}"
+
+    def _way_on(self, polish: Trajectory) -> str:
+        if polish.stationary:
+            return (
+                ", though the loss has stopped falling: its steps are small against the target; "
+                f"raise {self.name}:learning_rate={10 * self.learning_rate:g}, or name no solver: "
+                "the default needs no step size"
+            )
+        return f"; raise {self.name}:steps={self.steps * 4}"
+
+
+def _between(left: Estimate | None) -> tuple[float, float]:
+    """What is left to gain lies between, in nats; anything where it is not known."""
+    if left is None or left.value is None or left.standard_error is None:
+        return -np.inf, np.inf
+    sure = 2 * left.standard_error
+    return left.value - sure, max(0.0, left.value) + sure
 
 
 def starts(

@@ -15,6 +15,7 @@ from jax import Array
 from numpyro.infer import ELBO
 
 from vi_compare.approximation import Approximation, GuideApproximation
+from vi_compare.estimate import Estimate
 from vi_compare.target import Target
 
 # The mutable site in which a loss keeps what it carries from step to step.
@@ -59,6 +60,11 @@ class Divergence(ELBO):
         `carried` is what the loss had kept from step to step at the end, or None.
         """
         return ""
+
+    def left(self, key: Array, approximation: GuideApproximation) -> Estimate | None:
+        """Estimated nats between an approximation and the optimum that it is near, or None
+        where that cannot be known."""
+        return None
 
     def loss_with_mutable_state(self, rng_key, param_map, model, guide, *args, **kwargs):
         draw_key, target = self.bound(rng_key, model, args, kwargs)

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from vi_compare.approximation import Approximation
+from vi_compare import remaining
+from vi_compare.approximation import Approximation, GuideApproximation
 from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError
+from vi_compare.estimate import Estimate
 from vi_compare.target import Target
 
 
@@ -48,6 +50,9 @@ class ReverseKL(Divergence):
         scored = approximation.stopped() if self.stl else approximation
         excess = lambda point: scored.log_prob(point) - target.log_density(point)
         return jnp.sum(jnp.exp(log_weights) * jax.vmap(jax.vmap(excess))(u).mean(axis=1))
+
+    def left(self, key: Array, approximation: GuideApproximation) -> Estimate | None:
+        return remaining.left(approximation, key)
 
     def _by_score(self, key: Array, approximation: Approximation, target: Target) -> Array:
         n = self.num_particles

@@ -43,7 +43,7 @@ from vi_compare.low_rank import LowRank, project
 from vi_compare.natural import LOST, Polish, polish
 from vi_compare.normals import even_pairs, generator, power_of_two
 from vi_compare.numbers import count, plain, with_error, words
-from vi_compare.paths import Make, best_on_paths, elbo, exchanged, full_rank, mean_field
+from vi_compare.paths import Make, best_on_paths, elbo, exchanged, full_rank, mean_field, trial
 from vi_compare.scores import Scores
 from vi_compare.solvers import (
     SAME_BASIN,
@@ -338,7 +338,7 @@ class Search:
             return
 
         def objective(thetas: np.ndarray):
-            results = [_trial(self.scores, q, theta, e) for theta in thetas]
+            results = [trial(self.scores, q, theta, e) for theta in thetas]
             return tuple(map(np.stack, zip(*results, strict=True)))
 
         start = np.zeros(q.size)
@@ -557,17 +557,3 @@ def _settled(scores: Scores, q: Gaussian, e: np.ndarray) -> Gaussian | None:
         if np.isfinite(scores(shrunk.points(e))[0]).all():
             return shrunk
     return None
-
-
-def _trial(
-    scores: Scores, q: Gaussian, theta: np.ndarray, e: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Loss of a move on fixed draws, less q's own entropy, in nats, and its gradient."""
-    x = q.trial(theta, e)
-    if not np.isfinite(x).all():
-        return np.inf, np.zeros(len(theta))
-    log_p, slopes = scores(x)
-    if not np.isfinite(log_p).all():
-        return np.inf, np.zeros(len(theta))
-    entropy, gradient = q.gain(theta, e, slopes)
-    return -float(log_p.mean() + entropy), -gradient
