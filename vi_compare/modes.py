@@ -19,7 +19,7 @@ from jax import Array
 from scipy.optimize import minimize
 
 from vi_compare.batches import BATCH, in_batches
-from vi_compare.evidence import Draws, Modes, effective, margins
+from vi_compare.evidence import Draws, Modes, effective
 from vi_compare.numbers import minus
 from vi_compare.target import Target
 
@@ -114,14 +114,17 @@ def _names(target: Target, modes: np.ndarray) -> tuple[str, ...]:
     values = jax.jit(jax.vmap(target.constrain))(jnp.asarray(modes))
     names = []
     for m in range(len(modes)):
-        # + 0.0 turns a rounded −0 into 0
-        place = [
-            f"{label} = {np.round(column[m], 2) + 0.0:g}"
-            for label, column in margins(values).items()
-        ]
+        place = [f"{site} = {_place(value[m])}" for site, value in values.items()]
         names.append(minus(f"the mode at {', '.join(place)}"))
     unique = len(set(names)) == len(names)
     return tuple(names) if unique else tuple(f"mode {m + 1}" for m in range(len(names)))
+
+
+def _place(value: Array) -> str:
+    """ "−2" of a number, "(3, −1.5)" of several."""
+    # + 0.0 turns a rounded −0 into 0
+    numbers = [f"{x + 0.0:g}" for x in np.round(np.ravel(value), 2)]
+    return numbers[0] if np.ndim(value) == 0 else f"({', '.join(numbers)})"
 
 
 def _scale(u: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from vi_compare import numbers
 from vi_compare.estimate import ALL, Estimate
-from vi_compare.numbers import listed, percent, with_error
 from vi_compare.psis import khat_limit
 
 Scores = Mapping[str, Mapping[str, Estimate]]
@@ -41,7 +41,8 @@ class Rule:
         side: +1 crosses above the threshold, −1 below.
         threshold: in the metric's unit.
         perfect: what a perfect fit scores.
-        reason: a sentence with {value}, {error}, {label} and {percent} to fill in.
+        reason: a sentence with {value}, {label}, {percent}, {crossed} and {tried} to
+            fill in: the worst value, and how many of how many are beyond the threshold.
         use_for, next_step: what the fit is still good for, and what to do.
         least_draws: with fewer only what is clear counts.
         residual: headline only when no other rule has crossed.
@@ -66,7 +67,7 @@ class Rule:
 RULES = (
     Rule(
         "Misses modes", "mode_coverage", -1, 0.1, 1,
-        "It drops {label}: the fit gives it {percent} of the mass that the target has there.",
+        "It drops {crossed} of {tried} modes: {label} has {percent} of its mass in the target.",
         "describing the modes it has; no intervals, no tail risks",
         "add components or restarts, or fit by forward KL, which pays for every missed mode",
     ),
@@ -173,7 +174,7 @@ def judge(
     words = [c.rule.word for c in clear]
     reasons = [c.sentence for c in clear or vague]
     if clear and vague:
-        near = listed(list(dict.fromkeys(c.rule.word for c in vague)))
+        near = numbers.listed(list(dict.fromkeys(c.rule.word for c in vague)))
         reasons.append(f"Within error of the threshold: {near}.")
     use_for = (clear + vague)[0].rule.use_for if clear + vague else "its draws can be used directly"
     step = (clear + vague)[0].rule.next_step if clear + vague else "nothing needs doing"
@@ -208,12 +209,18 @@ class _Crossing:
     label: str
     estimate: Estimate
     clear: bool
+    crossed: int
+    tried: int
 
     @property
     def sentence(self) -> str:
         value, error = self.estimate.value or 0.0, self.estimate.standard_error
         text = self.rule.reason.format(
-            value=with_error(value, error), percent=percent(value, error), label=self.label
+            value=numbers.with_error(value, error),
+            percent=numbers.percent(value, error),
+            label=self.label,
+            crossed=numbers.words(self.crossed),
+            tried=numbers.words(self.tried),
         )
         return text if self.clear else f"{text} That is within error of the threshold."
 
@@ -245,7 +252,8 @@ def _cross(rule: Rule, scores: Scores) -> _Crossing | None:
     if not counted:
         return None
     label = max(counted, key=lambda k: beyond(counted[k]))
-    return _Crossing(rule, "the whole" if label == ALL else label, counted[label], bool(clear))
+    name = "the whole" if label == ALL else label
+    return _Crossing(rule, name, counted[label], bool(clear), len(counted), len(usable))
 
 
 def _quantile(level: float, tried: int = 1) -> float:
@@ -269,7 +277,7 @@ def _summary(scores: Scores) -> list[str]:
     ):
         e = scores.get(name, {}).get(ALL)
         if e is not None and e.value is not None:
-            parts.append(f"{title} {with_error(e.value, e.standard_error)}{unit}")
+            parts.append(f"{title} {numbers.with_error(e.value, e.standard_error)}{unit}")
     text = ", ".join(parts)
     return [f"{text[0].upper()}{text[1:]}."] if text else []
 

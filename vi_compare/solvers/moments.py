@@ -19,7 +19,7 @@ from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.moments import EM, em, kmeans_start
-from vi_compare.numbers import minus
+from vi_compare.numbers import plain
 from vi_compare.solvers import Cost, Fit, Progress, Restart, basins, quiet
 from vi_compare.target import Target
 
@@ -119,7 +119,7 @@ class MomentFit:
 
     def _status(self, result, best: int) -> tuple[str, str]:
         used, gain = int(result.iterations[best]), float(result.gain[best])
-        words = minus(f"the last of {used} EM iterations gained {gain:.0e} nats")
+        words = f"the last of {used} EM iterations gained {plain(gain, 1)} nats"
         if gain <= self.tolerance:
             return "converged", words
         return "not converged", f"{words}; raise moments:iterations={self.iterations * 5}"
