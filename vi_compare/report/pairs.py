@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
+from scipy.stats import rankdata
 
 from vi_compare.report.margins import worst_first
 from vi_compare.report.view import FitView
@@ -25,29 +26,30 @@ def most_telling(
     quantiles: it sees a lost correlation, a lost mode and a wrong width alike.
     """
     labels = [label for label in p if p[label].std() > 0]
-    tried = set(combinations(worst_first(fits, labels)[:TRIED], 2)) | set(_uncoupled(p, fits))
+    tried = set(combinations(worst_first(fits, labels)[:TRIED], 2)) | set(uncoupled(p, fits))
     places = {label: i for i, label in enumerate(p)}
     ordered = sorted({(a, b) if places[a] < places[b] else (b, a) for a, b in tried})
     worst = {pair: max((_off(p, f.margins, *pair) for f in fits), default=0.0) for pair in ordered}
     return sorted(ordered, key=lambda pair: -worst[pair])[:most]
 
 
-def _uncoupled(p: dict[str, np.ndarray], fits: Sequence[FitView]) -> list[tuple[str, str]]:
-    """For every fit the pair whose correlation is furthest off."""
+def uncoupled(p: dict[str, np.ndarray], fits: Sequence[FitView]) -> list[tuple[str, str]]:
+    """For every fit the pair whose rank correlation is furthest off; the worst first."""
     labels = [label for label in p if p[label].std() > 0]
     if not 2 <= len(labels) <= MOST_MARGINS:
         return []
-    found = []
+    found: dict[tuple[str, str], float] = {}
     truth = _correlations(p, labels)
     for fit in fits:
         off = np.triu(abs(_correlations(fit.margins, labels) - truth), 1)
         i, j = np.unravel_index(np.argmax(off), off.shape)
-        found.append((labels[i], labels[j]))
-    return found
+        pair = labels[i], labels[j]
+        found[pair] = max(found.get(pair, 0.0), off[i, j])
+    return sorted(found, key=lambda pair: -found[pair])
 
 
 def _correlations(margins: dict[str, np.ndarray], labels: Sequence[str]) -> np.ndarray:
-    x = np.array([margins[label][:DRAWS] for label in labels])
+    x = np.array([rankdata(margins[label][:DRAWS]) for label in labels])
     x = x - x.mean(axis=1, keepdims=True)
     length = np.sqrt((x**2).sum(axis=1, keepdims=True))
     x = x / np.where(length > 0, length, 1.0)

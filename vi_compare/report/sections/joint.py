@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import rankdata
 
 from vi_compare import numbers
 from vi_compare.report.blocks import (
@@ -18,7 +19,7 @@ from vi_compare.report.blocks import (
 )
 from vi_compare.report.figures.joint import cloud
 from vi_compare.report.marks import Scale
-from vi_compare.report.pairs import most_telling
+from vi_compare.report.pairs import most_telling, uncoupled
 from vi_compare.report.view import LONGEST, FitView, Reading, View, short
 
 ORDER = 100
@@ -45,7 +46,8 @@ def section(view: View) -> Section | None:
         + (" Shown are the pairs where some fit has most draws in the wrong place." if many else "")
         + f" {view.left_out}"
     )
-    return Section("joint", "Joint shape", lead.strip(), [*blocks, _table(view, fits, pairs)])
+    listed = list(dict.fromkeys([*uncoupled(view.reference, fits), *pairs]))[:LISTED]
+    return Section("joint", "Joint shape", lead.strip(), [*blocks, _table(view, fits, listed)])
 
 
 def _how(pair: tuple[str, str]) -> str:
@@ -65,10 +67,11 @@ def _table(view: View, fits: list[FitView], pairs: list[tuple[str, str]]) -> Tab
     columns += [Column("Correlation", "fit"), Column("Difference")]
     rows = [Row(_cells(view, fit, pair), fit) for pair in pairs for fit in fits]
     caption = (
-        "± is one standard error, as for Gaussian margins. Correlation sees straight lines only: "
-        f"modes and bends show in the figures. Marks: {OFF.words}."
+        "Of ranks. First the pairs where a fit is furthest off; ± is one standard error, as for "
+        "independent draws. Modes and bends show in the figures, not here. "
+        f"Marks: {OFF.words}."
     )
-    return Table(columns, rows, "joint", "Correlations", caption)
+    return Table(columns, rows, "joint", "Rank correlations", caption)
 
 
 def _cells(view: View, fit: FitView, pair: tuple[str, str]) -> list[Cell]:
@@ -84,9 +87,10 @@ def _cells(view: View, fit: FitView, pair: tuple[str, str]) -> list[Cell]:
 
 
 def _correlation(margins: dict[str, np.ndarray], pair: tuple[str, str]) -> tuple[float, float]:
-    x, y = (margins[label] for label in pair)
+    x, y = (rankdata(margins[label]) for label in pair)
     r = float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else 0.0
-    return r, (1 - r**2) / np.sqrt(x.size)
+    # Bonett and Wright 2000, as in the metric
+    return r, (1 - r**2) * float(np.sqrt((1 + r**2 / 2) / x.size))
 
 
 def _cell(value: float, error: float, mark: str = "") -> Cell:
