@@ -154,16 +154,19 @@ def _advice(view: View) -> Table:
 
 @dataclass(frozen=True)
 class Runner:
-    """A fit that a task can be judged for: its loss, and the error of it."""
+    """A fit that a task can be judged for: its loss, and how far `APART` standard errors of
+    what it is made from could lower and raise it."""
 
     fit: FitView
     loss: float
-    error: float
+    lower: float
+    higher: float
     note: str
     good: bool
 
     def apart(self, other: Runner) -> bool:
-        return abs(self.loss - other.loss) > APART * float(np.hypot(self.error, other.error))
+        below, above = sorted((self, other), key=lambda runner: runner.loss)
+        return above.loss - below.loss > float(np.hypot(below.higher, above.lower))
 
 
 def _choice(view: View, task: Task) -> list[Cell]:
@@ -187,11 +190,12 @@ def _runner(fit: FitView, task: Task) -> Runner | None:
         return None
     value, error = reading.value, reading.error or 0.0
     loss = task.loss(value)
-    spread = max(abs(task.loss(value + s * error) - loss) for s in (-1, 1))
+    # Not in proportion to one error: from an empty tail the first one leaps on a log scale.
+    ends = [task.loss(value + s * APART * error) - loss for s in (-1, 0, 1)]
     mark = _mark(task, fit)
     text = numbers.percent(value, error) if task.percent else numbers.with_error(value, error)
     note = f"{SIGNS[mark]} {task.shown.format(value=text)}".strip()
-    return Runner(fit, loss, spread, note, mark == "good")
+    return Runner(fit, loss, -min(ends), max(ends), note, mark == "good")
 
 
 def _mark(task: Task, fit: FitView) -> str:
