@@ -22,6 +22,7 @@ from vi_compare.report.view import LONGEST, FitView, View, short
 HERE = Path(__file__).parent
 # Characters; longer texts from outside are folded.
 LONGEST_TEXT = 600
+HYPHENATED = re.compile(r"(?<![\w-])(?=[\w-]{,20}(?![\w-]))\w+(?:-\w+)+")
 # {first word of a verdict: mark}; every other word is a fault that was found.
 MARKS = {"Faithful": "good", "between": "near", "Unverified": "near", "Not": "near"}
 MILD = {"Too diffuse", "Heavy tails", "Invents mass"}
@@ -85,8 +86,10 @@ def environment() -> Environment:
 
 
 def _soft(text: str) -> Markup:
-    """`text`, which may break after a slash, a comma or an underscore."""
-    return Markup(re.sub(r"(?<=[/,_])(?=\w)", "<wbr>", str(escape(text))))
+    """`text`, which may break after a slash, a comma or an underscore, and not at the hyphens
+    of a short word."""
+    soft = re.sub(r"(?<=[/,_])(?=\w)", "<wbr>", str(escape(text)))
+    return Markup(HYPHENATED.sub(r'<span class="whole">\g<0></span>', soft))
 
 
 def _fold(text: str) -> Markup:

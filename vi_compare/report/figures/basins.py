@@ -18,6 +18,7 @@ def masses(modes: Sequence[Mode], fits: Sequence[FitView]) -> Markup:
     height = 0.75 + len(modes) * (0.18 + 0.14 * len(fits))
     with svg.sheet("basins", height) as figure:
         ax = figure.subplots()
+        most = max(max(mode.mass, *(mode.fits[fit.key] for fit in fits)) for mode in modes)
         step = min(STEP, 0.7 / max(1, len(fits)))
         half = step * (len(fits) - 1) / 2
         for row, mode in enumerate(modes):
@@ -37,7 +38,7 @@ def masses(modes: Sequence[Mode], fits: Sequence[FitView]) -> Markup:
         ax.set_yticks(range(len(modes)), [short(mode.short) for mode in modes])
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
-        ax.set(xlabel="share of the draws whose ascent ends at the mode", xlim=(-0.01, None))
+        ax.set(xlabel="share of the draws whose ascent ends at the mode", xlim=(-0.02 * most, None))
         ax.set_ylim(len(modes) - 0.5, -0.5)
         return svg.inline(
             figure, "basins", "Mass in the basin of every mode",

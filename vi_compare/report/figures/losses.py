@@ -10,6 +10,7 @@ from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView
 
 POINTS, FAINT_POINTS, MOST_FAINT = 300, 50, 12
+LEAST_ROOM = 0.002  # nats above and below: what moves less stands still
 
 
 def losses(fit: FitView, loss: np.ndarray, chosen: int, tested: int) -> Markup:
@@ -27,6 +28,7 @@ def losses(fit: FitView, loss: np.ndarray, chosen: int, tested: int) -> Markup:
         if tested:
             ax.axvspan(last - tested, last, color=palette.LINE, alpha=0.35, linewidth=0)
         ax.set(xlabel="step", ylabel="loss (nats)", ylim=_room(thinned), xlim=(0, None))
+        ax.locator_params(axis="x", integer=True)
         ax.spines["left"].set_color(palette.LINE)
         return svg.inline(
             figure, key, f"Loss of {fit.name} against step",
@@ -49,7 +51,7 @@ def _room(thinned: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
     """Limits that show the end of every restart; the first steps may run out on top."""
     tails = np.concatenate([mean[len(mean) // 20 :] for _, mean in thinned])
     low, high = np.quantile(tails, [0.0, 0.97])
-    room = max(0.12 * (high - low), 1e-6 * max(abs(high), 1e-3))
+    room = max(0.12 * (high - low), LEAST_ROOM)
     return float(low - room), float(high + 2 * room)
 
 

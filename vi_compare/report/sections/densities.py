@@ -65,8 +65,8 @@ def _ratios(view: View) -> Section | None:
     if not pictures:
         return None
     lead = (
-        f"In {view.target['dim']} dimensions the densities cannot be drawn, but their ratio can: "
-        f"a perfect fit has the same log p − log q everywhere. {view.left_out}"
+        f"Densities over {view.target['dim']} dimensions do not go on one axis, but their ratio "
+        f"does: a perfect fit has the same log p − log q everywhere. {view.left_out}"
     )
     how.append("The outermost bins hold all that lies beyond.")
     blocks: list = [Pictures(pictures, " ".join(how), view.drawn)]

@@ -111,10 +111,10 @@ def _table(fits, labels, summaries, name: str, folded: str) -> Table:
         Column("sd ratio"),
     ]
     rows = [row for label in labels for row in _rows(fits, label, summaries)]
+    if folded:
+        return Table(columns, rows, name, folded=folded)
     caption = 'From arviz_stats.summary(kind="stats", ci_prob=0.9); ± is one standard error.'
-    return Table(
-        columns, rows, name, "" if folded else "Means, widths and quantiles", caption, folded
-    )
+    return Table(columns, rows, name, "Means, widths and quantiles", caption)
 
 
 def _rows(fits, label: str, summaries) -> list[Row]:

@@ -48,7 +48,9 @@ def section(view: View) -> Section:
         "Black bars mark the target's mass in each basin, markers each fit's. A marker at zero is "
         "a dropped mode."
     )
-    pictures = [Pictures([Picture(masses(modes, fits))], how, fits)] if fits else []
+    # One mode is no news: the table says that all fits have it.
+    seen = bool(fits) and len(modes) > 1
+    pictures = [Pictures([Picture(masses(modes, fits))], how, fits)] if seen else []
     lead = (
         "From each draw, steepest ascent on log p ends at a mode; the share of draws that end "
         f"there is the mass of its basin. {numbers.count(modes[0].n)} draws of each were sent."
