@@ -18,7 +18,8 @@ from vi_compare.evidence import Draws, Estimate, Evidence, Modes
 from vi_compare.report import render, sections
 from vi_compare.report.curves import Penalty
 from vi_compare.report.headline import answer
-from vi_compare.report.pairs import most_telling
+from vi_compare.report.page import _soft
+from vi_compare.report.pairs import most_telling, uncoupled
 from vi_compare.report.sections import matrix, risk, scoreboard
 from vi_compare.report.view import View
 from vi_compare.results import _metric
@@ -572,6 +573,16 @@ def test_advice_ranks_nothing_within_error():
     assert row.cells[3].fits[0][1] == "✗ 30.0 ± 0.3 % invented"
 
 
+def test_an_empty_tail_is_not_the_safest_because_its_logarithm_is_uncertain():
+    comparison = synthetic()
+    for fit, tail in zip(comparison.fits, [(0.0, 0.07), (0.82, 0.18)], strict=False):
+        found = {"value": tail[0], "standard_error": tail[1]}
+        fit["metrics"]["tail_mass"] = fit["metrics"]["invented_mass"] | found
+    rows = {row.cells[0].text: row for row in risk.section(View.of(comparison)).blocks[1].rows}
+    safest = rows["give the probability of an extreme value"].cells[2]
+    assert safest.text == comparison.fits[1]["name"]
+
+
 def test_most_telling_pair_is_the_one_that_went_wrong():
     rng = np.random.default_rng(6)
     view = View.of(gaussian_mixture(10))
@@ -580,6 +591,14 @@ def test_most_telling_pair_is_the_one_that_went_wrong():
     p["x[7]"], p["x[9]"] = shared, shared + 0.1 * rng.normal(size=2000)
     # Seen one by one these two are right in every fit; only together they are not.
     assert most_telling(p, view.fits, 1) == [("x[7]", "x[9]")]
+    assert uncoupled(p, view.fits) == [("x[7]", "x[9]")]
+
+
+def test_a_name_breaks_after_a_slash_and_not_at_its_hyphen():
+    assert _soft("mvn/reverse-kl") == 'mvn/<wbr><span class="whole">reverse-kl</span>'
+    long = "a-name-that-no-line-of-a-phone-would-hold"
+    assert _soft(long) == long
+    assert "<b>" not in _soft("<b>-<b>")
 
 
 def test_sections_are_found_by_their_place_and_ordered():

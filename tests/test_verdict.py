@@ -130,6 +130,12 @@ def test_the_first_of_the_table_is_the_headline_and_all_are_listed():
     assert len(found.reasons) == 1 + len(found.also)
 
 
+def test_dropped_modes_are_counted_and_the_worst_is_named():
+    by = {f"mode {i}": number(0.0 if i > 2 else 1.0) for i in range(1, 41)}
+    found = judge("converged", "", faithful(mode_coverage={ALL: number(0.0), **by}))
+    assert "drops 38 of 40 modes: mode 3 has" in found.reasons[0]
+
+
 def test_the_worst_margin_counts_and_is_named():
     by = {f"beta[{i}]": number(1.0, 0.01) for i in range(20)} | {"tau": number(0.5, 0.01)}
     found = judge("converged", "", faithful(width_ratio={ALL: number(0.5, 0.01), **by}))

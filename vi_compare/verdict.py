@@ -81,12 +81,12 @@ RULES = (
         "Too sure", "width_ratio", -1, 0.9, 1,
         "90 % intervals of {label} are too narrow: {value} times the target's.",
         "point estimates; no intervals",
-        "use a guide that can be wider or correlated (mvn, mixture), or forward KL",
+        "use a more flexible guide (correlated, more components, a flow), or forward KL",
     ),
     Rule(
         "Too diffuse", "width_ratio", 1, 1.1, 1,
         "90 % intervals of {label} are too wide: {value} times the target's.",
-        "cautious intervals, and as a proposal for importance sampling",
+        "cautious intervals; as a proposal for importance sampling if k̂ allows it",
         "use a more flexible guide, or reweight the draws if k̂ allows it",
     ),
     Rule(
@@ -111,7 +111,7 @@ RULES = (
     Rule(
         "Heavy tails", "tail_mass", 1, 2.0, 1,
         "It gives {label} {value} times the mass that the target has there.",
-        "the bulk, and as a proposal for importance sampling",
+        "the bulk; as a proposal for importance sampling if k̂ allows it",
         "use a more flexible guide, or reweight the draws if k̂ allows it",
         LEAST_DRAWS_TAIL,
     ),
@@ -125,7 +125,7 @@ RULES = (
     Rule(
         "Invents mass", "invented_mass", 1, 0.05, 0.01,
         "{percent} of the fit lies where the target has almost nothing (1 % is perfect).",
-        "moments and cautious intervals, and as a proposal; not its shape",
+        "moments and cautious intervals, not its shape; as a proposal if k̂ allows it",
         "reweight the draws if k̂ allows it, or use a more flexible guide",
         residual=True,
     ),

@@ -17,7 +17,7 @@ from vi_compare import numbers
 from vi_compare.comparison import Comparison
 from vi_compare.report import headline, sections
 from vi_compare.report.marks import SIGNS
-from vi_compare.report.view import LONGEST, FitView, View, short
+from vi_compare.report.view import COUNTED, LONGEST, FitView, View, short
 
 HERE = Path(__file__).parent
 # Characters; longer texts from outside are folded.
@@ -134,12 +134,18 @@ def _facts(view: View) -> list[tuple[str, str]]:
     if (known := target["log_normalizer"]) and not target["normalised"]:
         facts.append(("log Z", numbers.with_error(known["value"], known["standard_error"])))
     if view.modes:
-        facts.append(("Modes found", str(len(view.modes))))
+        facts.append(("Modes found", _modes(view)))
     facts.append(("Seed", str(view.results["environment"]["seed"])))
     facts.append(
         ("vi_compare", view.results["environment"]["versions"].get("vi-compare", "unknown"))
     )
     return facts
+
+
+def _modes(view: View) -> str:
+    counted = sum(mode.mass >= COUNTED for mode in view.modes)
+    found = str(len(view.modes))
+    return found if counted == len(view.modes) else f"{found}, {counted} of at least 1 %"
 
 
 def _site(name: str, shape: list[int]) -> str:

@@ -22,6 +22,8 @@ TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 LONGEST = 80
 # A basin of which the fit holds less than this share of the target's mass is missed.
 COVERED = 0.1
+# ... and a mode of less than this share of the target is not counted, as in mode_coverage.
+COUNTED = 0.01
 
 
 # What metrics are called in sentences.
