@@ -15,7 +15,7 @@ TASKS = {task.name: task for task in stopped.tasks()}
 # A gap is well past the threshold when it is twice as wide.
 WELL = 2 * THRESHOLD
 LEAST_CASES, RIGHT = 400, 0.99
-SEEDS = 20
+SEEDS = 24
 GAPS = (0, 0.005, 0.01, 0.02, 0.1, 1, 10, np.inf)  # nats: rows of the table
 
 
