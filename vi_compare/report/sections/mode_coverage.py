@@ -19,7 +19,7 @@ from vi_compare.report.blocks import (
     spread_line,
 )
 from vi_compare.report.figures.basins import masses
-from vi_compare.report.view import COVERED, FitView, Mode, View
+from vi_compare.report.view import COUNTED, COVERED, FitView, Mode, View
 
 ORDER = 60
 
@@ -31,7 +31,8 @@ def section(view: View) -> Section:
     if not view.modes:
         why = view.target["modes"]["reason"] or "no mode was found"
         return Section("modes", title, blocks=[Note(f"Not available: {why}.", boxed=True)])
-    modes = view.modes[:MOST_MODES]
+    told = [m for m in view.modes if max([m.mass, *m.fits.values()]) >= COUNTED]
+    modes = (tuple(told) or view.modes)[:MOST_MODES]
     columns = [Column.words("Fit"), *(Column(m.short) for m in modes), Column("Covered")]
     target = [Cell("Target"), *(_mass(m.mass, m.n) for m in modes), Cell("")]
     rows = [Row(target), *(Row(_cells(view, fit, modes), fit) for fit in view.fits)]

@@ -25,8 +25,9 @@ def section(view: View) -> Section:
         [_row(rule["word"], rule["when"]) for rule in rules],
         heading="Rules of the verdicts",
         caption=(
-            "The first that applies is the headline. The worst margin or mode counts, and has to "
-            "be beyond the threshold by its error."
+            "The first that applies is the headline; Failed and Not converged, which the solver "
+            "says, come before all. The worst margin or mode counts, and has to be beyond the "
+            "threshold by its error."
         ),
     )
     marks = Table(
