@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 THREE_PEAKS = ROOT / "models" / "three_peaks.py"
-QUICK = ["--draws", "2000", "--restarts", "4", "--seed", "8"]
+QUICK = ["--draws", "2000", "--restarts", "8", "--seed", "9"]
 
 GOOD = """
     import numpyro

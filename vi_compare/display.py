@@ -85,7 +85,10 @@ SHARES = (
 
 
 def summarise(comparison: Comparison, page: Path) -> None:
-    """The scoreboard, the verdicts and where the page is, on stdout."""
+    """The scoreboard, the verdicts, which fit to use and where the page is, on stdout."""
+    from vi_compare.report.advice import advice
+    from vi_compare.report.view import View
+
     console = Console(file=sys.stdout)
     if not console.is_terminal:
         console.width = 110
@@ -108,6 +111,10 @@ def summarise(comparison: Comparison, page: Path) -> None:
         for reason in fit["verdict"]["reasons"]:
             console.print(f"  {reason}", markup=False, highlight=False)
         console.print(f"  Use it for: {fit['verdict']['use_for']}.", markup=False, highlight=False)
+    if found := advice(View.of(comparison)):
+        console.print("\nWhich fit to use", markup=False, style="bold")
+    for one in found:
+        console.print(f"  {one.text}", markup=False, highlight=False)
     console.print()
     console.print(str(page), markup=False, soft_wrap=True)
 

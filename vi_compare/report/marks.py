@@ -54,5 +54,7 @@ SCALES = {
     "tail_mass": Scale("✓ within a factor of 1.5, ! within 2", _fold, 1.5, 2.0),
     "sd_ratio": Scale("✓ within 5 %, ! within 25 %", _fold, 1.05, 1.25),
     "mean_shift": Scale("✓ within 0.1 sd, ! within 0.3", abs, 0.1, 0.3),
+    "total_variation": Scale("✓ up to 0.1, ! up to 0.3", abs, 0.1, 0.3),
+    "mode_coverage": Scale("✓ from a tenth of a mode's share", lambda v: 1 - v, 0.9, 0.9),
     "khat": Scale("✓ up to 0.5, ! up to 0.7", lambda k: k, 0.5, 0.7),
 }

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from vi_compare import numbers
 from vi_compare.comparison import Comparison
 from vi_compare.report import headline, sections
+from vi_compare.report.advice import advice
 from vi_compare.report.marks import SIGNS
 from vi_compare.report.view import COUNTED, LONGEST, FitView, View, short
 
@@ -37,6 +38,7 @@ def page(comparison: Comparison) -> str:
     text = template.render(
         view=view,
         answer=headline.answer(view),
+        advice=advice(view),
         title=_title(len(view.fits)),
         facts=_facts(view),
         description=_paragraphs(view.target.get("description") or ""),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import replace
 
 from vi_compare import numbers
 from vi_compare.report.blocks import (
@@ -19,14 +17,13 @@ from vi_compare.report.blocks import (
     name_of,
     unconfirmed,
 )
+from vi_compare.report.choosing import Runner, Task, fold, rank
 from vi_compare.report.marks import SCALES, SIGNS
-from vi_compare.report.view import COVERED, FitView, View
+from vi_compare.report.view import FitView, View
 
 ORDER = 30
 # Fits named in one cell; more are counted.
 MOST_NAMED = 3
-# Closer than this many standard errors of their difference, fits are not ranked.
-APART = 2.0
 
 # metric, heading, second line, shown in per cent, what it is
 METRICS = (
@@ -48,34 +45,11 @@ METRICS = (
 BY_SCALE = {"missed_mass": "missed_by_scale", "invented_mass": "invented_by_scale"}
 
 
-@dataclass(frozen=True)
-class Task:
-    """Something to want, and what decides who serves it.
-
-    Attributes:
-        words: what is wanted; `protects`: the divergence that guards it, and why.
-        metric: what is measured; `shown`: a sentence around its {value}.
-        loss: of that metric's value; the smaller, the safer.
-        percent: whether the value is shown in per cent.
-    """
-
-    words: str
-    protects: str
-    metric: str
-    shown: str
-    loss: Callable[[float], float]
-    percent: bool = False
-
-
-def _fold(value: float) -> float:
-    return abs(float(np.log(max(value, 1e-3))))
-
-
 TASKS = (
     Task("report an interval", "forward KL: its price for dropped mass has no limit",
          "coverage", "its 90 % holds {value}", lambda v: abs(v - 0.9), True),
     Task("give the probability of an extreme value", "forward KL: it asks for tails like p's",
-         "tail_mass", "{value} × the target's tails", _fold),
+         "tail_mass", "{value} × the target's tails", fold),
     Task("find every explanation", "forward KL, among guides that can hold them all",
          "mode_coverage", "{value} of its share for the worst mode", lambda v: -v, True),
     Task("generate plausible draws, one at a time",
@@ -152,57 +126,20 @@ def _advice(view: View) -> Table:
     return Table(columns, rows, "", "If you want to …", caption)
 
 
-@dataclass(frozen=True)
-class Runner:
-    """A fit that a task can be judged for: its loss, and how far `APART` standard errors of
-    what it is made from could lower and raise it."""
-
-    fit: FitView
-    loss: float
-    lower: float
-    higher: float
-    note: str
-    good: bool
-
-    def apart(self, other: Runner) -> bool:
-        below, above = sorted((self, other), key=lambda runner: runner.loss)
-        return above.loss - below.loss > float(np.hypot(below.higher, above.lower))
-
-
 def _choice(view: View, task: Task) -> list[Cell]:
     """The cells of the safest fits, and of those to avoid."""
-    runners = [r for r in (_runner(fit, task) for fit in view.fits) if r]
-    if not runners:
+    found = rank(view.fits, task)
+    if found is None:
         reason = next((r for f in view.fits if (r := f.reading(task.metric).reason)), "")
         return [missing(reason), missing(reason)]
-    runners.sort(key=lambda r: r.loss)
-    best, worst = runners[0], runners[-1]
-    safest = [r for r in runners if not r.apart(best)]
-    avoid = [r for r in reversed(runners) if not r.apart(worst) and r.apart(best) and not r.good]
-    if len(safest) == len(runners) > 1:
-        return [Cell("no difference within error", title=best.note), Cell("–")]
-    return [_named(safest), _named(avoid)]
+    if found.tied:
+        return [Cell("no difference within error", title=_note(found.safest[0])), Cell("–")]
+    return [_named(found.safest), _named(found.avoid)]
 
 
-def _runner(fit: FitView, task: Task) -> Runner | None:
-    reading = fit.reading(task.metric)
-    if reading.value is None:
-        return None
-    value, error = reading.value, reading.error or 0.0
-    loss = task.loss(value)
-    # Not in proportion to one error: from an empty tail the first one leaps on a log scale.
-    ends = [task.loss(value + s * APART * error) - loss for s in (-1, 0, 1)]
-    mark = _mark(task, fit)
-    text = numbers.percent(value, error) if task.percent else numbers.with_error(value, error)
-    note = f"{SIGNS[mark]} {task.shown.format(value=text)}".strip()
-    return Runner(fit, loss, -min(ends), max(ends), note, mark == "good")
-
-
-def _mark(task: Task, fit: FitView) -> str:
-    reading = fit.reading(task.metric)
-    if task.metric == "mode_coverage":
-        return "good" if (reading.value or 0.0) >= COVERED else "bad"
-    return SCALES[task.metric].mark(reading)
+def _note(runner: Runner) -> str:
+    """ "✗ its 90 % holds 63.6 %", as stands below a fit's name."""
+    return f"{SIGNS[runner.mark]} {runner.shown}".strip()
 
 
 def _named(runners: Sequence[Runner]) -> Cell:
@@ -213,5 +150,5 @@ def _named(runners: Sequence[Runner]) -> Cell:
     return Cell(
         names,
         (f"and {more} more within error",) if more > 0 else (),
-        fits=tuple((r.fit, r.note) for r in runners[:MOST_NAMED]),
+        fits=tuple((r.fit, _note(r)) for r in runners[:MOST_NAMED]),
     )

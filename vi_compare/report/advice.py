@@ -1,0 +1,166 @@
+"""What to use for what, said before anything else: from the evidence, with what it rests on.
+
+Every use is decided by one number, and by a second one that the first is blind to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vi_compare import numbers
+from vi_compare.report.choosing import Ranking, Runner, Task, rank
+from vi_compare.report.marks import SCALES
+from vi_compare.report.view import FitView, View
+
+# Fits named where several are as good; more are counted.
+MOST_NAMED = 2
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A second number that is said: a sentence around its {value}, maybe in per cent."""
+
+    metric: str
+    shown: str
+    percent: bool = False
+
+    def text(self, fit: FitView) -> str:
+        reading = fit.reading(self.metric)
+        if reading.value is None:
+            return ""
+        write = numbers.percent if self.percent else numbers.with_error
+        return self.shown.format(value=write(reading.value, reading.error))
+
+
+MISSED = Beside("missed_mass", "{value} of the target lies where it has almost nothing", True)
+INVENTED = Beside(
+    "invented_mass", "{value} of its draws lie where the target has almost nothing", True
+)
+
+
+@dataclass(frozen=True)
+class Use:
+    """Something to use a fit for.
+
+    Attributes:
+        words: "For intervals".
+        task: by what fits are ranked; its `shown` is a sentence around {value}.
+        judged: the metric whose mark says whether the best is good enough.
+        blind: what the ranking does not see; a fit whose mark there is ✗ does not qualify.
+        beside: what else is said of the best.
+        otherwise: what to do where no fit will do.
+        evidence: key of the section where the numbers stand.
+    """
+
+    words: str
+    task: Task
+    judged: str
+    blind: Beside | None
+    beside: Beside | None
+    otherwise: str
+    evidence: str
+
+
+USES = (
+    Use(
+        "For intervals",
+        Task("", "", "coverage", "its 90 % intervals hold {value} of the target in the worst case",
+             lambda v: abs(v - 0.9), True),
+        "coverage", MISSED, None,
+        "a guide that is wider or correlated, or forward KL, is the next thing to try",
+        "risk",
+    ),
+    Use(
+        "For prediction",
+        Task("", "", "total_variation", "no probability computed from its draws is off by more "
+             "than {value}", lambda v: v, True),
+        "total_variation", None, None,
+        "average over reweighted draws where k̂ allows it, or over the reference",
+        "numbers",
+    ),
+    Use(
+        "For importance sampling",
+        Task("", "", "khat", "k̂ = {value}", lambda v: v),
+        "khat", MISSED, Beside("ess", "and its draws are worth {value} of their number", True),
+        "a guide with heavier tails, or forward KL, makes a better proposal",
+        "weights",
+    ),
+    Use(
+        "To describe one mode",
+        Task("", "", "reverse_kl", "the lowest KL(q‖p), {value} nats", lambda v: v),
+        "invented_mass", INVENTED, replace(INVENTED, shown=f"and only {INVENTED.shown}"),
+        "fewer components, or reverse KL, makes up less",
+        "risk",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One use and the fit for it.
+
+    Attributes:
+        use: what for.
+        mark: ✓, ! or ✗ of the number that decides; "" where nothing can be confirmed.
+        fits: to use; as good as the first within error.
+        more: how many more are as good.
+        why: a sentence.
+        evidence: key of the section with the numbers.
+    """
+
+    use: str
+    mark: str
+    fits: tuple[FitView, ...]
+    more: int
+    why: str
+    evidence: str
+
+    @property
+    def text(self) -> str:
+        """In one line, for a terminal."""
+        named = numbers.listed([fit.name for fit in self.fits]) or "none"
+        more = f" and {numbers.words(self.more)} more" if self.more else ""
+        return f"{self.use}: {named}{more}: {self.why}"
+
+
+def advice(view: View) -> list[Advice]:
+    """One entry for each use that anything is known of; none without a reference."""
+    if not view.has_reference:
+        return []
+    return [one for use in USES if (one := _advise(view, use))]
+
+
+def _advise(view: View, use: Use) -> Advice | None:
+    alive = [fit for fit in view.fits if not fit.failed]
+    known = rank(alive, use.task)
+    if known is None:
+        return None
+    found = rank([fit for fit in alive if not _disqualified(use, fit)], use.task)
+    if found is None or _mark(use.judged, found.safest[0].fit) == "bad":
+        return _none(view, use, (found or known).safest[0])
+    return _some(view, use, found)
+
+
+def _some(view: View, use: Use, found: Ranking) -> Advice:
+    best = found.safest[0]
+    named = tuple(r.fit for r in found.safest[:MOST_NAMED])
+    said = ", ".join(filter(None, [best.shown, use.beside.text(best.fit) if use.beside else ""]))
+    apart = "; they are not told apart within error" if len(found.safest) > 1 else ""
+    mark, why = _mark(use.judged, best.fit) if view.confirms else "", f"{said}{apart}."
+    return Advice(use.words, mark, named, len(found.safest) - len(named), why, use.evidence)
+
+
+def _none(view: View, use: Use, nearest: Runner) -> Advice:
+    said = nearest.shown
+    if use.blind and _disqualified(use, nearest.fit):
+        said = f"{said}, but {use.blind.text(nearest.fit)}"
+    why = f"the nearest is {numbers.quoted(nearest.fit.name)}: {said}; {use.otherwise}."
+    return Advice(use.words, "bad" if view.confirms else "", (), 0, why, use.evidence)
+
+
+def _disqualified(use: Use, fit: FitView) -> bool:
+    return use.blind is not None and _mark(use.blind.metric, fit) == "bad"
+
+
+def _mark(metric: str, fit: FitView) -> str:
+    return SCALES[metric].mark(fit.reading(metric))
