@@ -9,12 +9,12 @@ from functools import cache
 
 import jax
 import numpy as np
+import oracles
 import pytest
+from oracles import Line
 from scipy import optimize, stats
+from targets import ROOT, approximation, plane, script
 
-from tests import oracles
-from tests.oracles import Line
-from tests.targets import ROOT, approximation, plane, script
 from vi_compare.alpha_path import Rules, follow
 from vi_compare.approximation import set_up
 from vi_compare.catalogue import load
