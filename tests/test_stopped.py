@@ -44,7 +44,7 @@ def test_stopped_optimisers_pooled_over_targets():
         named = sum(case.named for case in mine)
         print(f"{task.name}: {named} of {len(mine)} not converged", flush=True)
         cases += mine
-        jax.clear_caches()
+        jax.clear_caches()  # a study of hundreds of fits would keep them all
     _print(cases)
     well = [case.named for case in cases if case.gap > WELL]
     least = beta.ppf(0.025, sum(well), len(well) - sum(well) + 1)
