@@ -6,14 +6,15 @@ ceases to be one, its branch ends.
 
 1. Anchors: at a few α, searches from many starts; the distinct optima they end in.
 2. Branches: from every anchor up and down, each step from the last one's optimum; a step after
-   which q is another one is halved until it is certain that the optimum itself has gone.
+   which q is another one is halved until it is certain that the optimum itself has gone. With
+   draws, the ends that matter are looked for a second time with other draws.
 3. Transitions: where two branches cross, by root finding on their difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import jax
@@ -37,7 +38,6 @@ ANCHORS = 5
 ROUGH, ROUGH_DRAWS, DRAWS, MEASURED = 100, 2000, 4000, 8000
 MOST_OPTIMA, TRIED = 4, 6  # of each anchor: the lowest, and how many are searched to the end
 MOST_BRANCHES = 10  # beyond them only what is lower than any of them is followed
-SAME = 1e-4  # nats of symmetrised KL: one optimum found twice
 TIED = 1e-6  # A_α of two branches that are one, mirrored
 
 
@@ -47,7 +47,8 @@ class End:
 
     Attributes:
         alpha: there.
-        error: half of the interval in which it was lost; None at the edge.
+        error: half of the interval in which it was lost, with draws also how far off other
+            draws have it; None at the edge.
     """
 
     alpha: float
@@ -179,6 +180,11 @@ def follow(
     search = _Search(problem, rules, np.asarray(alphas, float), progress)
     found = AlphaPath(search.alphas, rules, problem)
     found.branches = search.branches(search.anchors(first))
+    if rules.search is not rules.measure:
+        best = [found.best(i) for i in range(len(alphas))]
+        for branch in found.branches:
+            if any(branch is one for one in best):
+                search.with_other_draws(branch)
     found.transitions = search.transitions(found)
     return found
 
@@ -214,18 +220,19 @@ class _Search:
         self.problem, self.rules, self.alphas = problem, rules, alphas
         places = np.linspace(0, len(alphas) - 1, min(ANCHORS, len(alphas)))
         self.at = sorted({round(x) for x in places})
-        self.progress, self.done = progress, 0
+        self.progress, self.done, self.expected = progress, 0, 0
 
     def tell(self, words: str) -> None:
         self.done += 1
-        self.progress(self.done, max(self.done + 1, 20 * len(self.at)), words)
+        self.progress(self.done, max(self.done + 1, self.expected), words)
 
     # --- anchors ---------------------------------------------------------------------------
 
     def anchors(self, first: Sequence[np.ndarray]) -> dict[int, list[Optimum]]:
         """{index of α: distinct optima there, the lowest first}."""
-        out = {}
-        rough = self.rules.rough
+        out, rough = {}, self.rules.rough
+        # Nobody knows how many branches there are; as many as an anchor keeps is a fair guess.
+        self.expected = len(self.at) * len(first) + MOST_OPTIMA * len(self.alphas)
         for i in self.at:
             found = []
             for theta in first:
@@ -234,7 +241,8 @@ class _Search:
                 self.tell(f"searching at α = {self.alphas[i]:.3g}")
             few = self._distinct(found, rough.farthest)[:TRIED]
             finished = [self._minimised(one.theta, self.alphas[i]) for one in few]
-            out[i] = self._distinct([one for one in finished if one])[:MOST_OPTIMA]
+            known = [one for one in finished if one]
+            out[i] = self._distinct(known, self.rules.search.same)[:MOST_OPTIMA]
         return out
 
     def _minimised(self, theta: np.ndarray, alpha: float) -> Optimum | None:
@@ -243,7 +251,7 @@ class _Search:
     def _apart(self, one: Optimum, other: Optimum) -> float:
         return self.problem.apart(one, other, self.rules.measure)
 
-    def _distinct(self, optima: Sequence[Optimum], same: float = SAME) -> list[Optimum]:
+    def _distinct(self, optima: Sequence[Optimum], same: float) -> list[Optimum]:
         """One of each, the lowest first."""
         kept: list[Optimum] = []
         for one in sorted(optima, key=lambda o: o.value):
@@ -257,11 +265,12 @@ class _Search:
         """Every anchor followed both ways, unless it lies on a branch already; and where one is
         lost, what the search falls into."""
         found: list[Branch] = []
-        todo = [(i, one) for i, optima in anchors.items() for one in optima]
+        ranked = [(rank, i) for i, optima in anchors.items() for rank in range(len(optima))]
+        todo = [(i, anchors[i][rank]) for rank, i in sorted(ranked)]  # the lowest of all first
         while todo:
             i, one = todo.pop(0)
             there = [branch.points[i] for branch in found if i in branch.points]
-            if any(self._apart(one, other) < SAME for other in there):
+            if any(self._apart(one, other) < self.rules.search.same for other in there):
                 continue
             lowest = min((other.value for other in there), default=np.inf)
             if len(found) >= MOST_BRANCHES and one.value > lowest:
@@ -269,13 +278,27 @@ class _Search:
             branch = Branch({i: one}, End(self.alphas[i]), End(self.alphas[i]))
             branch.begin, below = self._walk(branch.points, i, -1)
             branch.end, above = self._walk(branch.points, i, +1)
-            found.append(branch)
             todo += below + above
+            if len(branch.points) > 1 or "edge" in (branch.begin.how, branch.end.how):
+                found.append(branch)  # else it was no optimum, but a search that had not ended
         found = self._without_images(found)
         found.sort(key=lambda b: (b.begin.alpha, b.points[min(b.points)].value))
         for number, branch in enumerate(found):
             branch.name = chr(ord("A") + number) if number < 26 else f"{number + 1}"
         return found
+
+    def with_other_draws(self, branch: Branch) -> None:
+        """Widen the errors of a branch's ends to how far off other draws have them."""
+        swapped = replace(self.rules, search=self.rules.measure, measure=self.rules.search)
+        other = _Search(self.problem, swapped, self.alphas, self.progress)
+        for name, i, way in (("begin", min(branch.points), -1), ("end", max(branch.points), +1)):
+            end = getattr(branch, name)
+            start = other._minimised(branch.points[i].theta, self.alphas[i])
+            if end.error is None or start is None:
+                continue
+            again, _ = other._walk({i: start}, i, way)
+            off = abs(again.alpha - end.alpha) / np.sqrt(2)  # each is off by one error
+            setattr(branch, name, End(end.alpha, float(np.hypot(end.error, off))))
 
     def _walk(
         self, points: dict[int, Optimum], i: int, way: int
@@ -358,6 +381,8 @@ class _Search:
 
         def at(points: dict[int, Optimum], alpha: float) -> Optimum:
             j = i if alpha - ends[0] < ends[1] - alpha else i + 1
+            if alpha == self.alphas[j]:
+                return points[j]
             return self._minimised(points[j].theta, alpha) or points[j]
 
         def gap(alpha: float) -> float:

@@ -70,6 +70,11 @@ class Rule(Protocol):
         ...
 
     @property
+    def same(self) -> float:
+        """Symmetrised KL in nats below which two optima are one, found twice."""
+        ...
+
+    @property
     def gain(self) -> float:
         """Relative gain of a step with which a search is over."""
         ...
@@ -104,7 +109,7 @@ class Line:
     target: Target
 
     method = "quadrature"
-    finest, farthest, gain = 5e-4, 0.05, 1e-10
+    finest, farthest, same, gain = 5e-4, 0.05, 1e-4, 1e-10
 
     @classmethod
     def around(cls, target: Target, draws: Draws) -> Line:
@@ -161,7 +166,7 @@ class Drawn:
     chains: int
 
     method = "monte carlo"
-    finest, gain = 1e-2, 1e-7
+    finest, same, gain = 1e-2, 1e-2, 1e-7
 
     @property
     def farthest(self) -> float:

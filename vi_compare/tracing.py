@@ -69,9 +69,9 @@ class Span:
     def alphas(self, dim: int) -> np.ndarray:
         """(A,) ascending, for a target of so many dimensions."""
         if self.step is None:
-            return np.round(np.linspace(self.low, self.high, POINTS[dim == 1]), DIGITS)
+            return _rounded(np.linspace(self.low, self.high, POINTS[dim == 1]))
         count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return np.round(self.low + self.step * np.arange(count), DIGITS)
+        return _rounded(self.low + self.step * np.arange(count))
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,10 @@ class Tracer:
 
     def _key(self, what: str) -> Array:
         return key_for(self.prepared.settings.seed, f"path/{self.part.full}/{what}")
+
+
+def _rounded(alphas: np.ndarray) -> np.ndarray:
+    return np.round(alphas, DIGITS) + 0.0  # which turns −0 into 0
 
 
 def _words(found: AlphaPath) -> str:
