@@ -35,6 +35,7 @@ def plain(value: float, digits: int = 3) -> str:
     """`value` to so many significant digits."""
     if value == 0 or not math.isfinite(value):
         return fixed(value, 0) if value == 0 else str(value)
+    value = float(f"{value:.{digits - 1}e}")  # 9.6e-9 to one digit is 1e-8
     exponent = math.floor(math.log10(abs(value)))
     if not -5 < exponent < 7:
         return fixed(value / 10.0**exponent, digits - 1) + power(exponent)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from vi_compare import families
+from vi_compare import families, numbers
 from vi_compare.alpha_path import AlphaPath, Rules, follow
 from vi_compare.comparison import Comparison
 from vi_compare.environment import this_command
@@ -51,20 +51,20 @@ class Span:
         """
         parts = text.split(":")
         try:
-            numbers = [float(part) for part in parts]
+            values = [float(part) for part in parts]
         except ValueError:
-            numbers = []
-        if len(numbers) not in (2, 3) or not all(map(math.isfinite, numbers)):
+            values = []
+        if len(values) not in (2, 3) or not all(map(math.isfinite, values)):
             raise InputError(f"alpha must be LOW:HIGH or LOW:HIGH:STEP, as in -0.5:2, not {text!r}")
-        low, high = numbers[:2]
+        low, high = values[:2]
         if low >= high:
             raise InputError(f"alpha must go up, and {text!r} does not; write -0.5:2")
-        if len(numbers) == 3 and not (high - low) / MOST_POINTS <= numbers[2] <= high - low:
+        if len(values) == 3 and not (high - low) / MOST_POINTS <= values[2] <= high - low:
             raise InputError(
                 f"the step of alpha must lie between {(high - low) / MOST_POINTS:g} and "
                 f"{high - low:g}, got {parts[2]}"
             )
-        return cls(*numbers)
+        return cls(*values)
 
     def alphas(self, dim: int) -> np.ndarray:
         """(A,) ascending, for a target of so many dimensions."""
@@ -158,7 +158,9 @@ def _rounded(alphas: np.ndarray) -> np.ndarray:
 
 def _words(found: AlphaPath) -> str:
     at = ", ".join(f"{one.alpha:.3g}" for one in found.transitions)
-    return f"{len(found.branches)} optima followed, {f'a jump at α = {at}' if at else 'no jump'}"
+    several = "optima" if len(found.branches) != 1 else "optimum"
+    jumps = f"a jump at α = {at}" if at else "no jump"
+    return f"{numbers.words(len(found.branches))} {several} followed, {jumps}"
 
 
 def _same_sites(prepared: Prepared, comparison: Comparison) -> None:
