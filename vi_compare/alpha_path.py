@@ -33,9 +33,9 @@ from vi_compare.stochastic import Begin, starts
 from vi_compare.target import Target
 
 ANCHORS = 5
-# Steps of a search before it is seen which starts are worth finishing; and draws of p at most,
-# for that, for the search itself, and for what is said of it.
-ROUGH, ROUGH_DRAWS, DRAWS, MEASURED = 100, 2000, 4000, 8000
+# Steps of a search before it is seen which starts are worth finishing; and draws of p, at most,
+# and of q for that, for the search itself, and for what is said of it.
+ROUGH, ROUGH_DRAWS, DRAWS, MEASURED = 100, 1500, 6000, 8000
 MOST_OPTIMA, TRIED = 4, 6  # of each anchor: the lowest, and how many are searched to the end
 MOST_BRANCHES = 10  # beyond them only what is lower than any of them is followed
 TIED = 1e-6  # A_α of two branches that are one, mirrored
@@ -143,8 +143,7 @@ class Rules:
         """`seen` and `unseen` draws of the target, for a guide of so many parts."""
 
         def rule(draws: Draws, most: int, key: Array) -> Drawn:
-            some = _every(draws, most)
-            return Drawn.of(target, some, log_z, key, -(-len(some) // parts))
+            return Drawn.of(target, _every(draws, most), log_z, key, -(-most // parts))
 
         keys = jax.random.split(key, 3)
         return cls(

@@ -33,7 +33,7 @@ MOST_VALUE, PLATEAU = 1e6, 0.995
 LEAST_MASS = 0.9  # of q where the nodes are
 DWARFED = 40.0  # log of a sum beside which 1 has no digits
 # Of a search: its limit, the steps it remembers, and the gradient with which it is over.
-MOST_STEPS, MEMORY, GRADIENT = 300, 30, 1e-7
+MOST_STEPS, MEMORY, GRADIENT = 1000, 30, 1e-7
 
 
 def terms(points: Points, alpha: Array) -> Array:

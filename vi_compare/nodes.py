@@ -26,7 +26,6 @@ from vi_compare.target import Target
 LINE = 6001  # nodes; odd, so that every other one spans the same range
 ROOM = 2.0  # ranges of the draws beyond them, on either side: p^α has heavier tails, α below 1
 EDGE, NOTHING = 20, 1e-12  # nodes at an end that are looked at together, and a sum that is none
-SHARE = 0.5  # of the lot that counts as drawn from p
 APART = 500  # draws of each of two q's that their distance is taken over
 
 
@@ -166,7 +165,7 @@ class Drawn:
     chains: int
 
     method = "monte carlo"
-    finest, same, gain = 1e-2, 1e-2, 1e-7
+    finest, same, gain = 1e-2, 1e-2, 1e-8
 
     @property
     def farthest(self) -> float:
@@ -183,13 +182,14 @@ class Drawn:
         u = jnp.concatenate([self.u, moved])
         log_p = jnp.concatenate([self.log_p, _densities(self.target, moved)]) - self.log_z
         log_q = jax.vmap(q.log_prob)(u)
+        share = len(self.u) / len(u)  # of the lot that is drawn from p
         counted = jnp.concatenate(
             [
-                jnp.full(len(self.u), jnp.log(SHARE / len(self.u))),
-                jnp.repeat(log_w, self.each) + jnp.log((1 - SHARE) / self.each),
+                jnp.full(len(self.u), jnp.log(share / len(self.u))),
+                jnp.repeat(log_w, self.each) + jnp.log((1 - share) / self.each),
             ]
         )
-        lot = jnp.logaddexp(jnp.log(SHARE) + log_p, jnp.log(1 - SHARE) + log_q)
+        lot = jnp.logaddexp(jnp.log(share) + log_p, jnp.log(1 - share) + log_q)
         return Points(u, counted - lot, log_p, log_q)
 
     def error(self, terms: np.ndarray) -> float:

@@ -135,11 +135,12 @@ class _Describe:
             curves = [_density(u[:, j], m.grid) for j, m in enumerate(self.margins)]
             weights, means, sds = None, u.mean(axis=0)[None], u.std(axis=0)[None]
         else:
-            weights, means = np.asarray(mixture.weights), np.asarray(mixture.means)[:, index]
+            shares, means = np.asarray(mixture.weights), np.asarray(mixture.means)[:, index]
+            weights = shares if len(shares) > 1 else None
             covariances = np.asarray(mixture.covariances)
             sds = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))[:, index]
             curves = [
-                weights @ _normal(m.grid, means[:, j, None], sds[:, j, None])
+                shares @ _normal(m.grid, means[:, j, None], sds[:, j, None])
                 for j, m in enumerate(self.margins)
             ]
         return {

@@ -30,14 +30,20 @@ def branches(path: Path) -> Table:
 
 def _made(path: Path) -> str:
     data = path.data
-    parts = [str(data.get("method") or "")]
-    if nodes := data.get("nodes"):
-        parts[0] += f" with {numbers.count(int(nodes))} nodes"
+    parts = [_method(str(data.get("method") or ""), data.get("nodes"))]
     parts += [f"{data['restarts']} restarts"] if data.get("restarts") else []
     parts += [f"{len(path.alphas)} values of α"]
     parts += [f"{numbers.seconds(data['seconds'])} s"] if data.get("seconds") else []
     text = ", ".join(p for p in parts if p)
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def _method(method: str, nodes: int | None) -> str:
+    """ "quadrature with 6,001 nodes"; what was drawn is counted on the target's side."""
+    name, what = (
+        ("Monte Carlo", "draws of the target") if method == "monte carlo" else (method, "nodes")
+    )
+    return f"{name} with {numbers.count(int(nodes))} {what}" if nodes else name
 
 
 def _branch(path: Path, branch: Branch) -> list[Cell]:
