@@ -375,7 +375,7 @@ def test_adding_a_fit_changes_no_other(finished):
 def test_another_seed_gives_other_numbers(finished):
     folder, _ = finished
     other = folder.parent / "other"
-    words = [*QUICK[:-1], "9", "--fit", "mixture:2/forward-kl", "--out", other]
+    words = [*QUICK[:-1], "10", "--fit", "mixture:2/forward-kl", "--out", other]
     done = command("run", THREE_PEAKS, *words, cwd=folder.parent)
     assert done.returncode == 0, done.stderr
     [new] = results(other)["fits"]

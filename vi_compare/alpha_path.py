@@ -7,7 +7,7 @@ ceases to be one, its branch ends.
 1. Anchors: at a few α, searches from many starts; the distinct optima they end in.
 2. Branches: from every anchor up and down, each step from the last one's optimum; a step after
    which q is another one is halved until it is certain that the optimum itself has gone. With
-   draws, the ends that matter are looked for a second time with other draws.
+   draws, every end is looked for a second time with other draws.
 3. Transitions: where two branches cross, by root finding on their difference.
 """
 
@@ -180,10 +180,8 @@ def follow(
     found = AlphaPath(search.alphas, rules, problem)
     found.branches = search.branches(search.anchors(first))
     if rules.search is not rules.measure:
-        best = [found.best(i) for i in range(len(alphas))]
         for branch in found.branches:
-            if any(branch is one for one in best):
-                search.with_other_draws(branch)
+            search.with_other_draws(branch)
     found.transitions = search.transitions(found)
     return found
 
@@ -292,9 +290,12 @@ class _Search:
         other = _Search(self.problem, swapped, self.alphas, self.progress)
         for name, i, way in (("begin", min(branch.points), -1), ("end", max(branch.points), +1)):
             end = getattr(branch, name)
-            start = other._minimised(branch.points[i].theta, self.alphas[i])
-            if end.error is None or start is None:
+            if end.error is None:
                 continue
+            start = other._minimised(branch.points[i].theta, self.alphas[i])
+            if start is None:
+                continue
+            self.tell(f"looking again for an end near α = {end.alpha:.3g}")
             again, _ = other._walk({i: start}, i, way)
             off = abs(again.alpha - end.alpha) / np.sqrt(2)  # each is off by one error
             setattr(branch, name, End(end.alpha, float(np.hypot(end.error, off))))

@@ -26,7 +26,9 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     second, elbo = weights.mean(), log_w.mean()
     d2 = np.log(second) + 2 * (log_w.max() - elbo)
     moved = weights / second - 1 - 2 * (log_w - elbo)  # the influence of each draw on d₂
-    excess = max(0.0, float(np.expm1(d2)))
+    # The fourth root below would make 1e-4 of what is rounding here.
+    rounding = 8 * np.finfo(float).eps * (1 + np.abs(np.asarray(evidence.q.log_p)).max())
+    excess = float(np.expm1(d2)) if d2 > rounding else 0.0
     fourth, bent = _heaviest(evidence)
     slope = np.exp(d2) / excess * moved if excess > 0 else np.zeros_like(moved)
     w1 = _estimate(2 * excess**0.5, slope / 2)
