@@ -12,8 +12,9 @@ from vi_compare import numbers
 from vi_compare.report import palette, svg
 from vi_compare.report.path import Branch, Path
 
-# Letters at more lines than this would hide them.
-MOST_LETTERS = 24
+# Of more lines than this only those are drawn of branches that are the lowest somewhere, and
+# letters at them would hide them.
+MOST_LINES = 24
 # Of a panel's height: letters that would stand closer share one place.
 APART = 0.13
 MOST_TOGETHER = 3
@@ -57,12 +58,21 @@ def stack(
         )
 
 
+def crowded(panel: Panel) -> bool:
+    """Whether only some of its lines are drawn."""
+    return sum(lines.shape[1] for lines in panel.lines.values()) > MOST_LINES
+
+
+def _drawn(path: Path, panel: Panel) -> Sequence[Branch]:
+    return path.ever_best if crowded(panel) and path.ever_best else path.branches
+
+
 def _panel(ax, path: Path, panel: Panel) -> None:
     if panel.level is not None:
         ax.axhline(panel.level, color=palette.TARGET, linewidth=4)
     for jump in path.jumps:
         _jump(ax, jump.alpha, jump.error)
-    for branch in path.branches:
+    for branch in _drawn(path, panel):
         lines = panel.lines[branch.name]
         for k in range(lines.shape[1]):
             _line(ax, path, branch, lines[:, k], k)
@@ -111,7 +121,7 @@ def _jump(ax, alpha: float, error: float | None) -> None:
 
 def _letters(ax, path: Path, panel: Panel) -> None:
     """The names of branches where they end; those of neighbours stand together."""
-    if sum(lines.shape[1] for lines in panel.lines.values()) > MOST_LETTERS:
+    if crowded(panel):
         return
     ax.autoscale_view()
     low, high = ax.get_ylim()
@@ -147,14 +157,14 @@ def _alpha(ax, path: Path) -> None:
     ax.set(xlabel="α", xlim=(low - room, high + room))
     ticks = [t for t in ax.get_xticks() if low - 1e-9 <= t <= high + 1e-9]
     ticks = sorted({*np.round(ticks, 6).tolist(), *(p for p in POLES if low <= p <= high)})
-    ax.set_xticks(ticks, [_tick(t, crowded=high - low > CROWDED) for t in ticks])
+    ax.set_xticks(ticks, [_tick(t, folded=high - low > CROWDED) for t in ticks])
 
 
-def _tick(alpha: float, *, crowded: bool) -> str:
+def _tick(alpha: float, *, folded: bool) -> str:
     text = numbers.minus(f"{alpha:g}")
     if alpha not in POLES:
         return text
-    return f"{text}\n{POLES[alpha].replace(' ', chr(10)) if crowded else POLES[alpha]}"
+    return f"{text}\n{POLES[alpha].replace(' ', chr(10)) if folded else POLES[alpha]}"
 
 
 def _cursor(figure, axes, ends: tuple[float, float]) -> Markup:

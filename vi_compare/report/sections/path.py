@@ -14,7 +14,7 @@ from vi_compare.report.blocks import (
     Section,
 )
 from vi_compare.report.figures import morph
-from vi_compare.report.figures.along import Panel, stack
+from vi_compare.report.figures.along import Panel, crowded, stack
 from vi_compare.report.figures.tradeoff import Drawn, Sides, tradeoff
 from vi_compare.report.path import Branch, Path
 from vi_compare.report.path_words import alpha, end, finding, holds
@@ -223,12 +223,14 @@ def _parameters(path: Path) -> list[Picture]:
         if m == 0 and all(b.weights is not None for b in path.branches):
             weights = {b.name: b.weights for b in path.branches if b.weights is not None}
             panels.insert(0, Panel("weight", weights, limits=(-0.03, 1.03)))
-        parts = "Components are told apart by their dashes." if _components(path) > 1 else ""
+        parts = " Components are told apart by their dashes." if _components(path) > 1 else ""
+        some = crowded(panels[0]) and len(path.ever_best) < len(path.branches)
+        few = " Only branches that are the lowest somewhere are drawn." if some else ""
         picture = stack(
             f"path-parameters-{m}", path, panels, f"Parameters of the optima against α, {name}",
             f"Means and standard deviations over {name}. {_parameters_said(path, m)}", 1.1,
         )  # fmt: skip
-        pictures.append(Picture(picture, f"Parameters over {name}. {parts}"))
+        pictures.append(Picture(picture, f"Parameters over {name}.{parts}{few}"))
     return pictures
 
 
