@@ -118,6 +118,9 @@ def test_masses_of_basins_are_those_between_the_saddles_of_the_target(path):
     between = lambda x: float(oracles.THREE_PEAKS.log_pdf(np.array([x]))[0])
     edge = optimize.minimize_scalar(between, bounds=(0.3, 1.9), method="bounded").x
     order = [path["modes"].index(name) for name in sorted(path["modes"], key=where)]
+    whole = [path["target_basins"][m] for m in order]
+    side = float(oracles.THREE_PEAKS.cdf(-edge))
+    assert whole == pytest.approx([side, 1 - 2 * side, side], abs=0.002)
     for point in points(path)[::7]:
         cdf = [float(line(point).cdf(x)) for x in (-edge, edge)]
         expected = [cdf[0], cdf[1] - cdf[0], 1 - cdf[1]]

@@ -19,18 +19,21 @@ class Lot:
     Attributes:
         u: (n, d).
         log_v: (n,).
+        log_p: (n,) of the target, normalised, where it is known.
         sizes: how many came from which density, one after another; () for a grid.
     """
 
     u: np.ndarray
     log_v: np.ndarray
+    log_p: np.ndarray | None = None
     sizes: tuple[int, ...] = ()
 
     @classmethod
     def of_line(cls, rule: Line, key: Array) -> Lot:
         """The nodes, shuffled, so that any first few of them are everywhere."""
         order = generator(key).permutation(len(rule.u))
-        return cls(np.asarray(rule.u)[order], np.asarray(rule.log_v)[order])
+        u, log_v, log_p = (np.asarray(x)[order] for x in (rule.u, rule.log_v, rule.log_p))
+        return cls(u, log_v, log_p)
 
     @classmethod
     def of_draws(cls, sets: Sequence[np.ndarray], densities: Sequence[Callable]) -> Lot:
@@ -39,7 +42,7 @@ class Lot:
         u = np.concatenate(sets)
         counted = zip(sets, densities, strict=True)
         all_of = [np.log(len(x)) + log_q(u) for x, log_q in counted]
-        return cls(u, -np.logaddexp.reduce(all_of), tuple(map(len, sets)))
+        return cls(u, -np.logaddexp.reduce(all_of), sizes=tuple(map(len, sets)))
 
     def error(self, terms: np.ndarray) -> float:
         """Standard error of Σ terms (n,), each with its weight in it; a grid has none."""

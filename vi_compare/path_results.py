@@ -53,7 +53,7 @@ class Margin:
 def results(path: AlphaPath, target: Target, draws: Draws, key: Array) -> dict[str, Any]:
     """Everything about the path but who asked for it; `draws` of the target."""
     margins = _margins(path, target, draws)
-    lot = _lot(path, target, draws, key)
+    lot = _lot(path, key)
     modes = _modes(target, lot, draws)
     describe = _Describe(path, target, margins, lot, modes, key)
     return {
@@ -64,7 +64,7 @@ def results(path: AlphaPath, target: Target, draws: Draws, key: Array) -> dict[s
             {"label": m.label, "grid": _short(m.grid), "target": _short(m.target)} for m in margins
         ],
         "modes": [] if modes is None else list(modes.names),
-        "target_basins": [] if modes is None else modes.shares["draws"].tolist(),
+        "target_basins": _masses(lot, modes),
         "branches": [describe.branch(branch) for branch in path.branches],
         "transitions": [_transition(one) for one in path.transitions],
     }
@@ -78,7 +78,7 @@ class _Describe:
         path: AlphaPath,
         target: Target,
         margins: Sequence[Margin],
-        lot: Lot,
+        lot: Lot | None,
         modes: FoundModes | None,
         key: Array,
     ):
@@ -118,7 +118,7 @@ class _Describe:
         }
 
     def _basins(self, one: Optimum) -> list[Number]:
-        if self.modes is None:
+        if self.modes is None or self.lot is None:
             return []
         mass = np.exp(self.lot.log_v + self.path.problem.log_q(one.theta, self.lot.u))
         member = self.modes.members["lot"]
@@ -140,7 +140,7 @@ class _Describe:
             covariances = np.asarray(mixture.covariances)
             sds = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))[:, index]
             curves = [
-                shares @ _normal(m.grid, means[:, j, None], sds[:, j, None])
+                shares @ norm.pdf(m.grid, means[:, j, None], sds[:, j, None])
                 for j, m in enumerate(self.margins)
             ]
         return {
@@ -204,16 +204,14 @@ def _density(u: np.ndarray, grid: np.ndarray) -> np.ndarray:
     return np.interp(grid, where, density, left=0.0, right=0.0)
 
 
-def _normal(x: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    return norm.pdf(x, mean, sd)
-
-
-def _lot(path: AlphaPath, target: Target, draws: Draws, key: Array) -> Lot:
-    """Points that lie wherever a q of the path does."""
+def _lot(path: AlphaPath, key: Array) -> Lot | None:
+    """Points that lie wherever a q of the path does; None where there is none."""
     rule = path.rules.measure
     if isinstance(rule, Line):
         return Lot.of_line(rule, key)
     optima = [branch.points[i] for branch in path.branches for i in _some(branch)]
+    if not optima:
+        return None
     some = optima[:: -(-len(optima) // SOURCES)]
     each = DRAWN // len(some)
     sets = [
@@ -229,15 +227,23 @@ def _some(branch: Branch) -> list[int]:
     return sorted({known[0], known[len(known) // 2], known[-1]})
 
 
-def _modes(target: Target, lot: Lot, draws: Draws) -> FoundModes | None:
-    sets = {
-        "draws": draws[:DRAWN] if not draws.chains else draws,
-        "lot": Draws(jnp.asarray(lot.u), {}),
-    }
-    found = find_modes(target, sets)
+def _modes(target: Target, lot: Lot | None, draws: Draws) -> FoundModes | None:
+    if lot is None:
+        return None
+    found = find_modes(target, {"draws": draws, "lot": Draws(jnp.asarray(lot.u), {})})
     if isinstance(found, str) or len(found.members["lot"]) < len(lot.u):
         return None
     return found
+
+
+def _masses(lot: Lot | None, modes: FoundModes | None) -> list[float]:
+    """The target's mass in each basin: exact where its density at the lot is known."""
+    if lot is None or modes is None:
+        return []
+    if lot.log_p is None:
+        return modes.shares["draws"].tolist()
+    mass, member = np.exp(lot.log_v + lot.log_p), modes.members["lot"]
+    return np.bincount(member, mass, minlength=len(modes.names)).tolist()
 
 
 def _below(of: np.ndarray, own: np.ndarray, other: np.ndarray, rule: Rule) -> Number:
