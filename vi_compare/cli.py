@@ -168,9 +168,10 @@ def path(
 ) -> int:
     """Follow a guide's optimum from mode-seeking to mass-covering; add it to the report.
 
-    Amari's divergence of order alpha joins reverse and forward KL. Every optimum found is
-    followed: where several exist side by side, where the best one jumps, where one ends. The
-    study is run first where the folder holds no run of it.
+    Amari's divergence of order alpha joins reverse and forward KL. Every
+    optimum found is followed: where several exist side by side, where the
+    best one jumps, where one ends. The study is run first where the folder
+    holds no run of it.
     """
     from vi_compare import script as scripts
 
