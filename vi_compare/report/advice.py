@@ -67,7 +67,7 @@ USES = (
         Task("", "", "coverage", "its 90 % intervals hold {value} of the target in the worst case",
              lambda v: abs(v - 0.9), True),
         "coverage", MISSED, None,
-        "a guide that is wider or correlated, or forward KL, is the next thing to try",
+        "a more flexible guide (correlated, more components, a flow) is the next thing to try",
         "risk",
     ),
     Use(
@@ -82,14 +82,14 @@ USES = (
         "For importance sampling",
         Task("", "", "khat", "k̂ = {value}", lambda v: v),
         "khat", MISSED, Beside("ess", "and its draws are worth {value} of their number", True),
-        "a guide with heavier tails, or forward KL, makes a better proposal",
+        "a more flexible guide, or one with heavier tails, makes a better proposal",
         "weights",
     ),
     Use(
         "To describe one mode",
         Task("", "", "reverse_kl", "the lowest KL(q‖p), {value} nats", lambda v: v),
         "invented_mass", INVENTED, replace(INVENTED, shown=f"and only {INVENTED.shown}"),
-        "fewer components, or reverse KL, makes up less",
+        "a more flexible guide makes up less",
         "risk",
     ),
 )  # fmt: skip
