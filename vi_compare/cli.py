@@ -110,12 +110,7 @@ def run(
     debug: Debug = False,
 ) -> int:
     """Fit, measure and compare; write report.html, results.json and fits.nc."""
-    from vi_compare import script as scripts
-
-    path, name = scripts.split(script)
-    scripts.read(path)
-    folder = out or Path("reports") / "-".join(filter(None, (path.stem, name)))
-    _writable(folder)
+    folder = _run_folder(script, out)
     _start(float32)
     with timed("imports"):
         from vi_compare.display import Terminal, summarise
@@ -124,13 +119,9 @@ def run(
     settings = Settings(seed, draws, restarts, reference, keep_draws)
     with Terminal() as terminal:
         comparison = study.run(settings, terminal)
-        terminal.begin("writing the report")
-        page = comparison.save(folder, _render(comparison))
-        terminal.end("")
+        page = _save(comparison, folder, terminal)
     summarise(comparison, page)
-    _show(show_profile)
-    if open_page:
-        typer.launch(str(page))
+    _end(page, open_page, show_profile)
     return FAILED if any(f["status"] == "failed" for f in comparison.fits) else 0
 
 
@@ -173,12 +164,7 @@ def path(
     best one jumps, where one ends. The study is run first where the folder
     holds no run of it.
     """
-    from vi_compare import script as scripts
-
-    file, name = scripts.split(script)
-    scripts.read(file)
-    folder = out or Path("reports") / "-".join(filter(None, (file.stem, name)))
-    _writable(folder)
+    folder = _run_folder(script, out)
     _start(float32)
     with timed("imports"):
         from dataclasses import replace
@@ -197,14 +183,9 @@ def path(
         known = (folder / RESULTS).exists()
         comparison = Comparison.load(folder) if known else prepared.run(terminal)
         found = tracer.trace(comparison, terminal)
-        comparison = replace(comparison, path=found)
-        terminal.begin("writing the report")
-        page = comparison.save(folder, _render(comparison))
-        terminal.end("")
+        page = _save(replace(comparison, path=found), folder, terminal)
     show_path(found, page)
-    _show(show_profile)
-    if open_page:
-        typer.launch(str(page))
+    _end(page, open_page, show_profile)
     return 0
 
 
@@ -224,9 +205,7 @@ def report(
         comparison = Comparison.load(folder)
     page = write_page(folder, _render(comparison))
     typer.echo(page)
-    _show(show_profile)
-    if open_page:
-        typer.launch(str(page))
+    _end(page, open_page, show_profile)
     return 0
 
 
@@ -248,8 +227,7 @@ def index(
         raise InputError(f"{folder} holds no reports; run `vi-compare run SCRIPT` first")
     page = write_page(folder, render_index(found, folder), "index.html")
     typer.echo(page)
-    if open_page:
-        typer.launch(str(page))
+    _end(page, open_page)
     return 0
 
 
@@ -361,9 +339,30 @@ def _render(comparison) -> str:
         return render(comparison)
 
 
-def _show(wanted: bool) -> None:
-    if wanted:
+def _save(comparison, folder: Path, terminal) -> Path:
+    """Write the run folder with its page, and say so."""
+    terminal.begin("writing the report")
+    page = comparison.save(folder, _render(comparison))
+    terminal.end("")
+    return page
+
+
+def _end(page: Path, open_page: bool, show_profile: bool = False) -> None:
+    if show_profile:
         print(profile.text(), file=sys.stderr)
+    if open_page:
+        typer.launch(str(page))
+
+
+def _run_folder(script: str, out: Path | None) -> Path:
+    """Where a run of the script is written; the script can be read, and the folder written."""
+    from vi_compare import script as scripts
+
+    path, name = scripts.split(script)
+    scripts.read(path)
+    folder = out or Path("reports") / "-".join(filter(None, (path.stem, name)))
+    _writable(folder)
+    return folder
 
 
 def _writable(folder: Path) -> None:
