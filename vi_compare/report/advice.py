@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vi_compare import numbers
-from vi_compare.report.choosing import Ranking, Runner, Task, rank
+from vi_compare.report.choosing import Criterion, Ranking, Runner, Said, rank
 from vi_compare.report.marks import SCALES
 from vi_compare.report.view import FitView, View
 
@@ -16,24 +16,8 @@ from vi_compare.report.view import FitView, View
 MOST_NAMED = 2
 
 
-@dataclass(frozen=True)
-class Beside:
-    """A second number that is said: a sentence around its {value}, maybe in per cent."""
-
-    metric: str
-    shown: str
-    percent: bool = False
-
-    def text(self, fit: FitView) -> str:
-        reading = fit.reading(self.metric)
-        if reading.value is None:
-            return ""
-        write = numbers.percent if self.percent else numbers.with_error
-        return self.shown.format(value=write(reading.value, reading.error))
-
-
-MISSED = Beside("missed_mass", "{value} of the target lies where it has almost nothing", True)
-INVENTED = Beside(
+MISSED = Said("missed_mass", "{value} of the target lies where it has almost nothing", True)
+INVENTED = Said(
     "invented_mass", "{value} of its draws lie where the target has almost nothing", True
 )
 
@@ -44,7 +28,7 @@ class Use:
 
     Attributes:
         words: "For intervals".
-        task: by what fits are ranked; its `shown` is a sentence around {value}.
+        by: fits are ranked by; its `shown` is a sentence around {value}.
         judged: the metric whose mark says whether the best is good enough.
         blind: what the ranking does not see; a fit whose mark there is ✗ does not qualify.
         beside: what else is said of the best.
@@ -53,10 +37,10 @@ class Use:
     """
 
     words: str
-    task: Task
+    by: Criterion
     judged: str
-    blind: Beside | None
-    beside: Beside | None
+    blind: Said | None
+    beside: Said | None
     otherwise: str
     evidence: str
 
@@ -64,30 +48,30 @@ class Use:
 USES = (
     Use(
         "For intervals",
-        Task("", "", "coverage", "its 90 % intervals hold {value} of the target in the worst case",
-             lambda v: abs(v - 0.9), True),
+        Criterion("coverage", "its 90 % intervals hold {value} of the target in the worst case",
+                  True, lambda v: abs(v - 0.9)),
         "coverage", MISSED, None,
         "a more flexible guide (correlated, more components, a flow) is the next thing to try",
         "risk",
     ),
     Use(
         "For prediction",
-        Task("", "", "total_variation", "no probability computed from its draws is off by more "
-             "than {value}", lambda v: v, True),
+        Criterion("total_variation", "no probability computed from its draws is off by more "
+                  "than {value}", True),
         "total_variation", None, None,
         "average over reweighted draws where k̂ allows it, or over the reference",
         "numbers",
     ),
     Use(
         "For importance sampling",
-        Task("", "", "khat", "k̂ = {value}", lambda v: v),
-        "khat", MISSED, Beside("ess", "and its draws are worth {value} of their number", True),
+        Criterion("khat", "k̂ = {value}"),
+        "khat", MISSED, Said("ess", "and its draws are worth {value} of their number", True),
         "a more flexible guide, or one with heavier tails, makes a better proposal",
         "weights",
     ),
     Use(
         "To describe one mode",
-        Task("", "", "reverse_kl", "the lowest KL(q‖p), {value} nats", lambda v: v),
+        Criterion("reverse_kl", "the lowest KL(q‖p), {value} nats"),
         "invented_mass", INVENTED, replace(INVENTED, shown=f"and only {INVENTED.shown}"),
         "a more flexible guide makes up less",
         "risk",
@@ -132,10 +116,10 @@ def advice(view: View) -> list[Advice]:
 
 def _advise(view: View, use: Use) -> Advice | None:
     alive = [fit for fit in view.fits if not fit.failed]
-    known = rank(alive, use.task)
+    known = rank(alive, use.by)
     if known is None:
         return None
-    found = rank([fit for fit in alive if not _disqualified(use, fit)], use.task)
+    found = rank([fit for fit in alive if not _disqualified(use, fit)], use.by)
     if found is None or _mark(use.judged, found.safest[0].fit) == "bad":
         return _none(view, use, (found or known).safest[0])
     return _some(view, use, found)

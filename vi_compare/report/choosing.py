@@ -16,22 +16,36 @@ APART = 2.0
 
 
 @dataclass(frozen=True)
-class Task:
-    """Something to want, and what decides who serves it.
+class Said:
+    """A number in a sentence.
 
     Attributes:
-        words: what is wanted; `protects`: the divergence that guards it, and why.
         metric: what is measured; `shown`: a sentence around its {value}.
-        loss: of that metric's value; the smaller, the safer.
         percent: whether the value is shown in per cent.
     """
 
-    words: str
-    protects: str
     metric: str
     shown: str
-    loss: Callable[[float], float]
     percent: bool = False
+
+    def text(self, fit: FitView) -> str:
+        """ "" where the fit has no such number."""
+        reading = fit.reading(self.metric)
+        if reading.value is None:
+            return ""
+        write = numbers.percent if self.percent else numbers.with_error
+        return self.shown.format(value=write(reading.value, reading.error))
+
+
+def itself(value: float) -> float:
+    return value
+
+
+@dataclass(frozen=True)
+class Criterion(Said):
+    """A number that decides which fit serves; the smaller its `loss`, the safer."""
+
+    loss: Callable[[float], float] = itself
 
 
 @dataclass(frozen=True)
@@ -73,9 +87,9 @@ class Ranking:
     tied: bool
 
 
-def rank(fits: Sequence[FitView], task: Task) -> Ranking | None:
+def rank(fits: Sequence[FitView], by: Criterion) -> Ranking | None:
     """None where no fit has the metric."""
-    runners = [r for r in (_runner(fit, task) for fit in fits) if r]
+    runners = [r for r in (_runner(fit, by) for fit in fits) if r]
     if not runners:
         return None
     runners.sort(key=lambda r: r.loss)
@@ -87,17 +101,16 @@ def rank(fits: Sequence[FitView], task: Task) -> Ranking | None:
     return Ranking(tuple(safest), tuple(avoid), len(safest) == len(runners) > 1)
 
 
-def _runner(fit: FitView, task: Task) -> Runner | None:
-    reading = fit.reading(task.metric)
+def _runner(fit: FitView, by: Criterion) -> Runner | None:
+    reading = fit.reading(by.metric)
     if reading.value is None:
         return None
     value, error = reading.value, reading.error or 0.0
-    loss = task.loss(value)
+    loss = by.loss(value)
     # Not in proportion to one error: from an empty tail the first one leaps on a log scale.
-    ends = [task.loss(value + s * APART * error) - loss for s in (-1, 0, 1)]
-    text = numbers.percent(value, error) if task.percent else numbers.with_error(value, error)
-    shown = task.shown.format(value=text)
-    return Runner(fit, loss, -min(ends), max(ends), shown, SCALES[task.metric].mark(reading))
+    ends = [by.loss(value + s * APART * error) - loss for s in (-1, 0, 1)]
+    mark = SCALES[by.metric].mark(reading)
+    return Runner(fit, loss, -min(ends), max(ends), by.text(fit), mark)
 
 
 def fold(value: float) -> float:

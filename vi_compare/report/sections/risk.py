@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from vi_compare import numbers
 from vi_compare.report.blocks import (
@@ -17,7 +17,7 @@ from vi_compare.report.blocks import (
     name_of,
     unconfirmed,
 )
-from vi_compare.report.choosing import Runner, Task, fold, rank
+from vi_compare.report.choosing import Criterion, Runner, fold, rank
 from vi_compare.report.marks import SCALES, SIGNS
 from vi_compare.report.view import FitView, View
 
@@ -45,21 +45,36 @@ METRICS = (
 BY_SCALE = {"missed_mass": "missed_by_scale", "invented_mass": "invented_by_scale"}
 
 
+@dataclass(frozen=True)
+class Task:
+    """Something to want.
+
+    Attributes:
+        words: what; `protects`: the divergence that guards it, and why.
+        by: what decides who serves it.
+    """
+
+    words: str
+    protects: str
+    by: Criterion
+
+
 TASKS = (
     Task("report an interval", "forward KL: its price for dropped mass has no limit",
-         "coverage", "its 90 % holds {value}", lambda v: abs(v - 0.9), True),
+         Criterion("coverage", "its 90 % holds {value}", True, lambda v: abs(v - 0.9))),
     Task("give the probability of an extreme value", "forward KL: it asks for tails like p's",
-         "tail_mass", "{value} × the target's tails", fold),
+         Criterion("tail_mass", "{value} × the target's tails", loss=fold)),
     Task("find every explanation", "forward KL, among guides that can hold them all",
-         "mode_coverage", "{value} of its share for the worst mode", lambda v: -v, True),
+         Criterion("mode_coverage", "{value} of its share for the worst mode", True,
+                   lambda v: -v)),
     Task("generate plausible draws, one at a time",
          "reverse KL: its price for invented mass has no limit",
-         "invented_mass", "{value} invented", lambda v: v, True),
+         Criterion("invented_mass", "{value} invented", True)),
     Task("propose for importance sampling",
          "forward KL: about exp KL(p‖q) draws do the work of one of the target's",
-         "forward_kl", "KL(p‖q) {value} nats", lambda v: v),
+         Criterion("forward_kl", "KL(p‖q) {value} nats")),
     Task("describe one explanation well", "reverse KL: it may drop the others at little cost",
-         "reverse_kl", "KL(q‖p) {value} nats", lambda v: v),
+         Criterion("reverse_kl", "KL(q‖p) {value} nats")),
 )  # fmt: skip
 
 
@@ -128,9 +143,9 @@ def _advice(view: View) -> Table:
 
 def _choice(view: View, task: Task) -> list[Cell]:
     """The cells of the safest fits, and of those to avoid."""
-    found = rank(view.fits, task)
+    found = rank(view.fits, task.by)
     if found is None:
-        reason = next((r for f in view.fits if (r := f.reading(task.metric).reason)), "")
+        reason = next((r for f in view.fits if (r := f.reading(task.by.metric).reason)), "")
         return [missing(reason), missing(reason)]
     if found.tied:
         return [Cell("no difference within error", title=_note(found.safest[0])), Cell("–")]
