@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from functools import cache
 
 import jax
@@ -14,6 +12,7 @@ import pytest
 from oracles import Line
 from scipy import optimize, stats
 from targets import ROOT, approximation, plane, script
+from test_cli import command
 
 from vi_compare.alpha_path import Rules, follow
 from vi_compare.approximation import set_up
@@ -25,16 +24,6 @@ from vi_compare.tracing import Span
 
 THREE_PEAKS = ROOT / "models" / "three_peaks.py"
 QUICK = ["--draws", "4000", "--restarts", "8"]
-
-
-def command(*words, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "vi_compare", *map(str, words)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import jax
 import numpy as np
@@ -190,24 +189,20 @@ def _problem(
     target: Target, guide: Callable, draws: Draws, key: Array, restarts: int
 ) -> tuple[Problem, list[np.ndarray]]:
     """The problem in the frame of the draws' moments, and places (P,) to begin at."""
-    framed = families.can_be_framed(guide) and bool(from_draws(draws.u).frames)
-    frame = from_draws(draws.u).frames[0] if framed else Frame.identity(target.dim)
-    place = partial(_placed, guide, frame, target) if framed else lambda params: params
+    frames = from_draws(draws.u).frames if families.can_be_framed(guide) else ()
+    frame = frames[0] if frames else Frame.identity(target.dim)
+    place = lambda params: families.in_frame(guide, params, frame, target) if frames else params
 
     def points(key: Array, n: int, each: int) -> np.ndarray:
         rows = generator(key).integers(len(draws), size=n * each)
         some = frame.into(np.asarray(draws.u)[rows])
         return some.reshape(n, each, target.dim)
 
-    shape = lambda params: families.shaped(guide, params, frame, target) if framed else params
+    shape = lambda params: families.shaped(guide, params, frame, target) if frames else params
     made = starts(target, guide, key, restarts, Begin(points, shape=shape))
     each = [jax.tree.map(lambda leaf, r=r: leaf[r], made) for r in range(restarts)]
     problem = Problem(target, guide, each[0], place)
     return problem, [problem.theta(params) for params in each]
-
-
-def _placed(guide: Callable, frame: Frame, target: Target, params: dict) -> dict:
-    return families.in_frame(guide, params, frame, target)
 
 
 class _Search:

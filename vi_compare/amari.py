@@ -18,6 +18,7 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
+from jax.typing import ArrayLike
 from numpyro.infer import SVI, Trace_ELBO
 from scipy.optimize import minimize
 
@@ -36,7 +37,8 @@ DWARFED = 40.0  # log of a sum beside which 1 has no digits
 MOST_STEPS, MEMORY, GRADIENT = 1000, 30, 1e-7
 
 
-def terms(points: Points, alpha: Array) -> Array:
+@jax.jit
+def terms(points: Points, alpha: ArrayLike) -> Array:
     """What each point adds to A_α, (n,)."""
     log_v, log_p, log_q = points.log_v, points.log_p, points.log_q
     p, q = jnp.exp(log_v + log_p), jnp.exp(log_v + log_q)
@@ -98,8 +100,6 @@ class Problem:
         self._both = jax.jit(jax.value_and_grad(self._loss))
         self._log_q = jax.jit(lambda theta, u: jax.vmap(self.at(theta).log_prob)(u))
         self._points = jax.jit(lambda theta, rule: rule.points(self.at(theta)))
-        self._mass = jax.jit(lambda theta, rule: mass(rule.points(self.at(theta))))
-        self._terms = jax.jit(lambda theta, alpha, rule: terms(rule.points(self.at(theta)), alpha))
         self._apart = jax.jit(lambda one, two, rule: rule.apart(self.at(one), self.at(two)))
         self._params = jax.jit(lambda theta: self.at(theta).params)
 
@@ -146,17 +146,20 @@ class Problem:
         found = minimize(both, theta, jac=True, method="L-BFGS-B", options=options)
         if not np.isfinite(found.x).all() or found.fun >= 1e300:
             return None
-        if float(self._mass(found.x, rule)) < LEAST_MASS:  # it has left the nodes
+        points = self.points(found.x, rule)
+        if mass(points) < LEAST_MASS:  # it has left the nodes
             return None
-        terms = self.terms(found.x, alpha, measure)
-        value = float(terms.sum())
-        if not value < _most(alpha) or measure.diverges(terms):
+        if measure is not rule:
+            points = self.points(found.x, measure)
+        each = np.asarray(terms(points, alpha))
+        value = float(each.sum())
+        if not value < _most(alpha) or measure.diverges(each):
             return None
         return Optimum(np.asarray(found.x), value)
 
     def terms(self, theta: np.ndarray, alpha: float, rule: Rule) -> np.ndarray:
         """What each point of a rule adds to A_α, (n,)."""
-        return np.asarray(self._terms(theta, alpha, rule))
+        return np.asarray(terms(self.points(theta, rule), alpha))
 
     def points(self, theta: np.ndarray, rule: Rule) -> Points:
         return self._points(theta, rule)

@@ -89,12 +89,16 @@ def worst(by: Mapping[str, Estimate], badness: Callable[[float], float]) -> dict
     return {ALL: max(known, key=lambda e: badness(e.value)), **by}  # type: ignore[arg-type]
 
 
+def margin(site: str, index: tuple[int, ...]) -> str:
+    """What one entry of a site is called: ``x``, ``beta[0]``, ``L[1,0]``."""
+    return f"{site}[{','.join(map(str, index))}]" if index else site
+
+
 def margins(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Every scalar coordinate of every site as one (n,) array: ``x``, ``beta[0]``, ``L[1,0]``."""
     out: dict[str, np.ndarray] = {}
     for site, value in values.items():
         array = np.asarray(value)
         for index in np.ndindex(array.shape[1:]):
-            label = f"{site}[{','.join(map(str, index))}]" if index else site
-            out[label] = array[(slice(None), *index)]
+            out[margin(site, index)] = array[(slice(None), *index)]
     return out

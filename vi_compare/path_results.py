@@ -16,8 +16,9 @@ from scipy.stats import norm
 
 from vi_compare import families
 from vi_compare.alpha_path import AlphaPath, Branch, End, Rules, Transition
-from vi_compare.amari import Optimum
+from vi_compare.amari import Optimum, terms
 from vi_compare.comparison import number
+from vi_compare.estimate import margin
 from vi_compare.evidence import Draws
 from vi_compare.lot import Lot
 from vi_compare.modes import FoundModes, find_modes
@@ -96,12 +97,11 @@ class _Describe:
 
     def point(self, branch: Branch, i: int) -> dict[str, Any]:
         one, rule = branch.points[i], self.path.rules.measure
-        problem = self.path.problem
-        points = problem.points(one.theta, rule)
+        points = self.path.problem.points(one.theta, rule)
 
         def value_at(alpha: float) -> Number:
-            terms = problem.terms(one.theta, alpha, rule)
-            return _estimate(float(terms.sum()), rule.error(terms))
+            each = np.asarray(terms(points, alpha))
+            return _estimate(float(each.sum()), rule.error(each))
 
         log_p, log_q = np.asarray(points.log_p), np.asarray(points.log_q)
         p, q = (np.exp(np.asarray(points.log_v) + x) for x in (log_p, log_q))
@@ -156,9 +156,7 @@ def _margins(path: AlphaPath, target: Target, draws: Draws) -> list[Margin]:
     u = np.asarray(draws.u)
     scale = u.std(axis=0)
     lowest = [(path.best(i), i) for i in range(len(path.alphas))]
-    moments = [
-        _moments(path, target, branch.points[i]) for branch, i in lowest if branch is not None
-    ]
+    moments = [_moments(path, branch.points[i]) for branch, i in lowest if branch is not None]
     if not moments:
         return []
     means, sds = (np.stack(x) for x in zip(*moments, strict=True))
@@ -174,12 +172,11 @@ def coordinates(target: Target) -> list[str]:
     for site in target.sites:
         own = "Real()" in site.support
         name = site.name if own else f"unconstrained {site.name}"
-        for index in np.ndindex(site.unconstrained_shape):
-            out.append(f"{name}[{','.join(map(str, index))}]" if index else name)
+        out += [margin(name, index) for index in np.ndindex(site.unconstrained_shape)]
     return out
 
 
-def _moments(path: AlphaPath, target: Target, one: Optimum) -> tuple[np.ndarray, np.ndarray]:
+def _moments(path: AlphaPath, one: Optimum) -> tuple[np.ndarray, np.ndarray]:
     """Means and sds (d,) of q."""
     points = path.problem.points(one.theta, path.rules.rough)
     mass = np.exp(np.asarray(points.log_v + points.log_q))
@@ -251,8 +248,8 @@ def _below(of: np.ndarray, own: np.ndarray, other: np.ndarray, rule: Rule) -> Nu
     that its own weights `own` (n,) give it."""
     order = np.argsort(of)
     level = of[order][np.searchsorted(np.cumsum(own[order]), LEVEL * own.sum())]
-    terms = np.where(of < level, other, 0.0)
-    return _estimate(float(terms.sum()), rule.error(terms))
+    below = np.where(of < level, other, 0.0)
+    return _estimate(float(below.sum()), rule.error(below))
 
 
 def _estimate(value: float, error: float) -> Number:
