@@ -67,7 +67,7 @@ class Rule:
 RULES = (
     Rule(
         "Misses modes", "mode_coverage", -1, 0.1, 1,
-        "It drops {crossed} of {tried} modes: {label} has {percent} of its mass in the target.",
+        "It drops {crossed} of {tried} modes: {label} has {percent} of the target's mass there.",
         "describing the modes it has; no intervals, no tail risks",
         "add components or restarts, or fit by forward KL, which pays for every missed mode",
     ),
