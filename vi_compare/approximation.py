@@ -103,8 +103,7 @@ class GuideApproximation:
 
     def sample(self, key: Array, n: int) -> Draws:
         """n draws of q with their values, log p and log q."""
-        keys = jax.random.key_data(jax.random.split(key, n))
-        return in_batches(_sample, self)(keys)
+        return in_batches(_sample, self, key)(np.arange(n))
 
     def at(self, draws: Draws) -> Draws:
         """The same draws with log q of this approximation beside them."""
@@ -158,14 +157,14 @@ class DrawsApproximation:
 
 
 @jax.jit
-def _sample(q: GuideApproximation, keys: Array) -> Draws:
-    """One draw for each of `keys` (n, 2), as ``jax.random.key_data`` gives them."""
+def _sample(q: GuideApproximation, key: Array, numbers: Array) -> Draws:
+    """The draws of these numbers (n,): the i-th is the same in whatever batch it is made."""
 
-    def one(key):
-        u = q.family.draw(jax.random.wrap_key_data(key))
+    def one(number):
+        u = q.family.draw(jax.random.fold_in(key, number))
         return Draws(u, q.target.constrain(u), q.target.log_density(u), q.log_prob(u))
 
-    return jax.vmap(one)(keys)
+    return jax.vmap(one)(numbers)
 
 
 @jax.jit
@@ -179,9 +178,20 @@ def set_up(guide: Callable, target: Target, key: Array) -> None:
     An AutoGuide keeps the prototype of its first call; made under ``vmap`` or ``jit``
     that prototype would hold dead tracers.
     """
-    if getattr(guide, "prototype_trace", 0) is None:
+    if getattr(guide, "prototype_trace", 0) is not None:
+        return
+
+    def call(guide):
         with handlers.seed(rng_seed=key):
             guide(*target.args, **target.kwargs)
+
+    if isinstance(guide, AutoContinuous):
+        # The first call makes the prototype and then draws. Outside compiled code every
+        # operation would be compiled alone, so the draw, which may refuse, is only traced.
+        call(guide._setup_prototype)
+        jax.eval_shape(lambda: call(guide))
+    else:
+        call(guide)
 
 
 # --- the kinds of guide ------------------------------------------------------------
@@ -240,7 +250,10 @@ class FlatFamily:
         else:
             log_weights, parts = jnp.zeros(1), self.posterior.expand((1,))
         refuse_unless_reparameterised(parts, type(self.guide).__name__)
-        return log_weights, jnp.swapaxes(parts.rsample(key, (n,)), 0, 1)[..., self.order]
+        u = jnp.swapaxes(parts.rsample(key, (n,)), 0, 1)[..., self.order]
+        # Without the barrier XLA makes the random numbers anew in every term that u is in: a
+        # step of SVI takes two to four times as long.
+        return log_weights, jax.lax.optimization_barrier(u)
 
 
 def latent_order(guide: AutoContinuous, target: Target) -> np.ndarray:

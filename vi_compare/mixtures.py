@@ -80,7 +80,9 @@ class AutoMixture(AutoContinuous):
     def get_posterior(self, params) -> dist.MixtureSameFamily:
         """The mixture over the flat unconstrained vector."""
         log_weights, parts = self.components(params)
-        return dist.MixtureSameFamily(dist.CategoricalLogits(log_weights), parts)
+        return dist.MixtureSameFamily(
+            dist.CategoricalLogits(log_weights, validate_args=False), parts, validate_args=False
+        )
 
     def components(self, params: dict[str, Array]) -> tuple[Array, dist.Distribution]:
         """Log weights (K,) and the K components, batch shape (K,), event shape (d,)."""

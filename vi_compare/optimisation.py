@@ -106,6 +106,8 @@ class Loop:
         carried: what the loss kept from step to step, with a leading axis R, or None.
     """
 
+    _unravel: Callable[[Array], dict]  # known once the steps have been traced
+
     def __init__(
         self,
         target: Target,
@@ -136,7 +138,7 @@ class Loop:
         state, chunk = self._compile(starts, key)
         compiled = time.perf_counter()
         self._go(state, chunk, progress)
-        params = self._averaged(starts)
+        params = self.constrain(self.trajectory.tail().mean(axis=0))
         self.compile_seconds = compiled - begin
         self.run_seconds = time.perf_counter() - compiled
         return params
@@ -145,8 +147,8 @@ class Loop:
         restarts = len(jax.tree.leaves(starts)[0])
         self.trajectory.failed = np.full(restarts, "", dtype=object)
         begin = lambda start, r: self._begin(start, jax.random.fold_in(key, r))
-        state = jax.jit(jax.vmap(begin))(starts, jnp.arange(restarts))
-        return state, jax.jit(jax.vmap(self._chunk)).lower(state).compile()
+        state = jax.jit(jax.vmap(begin))(starts, np.arange(restarts))
+        return state, jax.jit(self._chunk).lower(state).compile()
 
     def _begin(self, start: dict[str, Array], key: Array | None = None):
         key = jax.random.key(0) if key is None else key
@@ -156,17 +158,19 @@ class Loop:
         return self.svi.update(state, *self.target.args, **self.target.kwargs)
 
     def _flat(self, state) -> Array:
-        return ravel_pytree(self.svi.optim.get_params(state.optim_state))[0]
+        flat, self._unravel = ravel_pytree(self.svi.optim.get_params(state.optim_state))
+        return flat
 
     def _chunk(self, state):
+        # All restarts inside the scan: the scan inside a vmap would be traced twice.
         def step(carry, _):
             state, total = carry
-            state, loss = self._step(state)
-            return (state, total + self._flat(state)), loss
+            state, loss = jax.vmap(self._step)(state)
+            return (state, total + jax.vmap(self._flat)(state)), loss
 
-        start = (state, jnp.zeros_like(self._flat(state)))
+        start = (state, jnp.zeros_like(jax.vmap(self._flat)(state)))
         (state, total), losses = jax.lax.scan(step, start, length=CHUNK)
-        return state, losses, total / CHUNK
+        return state, losses.T, total / CHUNK
 
     def _go(self, state, chunk, progress: Callable) -> None:
         seen, phase = self.trajectory, 0
@@ -184,7 +188,7 @@ class Loop:
             if phase == len(self.rates):
                 seen.stationary = True
                 return
-            rate = jnp.full(len(alive), self.rates[phase])
+            rate = np.full(len(alive), self.rates[phase], jnp.result_type(float))
             state = optax.tree_utils.tree_set(state, learning_rate=rate)
             seen.phase_chunks = 0
 
@@ -210,15 +214,7 @@ class Loop:
             state = new
         return f"steps {done + 1} to {done + CHUNK}: not finite, but finite when run alone"
 
-    def _averaged(self, starts: dict[str, Array]) -> dict[str, Array]:
-        """Constrained parameters, from the mean over the last phase of the flat ones."""
-        begin = jax.tree.map(lambda leaf: leaf[0], starts)
-        shapes = jax.eval_shape(lambda: self.svi.optim.get_params(self._begin(begin).optim_state))
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        self._unravel = ravel_pytree(zeros)[1]
-        return self.constrain(self.trajectory.tail().mean(axis=0))
-
     def constrain(self, flat: np.ndarray) -> dict[str, Array]:
         """Flat unconstrained parameters (R, P) -> constrained, with a leading axis R."""
         one = lambda row: self.svi.constrain_fn(self._unravel(row))
-        return jax.jit(jax.vmap(one))(jnp.asarray(flat))
+        return jax.jit(jax.vmap(one))(flat)

@@ -66,8 +66,10 @@ class AutoGaussianMixture(AutoMixture):
         """The K Gaussians, batch shape (K,), event shape (d,)."""
         locs = params[self._name("locs")]
         if self.diagonal:
-            return dist.Normal(locs, params[self._name("scales")]).to_event(1)
-        return dist.MultivariateNormal(locs, scale_tril=params[self._name("scale_trils")])
+            return dist.Normal(locs, params[self._name("scales")], validate_args=False).to_event(1)
+        return dist.MultivariateNormal(
+            locs, scale_tril=params[self._name("scale_trils")], validate_args=False
+        )
 
     def margins(self, params):
         _, means, covariances = self.to_mixture(params)

@@ -81,7 +81,7 @@ class AutoStudentMixture(AutoMixture):
     def parts(self, params: dict[str, Array]) -> dist.MultivariateStudentT:
         """The K Student t, batch shape (K,), event shape (d,)."""
         locs, trils = params[self._name("locs")], params[self._name("scale_trils")]
-        return dist.MultivariateStudentT(self._dfs(params), locs, trils)
+        return dist.MultivariateStudentT(self._dfs(params), locs, trils, validate_args=False)
 
     def margins(self, params):
         parts = self.parts(params)
