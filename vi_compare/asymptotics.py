@@ -28,7 +28,7 @@ def sandwich(q: GuideApproximation, u: Array) -> tuple[np.ndarray, float] | None
 
     Directions in which q does not change (the common level of logits) get no error.
     """
-    if ravel_pytree(q.params)[0].size > MOST_PARAMETERS:
+    if sum(map(np.size, jax.tree.leaves(q.params))) > MOST_PARAMETERS:
         return None
     hessian, outer = map(np.asarray, _curvature(q, u))
     inverse = np.linalg.pinv(hessian, rcond=1e-10, hermitian=True)
@@ -45,9 +45,12 @@ def _curvature(q: GuideApproximation, u: Array) -> tuple[Array, Array]:
     log_q = lambda flat, one: GuideApproximation(q.guide, unravel(flat), q.target).log_prob(one)
 
     def some(total, rows):
-        loss = lambda flat: -jax.vmap(log_q, (None, 0))(flat, rows).sum()
-        score = jax.vmap(jax.grad(log_q), (None, 0))(flat, rows)
-        return (total[0] + jax.hessian(loss)(flat), total[1] + score.T @ score), None
+        def pull(flat):
+            score = jax.vmap(jax.grad(log_q), (None, 0))(flat, rows)
+            return -score.sum(axis=0), score
+
+        hessian, score = jax.jacfwd(pull, has_aux=True)(flat)
+        return (total[0] + hessian, total[1] + score.T @ score), None
 
     blocks = u.reshape(-1, math.gcd(len(u), BLOCK), u.shape[1])
     zero = jnp.zeros((flat.size, flat.size))

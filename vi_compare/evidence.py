@@ -118,7 +118,7 @@ class Evidence:
             return Estimate.missing(NO_REFERENCE, "nats")
         if test.log_p is None or test.log_q is None:
             return Estimate.missing(test.reason, "nats")
-        cost = test.log_p - test.log_q
+        cost = np.asarray(test.log_p) - np.asarray(test.log_q)
         return Estimate.mean(cost, "nats", plus=plus, effective=test.effective(cost))
 
     def below(self, plus: Estimate | None = None) -> Estimate:
@@ -126,7 +126,8 @@ class Evidence:
         q = self.q
         if q.log_p is None or q.log_q is None:
             return Estimate.missing(q.reason, "nats")
-        return Estimate.mean(q.log_q - q.log_p, "nats", plus=plus)
+        excess = np.asarray(q.log_q) - np.asarray(q.log_p)
+        return Estimate.mean(excess, "nats", plus=plus)
 
 
 def effective(x: np.ndarray, chains: int) -> float:

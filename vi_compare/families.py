@@ -7,7 +7,7 @@ A guide of this package says both by methods (``to_mixture``, ``from_mixture``,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from numpyro.infer.autoguide import (
     AutoNormal,
 )
 
-from vi_compare.approximation import latent_order
+from vi_compare.approximation import DrawsApproximation, GuideApproximation, latent_order
 from vi_compare.frames import Frame
 from vi_compare.gaussians import FullRank, lower
 from vi_compare.low_rank import LowRank, project
@@ -76,6 +76,16 @@ def _(guide: AutoNormal, params, target):
         for what in ("loc", "scale")
     )
     return _single(loc, jnp.diag(scale**2))
+
+
+def mixture_of(q: GuideApproximation | DrawsApproximation) -> GaussianMixture | None:
+    """`to_mixture` of an approximation, in one compiled program for all fits of its guide."""
+    return None if q.guide is None else _mixture_of(q)
+
+
+@jax.jit
+def _mixture_of(q: GuideApproximation) -> GaussianMixture | None:
+    return to_mixture(q.guide, q.params, q.target)
 
 
 def _single(mean: Array, covariance: Array) -> GaussianMixture:
@@ -184,6 +194,12 @@ def has_projection(guide: Callable) -> bool:
     closed form, nor for flows."""
     known = (AutoMultivariateNormal, AutoDiagonalNormal, AutoNormal)
     return hasattr(guide, "from_mixture") or isinstance(guide, known)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def parameters_of(guide: Callable, mixture: GaussianMixture, target: Target) -> dict | None:
+    """`from_mixture`, in one compiled program."""
+    return from_mixture(guide, mixture, target)
 
 
 # --- carried from the frame of a Gaussian ------------------------------------------

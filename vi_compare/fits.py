@@ -90,7 +90,7 @@ class Given:
         mixture = GaussianMixture(
             jnp.asarray(weights / weights.sum()), jnp.asarray(means), jnp.asarray(covariances)
         )
-        params = families.from_mixture(guide, mixture, target)
+        params = families.parameters_of(guide, mixture, target)
         if params is None:
             raise self._refuse(f"{self.guide} is no Gaussian mixture; give params")
         return params

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from jax import Array
 from scipy import linalg
@@ -18,6 +17,7 @@ from scipy import linalg
 from vi_compare.gaussians import lower
 from vi_compare.normals import generator
 from vi_compare.paths import best_on_paths, full_rank, mean_field
+from vi_compare.randomness import split
 from vi_compare.scores import Scores
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -89,7 +89,7 @@ def from_paths(target: Target, key: Array, paths: int) -> Survey:
     if target.dim > MOST:
         return Survey(())
     began = time.perf_counter()
-    start_key, draw_key = jax.random.split(key)
+    start_key, draw_key = split(key, 2)
     scores = Scores(target)
     starts = np.asarray(starting_points(target, start_key, paths, scores), float)
     make = full_rank if target.dim <= MOST_FULL else mean_field

@@ -21,6 +21,7 @@ from scipy.optimize import minimize
 from vi_compare.batches import BATCH, in_batches
 from vi_compare.evidence import Draws, Modes, effective
 from vi_compare.numbers import minus
+from vi_compare.scores import values_and_slopes
 from vi_compare.target import Target
 
 MOST_DIMENSIONS = 50
@@ -74,9 +75,12 @@ def find_modes(target: Target, sets: Mapping[str, Draws]) -> FoundModes | str:
 def _follow(target: Target, sets: Mapping[str, Draws], most: int) -> FoundModes:
     """Modes from at most so many draws of each set."""
     followed = {name: _first(draws, most) for name, draws in sets.items()}
-    pooled = np.concatenate([np.asarray(u) for u in followed.values()])
+    pooled = np.concatenate(list(followed.values()))
     scale = _scale(pooled)
-    ends, log_p = map(np.asarray, in_batches(partial(_ascend, target), jnp.asarray(scale))(pooled))
+    # A batch climbs until its last draw is up: neighbours have about as far to go.
+    order = np.argsort(pooled[:, 0], kind="stable")
+    climbed = in_batches(partial(_ascend, target), jnp.asarray(scale))(pooled[order])
+    ends, log_p = (np.asarray(a)[np.argsort(order)] for a in climbed)
     ok = np.isfinite(log_p)
     modes = _merge(target, ends[ok], log_p[ok], scale)
     member = np.argmin(_distance(ends, modes, scale), axis=1)
@@ -99,19 +103,20 @@ def _follow(target: Target, sets: Mapping[str, Draws], most: int) -> FoundModes:
     )
 
 
-def _first(draws: Draws, most: int) -> Array:
+def _first(draws: Draws, most: int) -> np.ndarray:
     """At most so many draws (m, d); of Markov chains every so many-th of each."""
+    u = np.asarray(draws.u)
     if not draws.chains:
-        return draws.u[:most]
-    step, d = -(-len(draws) // most), draws.u.shape[1]
-    return draws.u.reshape(draws.chains, -1, d)[:, ::step].reshape(-1, d)
+        return u[:most]
+    step, d = -(-len(draws) // most), u.shape[1]
+    return u.reshape(draws.chains, -1, d)[:, ::step].reshape(-1, d)
 
 
 def _names(target: Target, modes: np.ndarray) -> tuple[str, ...]:
     """ "the mode at x = −2" where that says all, "mode 3" where it would be too long."""
     if target.dim > 2:
         return tuple(f"mode {m}" for m in range(1, len(modes) + 1))
-    values = jax.jit(jax.vmap(target.constrain))(jnp.asarray(modes))
+    values = jax.tree.map(np.asarray, target.complete(jnp.asarray(modes)).values)
     names = []
     for m in range(len(modes)):
         place = [f"{site} = {_place(value[m])}" for site, value in values.items()]
@@ -120,7 +125,7 @@ def _names(target: Target, modes: np.ndarray) -> tuple[str, ...]:
     return tuple(names) if unique else tuple(f"mode {m + 1}" for m in range(len(names)))
 
 
-def _place(value: Array) -> str:
+def _place(value: np.ndarray) -> str:
     """ "−2" of a number, "(3, −1.5)" of several."""
     # + 0.0 turns a rounded −0 into 0
     numbers = [f"{x + 0.0:g}" for x in np.round(np.ravel(value), 2)]
@@ -178,17 +183,14 @@ def _distance(a: np.ndarray, b: np.ndarray, scale: np.ndarray) -> np.ndarray:
 def _merge(target: Target, ends: np.ndarray, log_p: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Distinct maxima (M, d), the highest first."""
     ends, log_p = ends[np.argsort(-log_p)], np.sort(log_p)[::-1]
-    along = jax.jit(jax.vmap(target.log_density))
-    finish = _finisher(target, scale)
     modes = np.empty((0, ends.shape[1]))
     while len(ends):
         candidate, height = ends[0], log_p[0]
-        if not _joined(along, modes, candidate, height, scale):
+        if not _joined(target, modes, candidate, height, scale):
             # On a curved ridge an ascent can stop short of its mode.
-            top = finish(candidate)
-            higher = float(along(jnp.asarray(top[None]))[0])
+            top, higher = _finish(target, candidate, scale)
             top, higher = (top, higher) if higher > height else (candidate, height)
-            if not _joined(along, modes, top, higher, scale):
+            if not _joined(target, modes, top, higher, scale):
                 modes = np.vstack([modes, top])
         far = _distance(ends, candidate[None], scale)[:, 0] > CLOSE
         far[0] = False
@@ -196,20 +198,25 @@ def _merge(target: Target, ends: np.ndarray, log_p: np.ndarray, scale: np.ndarra
     return modes
 
 
-def _joined(along, modes: np.ndarray, point: np.ndarray, height: float, scale: np.ndarray) -> bool:
+def _joined(
+    target: Target, modes: np.ndarray, point: np.ndarray, height: float, scale: np.ndarray
+) -> bool:
     """Whether a straight line without a saddle leads from `point` to a nearby mode."""
     if not len(modes):
         return False
     line = np.linspace(0, 1, 33)[1:-1, None]
     near = modes[np.argsort(_distance(point[None], modes, scale)[0])[:NEAREST]]
-    near = np.resize(near, (NEAREST, *point.shape))  # one shape, compiled once
     points = near[:, None] + line * (point - near)[:, None]
-    heights = np.asarray(along(jnp.asarray(points.reshape(-1, len(point)))))
-    return bool((np.nanmin(heights.reshape(NEAREST, -1), axis=1) >= height - SADDLE).any())
+    heights, _ = values_and_slopes(target, points.reshape(-1, len(point)))
+    return bool((np.nanmin(heights.reshape(len(near), -1), axis=1) >= height - SADDLE).any())
 
 
-def _finisher(target: Target, scale: np.ndarray):
-    """A map from a point (d,) near a maximum to the maximum, by BFGS."""
-    fall = jax.jit(jax.value_and_grad(lambda x: -target.log_density(x * scale)))
-    both = lambda x: tuple(np.asarray(part, dtype=float) for part in fall(x))
-    return lambda u: minimize(both, u / scale, jac=True, method="BFGS").x * scale
+def _finish(target: Target, u: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, float]:
+    """From a point (d,) near a maximum to the maximum and log p there, by BFGS."""
+
+    def fall(x):
+        height, slope = values_and_slopes(target, (x * scale)[None])
+        return -height[0], -slope[0] * scale
+
+    found = minimize(fall, u / scale, jac=True, method="BFGS")
+    return found.x * scale, -float(found.fun)

@@ -18,7 +18,7 @@ from numpyro.infer import MCMC, NUTS
 from vi_compare.cache import folder as cache_folder
 from vi_compare.chains import diagnose
 from vi_compare.evidence import Draws
-from vi_compare.randomness import key_for
+from vi_compare.randomness import key_for, split
 from vi_compare.reference import PARTS, Reference, from_chains, part
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -69,7 +69,7 @@ def _chains(target: Target, u: np.ndarray) -> Draws:
 
 def _sample(target: Target, key: Array, n: int, progress: Callable) -> dict[str, Any]:
     """u (chains, draws, d), the share of divergent transitions, and gradients spent."""
-    start_key, run_key = jax.random.split(key)
+    start_key, run_key = split(key, 2)
     kernel = NUTS(
         potential_fn=lambda u: -target.log_density(u),
         target_accept_prob=ACCEPT,

@@ -128,7 +128,7 @@ class _Describe:
     def _shape(self, one: Optimum) -> dict[str, Any]:
         """Weights, means, sds and densities of the margins."""
         q = self.path.problem.approximation(one.theta)
-        mixture = families.to_mixture(q.guide, q.params, self.target)
+        mixture = families.mixture_of(q)
         index = [m.index for m in self.margins]
         if mixture is None:
             u = np.asarray(q.sample(self.key, DRAWN).u)[:, index]

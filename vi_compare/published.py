@@ -10,9 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from vi_compare import families
+from vi_compare.approximation import GuideApproximation
 from vi_compare.errors import InputError
 from vi_compare.estimate import ALL, Estimate
 from vi_compare.solvers import Fit
@@ -110,35 +112,42 @@ def _row(entry: Published, quantity: str, text: str, ours: Estimate) -> dict[str
 
 def _components(fit: Fit, means: np.ndarray, mirror: bool):
     """{quantity: (K,)} of the fit, sorted by mean, mirrored if that is nearer; and errors."""
-    q = fit.approximation
-    assert q is not None
-    flat, unravel = ravel_pytree(q.params)
-
-    def quantities(flat, sign):
-        mixture = families.to_mixture(q.guide, unravel(flat), q.target)
-        if mixture is None or mixture.means.shape[1] != 1:
-            raise InputError(
-                "published components can be compared for Gaussian mixtures on the line only"
-            )
-        order = jnp.argsort(sign * mixture.means[:, 0])
-        return {
-            "means": sign * mixture.means[order, 0],
-            "sds": jnp.sqrt(mixture.covariances[order, 0, 0]),
-            "weights": mixture.weights[order],
-        }
-
-    quantities = jax.jit(quantities)
+    assert fit.approximation is not None
+    mixture = families.mixture_of(fit.approximation)
+    if mixture is None or mixture.means.shape[1] != 1:
+        raise InputError(
+            "published components can be compared for Gaussian mixtures on the line only"
+        )
+    ours, slopes = jax.tree.map(np.asarray, _quantities(fit.approximation))
     signs = (1.0, -1.0) if mirror else (1.0,)
-    distance = lambda sign: np.abs(np.asarray(quantities(flat, sign)["means"]) - means).sum()
+    distance = lambda sign: np.abs(np.sort(sign * ours["means"]) - means).sum()
     sign = min(signs, key=distance) if means.size else 1.0
-    ours = {k: np.asarray(v) for k, v in quantities(flat, sign).items()}
+    order = np.argsort(sign * ours["means"])
+    # Of a mirrored mean the slope has the other sign, and the variance is the same.
+    ours = {k: v[order] for k, v in (ours | {"means": sign * ours["means"]}).items()}
     if fit.status == "given":
         return ours, {k: np.zeros_like(v) for k, v in ours.items()}
     if fit.covariance is None:
         return ours, None
-    slopes = jax.jit(jax.jacobian(quantities))(flat, sign)
     variance = {k: np.einsum("kp,pq,kq->k", s, fit.covariance, s) for k, s in slopes.items()}
-    return ours, {k: np.sqrt(np.maximum(v, 0)) for k, v in variance.items()}
+    return ours, {k: np.sqrt(np.maximum(v[order], 0)) for k, v in variance.items()}
+
+
+@jax.jit
+def _quantities(q: GuideApproximation) -> tuple[dict[str, Array], dict[str, Array]]:
+    """{quantity: (K,)} of the components, and the slopes (K, P) in the raveled parameters."""
+    flat, unravel = ravel_pytree(q.params)
+
+    def quantities(flat):
+        mixture = families.to_mixture(q.guide, unravel(flat), q.target)
+        assert mixture is not None
+        return {
+            "means": mixture.means[:, 0],
+            "sds": jnp.sqrt(mixture.covariances[:, 0, 0]),
+            "weights": mixture.weights,
+        }
+
+    return quantities(flat), jax.jacobian(quantities)(flat)
 
 
 def check_names(entries: Sequence[Published], names: Sequence[str], metrics: Sequence[str]) -> None:

@@ -169,8 +169,7 @@ def _params(found, group: str) -> dict[str, Any] | None:
 def _mixture(found, group: str) -> dict[str, Any] | None:
     if found.approximation is None:
         return None
-    q = found.approximation
-    mixture = families.to_mixture(q.guide, q.params, q.target)
+    mixture = families.mixture_of(found.approximation)
     if mixture is None:
         return None
     return {

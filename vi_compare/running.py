@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -267,16 +266,15 @@ class Prepared:
         pooled = np.concatenate([np.asarray(u)[:, 0] for u in sets]) if sets else np.zeros(1)
         low, high = np.quantile(pooled, [0.0005, 0.9995])
         room = 0.12 * (high - low)
-        grid = jnp.linspace(low - room, high + room, GRID)
-        log_p = jax.jit(jax.vmap(self.target.log_density))(grid[:, None])
-        nowhere = Draws(grid[:, None], {})
+        grid = np.linspace(low - room, high + room, GRID)
+        nowhere = self.target.complete(jnp.asarray(grid[:, None]))
         log_q = [
             _log_q(q, nowhere)
             if isinstance(q := m.fit.approximation, GuideApproximation)
             else np.full(GRID, np.nan)
             for m in measured
         ]
-        return np.asarray(grid), np.asarray(log_p), np.stack(log_q)
+        return grid, np.asarray(nowhere.log_p), np.stack(log_q)
 
 
 def _log_q(q: GuideApproximation, draws: Draws) -> np.ndarray:

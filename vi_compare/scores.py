@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from vi_compare.target import Target
 
@@ -16,25 +19,21 @@ ROWS = 32
 
 
 class Scores:
-    """Compiled functions of one target, on numpy arrays in float64.
+    """log p of one target and its derivatives, on numpy arrays in float64.
 
     Attributes:
-        compile_seconds: what compiling took.
+        compile_seconds: what compiling took; nothing where another `Scores` of the same
+            target has done it.
         densities, gradients: of log p at one point, asked for so far; a curvature costs d
             gradients.
     """
 
     def __init__(self, target: Target):
-        self.dim = target.dim
+        self.target, self.dim = target, target.dim
         self.densities = self.gradients = 0
-        self._dtype = jnp.result_type(float)
-        rows = jax.ShapeDtypeStruct((ROWS, self.dim), self._dtype)
-        slope = jax.grad(target.log_density)
-        bend = lambda x, v: jax.jvp(slope, (x,), (v,))[1]
+        here = np.zeros((ROWS, self.dim), jnp.result_type(float))
         begin = time.perf_counter()
-        both = jax.vmap(jax.value_and_grad(target.log_density))
-        self._both = jax.jit(both).lower(rows).compile()
-        self._bend = jax.jit(jax.vmap(bend)).lower(rows, rows).compile()
+        jax.block_until_ready((_both(target, here), _bend(target, here, here)))
         self.compile_seconds = time.perf_counter() - begin
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -42,13 +41,7 @@ class Scores:
 
         Where either is not a finite number, log p is −inf and the gradient 0.
         """
-        log_p, slope = np.empty(len(x)), np.empty(x.shape)
-        for begin in range(0, len(x), ROWS):
-            piece = slice(begin, begin + ROWS)
-            some = x[piece]
-            value, gradient = self._both(self._padded(some))
-            log_p[piece] = np.asarray(value)[: len(some)]
-            slope[piece] = np.asarray(gradient)[: len(some)]
+        log_p, slope = values_and_slopes(self.target, x)
         self.densities += len(x)
         self.gradients += len(x)
         bad = ~(np.isfinite(log_p) & np.isfinite(slope).all(axis=1))
@@ -57,16 +50,35 @@ class Scores:
 
     def curvature(self, x: np.ndarray) -> np.ndarray:
         """−∇² log p (d, d) at x (d,), symmetric; perhaps not finite."""
-        columns = np.empty((self.dim, self.dim))
-        eye, here = np.eye(self.dim), np.tile(x, (ROWS, 1)).astype(self._dtype)
-        for begin in range(0, self.dim, ROWS):
-            some = eye[begin : begin + ROWS]
-            bent = np.asarray(self._bend(here, self._padded(some)))
-            columns[begin : begin + ROWS] = -bent[: len(some)]
+        here = np.tile(x, (ROWS, 1)).astype(jnp.result_type(float))
+        (columns,) = _by_rows(lambda v: (_bend(self.target, here, v),), np.eye(self.dim))
         self.gradients += self.dim
-        return (columns + columns.T) / 2
+        return -(columns + columns.T) / 2
 
-    def _padded(self, some: np.ndarray) -> np.ndarray:
-        full = np.empty((ROWS, self.dim), self._dtype)
+
+def values_and_slopes(target: Target, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log p (n,) and its gradients (n, d) at x (n, d) as they come, finite or not."""
+    log_p, slope = _by_rows(partial(_both, target), x)
+    return log_p, slope
+
+
+@partial(jax.jit, static_argnums=0)
+def _both(target: Target, x: Array) -> tuple[Array, Array]:
+    return jax.vmap(jax.value_and_grad(target.log_density))(x)
+
+
+@partial(jax.jit, static_argnums=0)
+def _bend(target: Target, x: Array, v: Array) -> Array:
+    slope = jax.grad(target.log_density)
+    return jax.vmap(lambda x, v: jax.jvp(slope, (x,), (v,))[1])(x, v)
+
+
+def _by_rows(function: Callable, x: np.ndarray) -> list[np.ndarray]:
+    """What a compiled function of `ROWS` rows gives for x (n, d), in float64."""
+    parts = []
+    for begin in range(0, len(x), ROWS):
+        some = x[begin : begin + ROWS]
+        full = np.empty((ROWS, x.shape[1]), jnp.result_type(float))
         full[: len(some)], full[len(some) :] = some, some[0]
-        return full
+        parts.append([np.asarray(a, float)[: len(some)] for a in function(full)])
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]

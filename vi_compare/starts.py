@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from vi_compare.errors import InputError
+from vi_compare.normals import power_of_two
+from vi_compare.randomness import split
+from vi_compare.scores import ROWS, values_and_slopes
 from vi_compare.target import Target
 
 RADIUS = 2.0  # Stan's and NumPyro's convention: U(−2, 2) on every coordinate of u.
@@ -19,29 +24,40 @@ TRIES = 10
 def starting_points(target: Target, key: Array, n: int, values: Callable | None = None) -> Array:
     """n points (n, d) from U(−2, 2)^d with finite log p and finite gradient.
 
-    `values` is log p (m,) and its gradient (m, d) at points (m, d), where they are compiled
-    already.
+    `values` is log p (m,) and its gradient (m, d) at points (m, d), where they are to be
+    counted.
 
     Raises:
         InputError: when none of 10 n candidates is usable; it says what they gave.
     """
-    usable = values or jax.jit(jax.vmap(jax.value_and_grad(target.log_density)))
-    found, log_p = [], jnp.zeros(0)
-    for attempt in jax.random.split(key, TRIES):
-        u = jax.random.uniform(attempt, (n, target.dim), minval=-RADIUS, maxval=RADIUS)
+    usable = values or partial(values_and_slopes, target)
+    found, log_p = [], np.zeros(0)
+    for attempt in split(key, TRIES):
+        u = _candidates(attempt, n, target.dim)
         with warnings.catch_warnings():
             # NumPyro warns of values outside a support; the count below tells as much.
             warnings.simplefilter("ignore")
             log_p, gradient = usable(u)
-        found.append(u[jnp.isfinite(log_p) & jnp.isfinite(gradient).all(axis=1)])
+        found.append(u[np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)])
         if sum(map(len, found)) >= n:
             break
-    points = jnp.concatenate(found)
+    points = np.concatenate(found)
     if not len(points):
-        what = "NaN" if bool(jnp.isnan(log_p).all()) else "−inf, NaN or of infinite gradient"
+        what = "NaN" if np.isnan(log_p).all() else "−inf, NaN or of infinite gradient"
         raise InputError(
             f"the log density is {what} at every one of {TRIES * n} starting points in "
             f"U(−{RADIUS:g}, {RADIUS:g}) of the unconstrained space; check the data for "
             f"missing values and the model for impossible observations"
         )
-    return points[jnp.arange(n) % len(points)]
+    return jnp.asarray(points[np.arange(n) % len(points)])
+
+
+def _candidates(key: Array, n: int, dim: int) -> np.ndarray:
+    """(n, dim); drawn in a shape that most numbers of starts share, compiled once."""
+    rows = max(ROWS, power_of_two(n))
+    return np.asarray(_uniform(key, (rows, dim)))[:n]
+
+
+@partial(jax.jit, static_argnums=1)
+def _uniform(key: Array, shape: tuple[int, int]) -> Array:
+    return jax.random.uniform(key, shape, minval=-RADIUS, maxval=RADIUS)

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.flatten_util import ravel_pytree
 from numpyro.infer import SVI, Trace_ELBO
 
 from vi_compare import families
@@ -29,6 +28,7 @@ from vi_compare.estimate import Estimate
 from vi_compare.natural import ENOUGH
 from vi_compare.numbers import plain, with_error
 from vi_compare.optimisation import CHUNK, WINDOW, Loop, Trajectory
+from vi_compare.randomness import split
 from vi_compare.solvers import Cost, Fit, Progress, choose
 from vi_compare.target import Target
 
@@ -95,8 +95,7 @@ class Stochastic:
         """Fit `guide` by `divergence` from where `begin` says, in its coordinates; the best
         of `restarts` is chosen on 2,048 draws."""
         began = time.perf_counter()
-        start_key, search_key, choose_key, polish_key = jax.random.split(key, 4)
-        left_key = jax.random.fold_in(key, 4)  # the others stay what they were without it
+        start_key, search_key, choose_key, polish_key, left_key = split(key, 5)
         rates = [self.learning_rate * share for share in SEARCH_STEPS]
         place = jax.jit(jax.vmap(begin.place))
         search = Loop(target, guide, divergence, rates, WINDOW, self.steps, begin.place)
@@ -125,10 +124,11 @@ class Stochastic:
             self.steps,
             begin.place,
         )
-        start = jax.tree.map(lambda leaf: leaf[best : best + 1], found)
+        start = jax.tree.map(lambda leaf: np.asarray(leaf)[best : best + 1], found)
         polished = polish.run(start, polish_key, progress)
         broke = polish.trajectory.failed[0]
-        params = jax.tree.map(lambda leaf: leaf[0], place(start if broke else polished))
+        last = place(start if broke else polished)
+        params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[0]), last)
         q = GuideApproximation(guide, params, target)
         left = divergence.left(left_key, q)
         asked = (left and left.n) or 0
@@ -198,16 +198,16 @@ def starts(
     target: Target, guide: Callable, key: Array, restarts: int, begin: Begin
 ) -> dict[str, Array]:
     """Start parameters of all restarts, on a leading axis, placed apart on purpose."""
-    setup_key, pool_key, spread_key = jax.random.split(key, 3)
+    setup_key, pool_key, spread_key = split(key, 3)
     set_up(guide, target, setup_key)
     # Any loss will do here: init only traces the model and the guide.
     svi = SVI(target.model, guide, optax.identity(), Trace_ELBO())
     first = lambda key: svi.get_params(svi.init(key, *target.args, **target.kwargs))
     params = begin.shape(jax.jit(first)(setup_key))
     pool = jnp.asarray(begin.points(pool_key, restarts, 4 * families.num_components(guide)))
-    keys = jax.random.split(spread_key, restarts)
     place = lambda points, key: families.spread(guide, params, points, key, target)
-    return jax.jit(jax.vmap(place))(pool, keys)
+    every = lambda pool, key: jax.vmap(place)(pool, jax.random.split(key, restarts))
+    return jax.jit(every)(pool, spread_key)
 
 
 def _losses(search: Trajectory, polish: Trajectory, best: int) -> np.ndarray:
@@ -224,8 +224,9 @@ def _covariance(polish: Loop, place: Callable[[dict], dict]) -> np.ndarray | Non
     if len(tail) < AVERAGED or tail.shape[1] > MOST_PARAMETERS:
         return None
     means = tail[-batches * BATCH :].reshape(batches, BATCH, -1).mean(axis=1)
-    flat = jax.vmap(lambda params: ravel_pytree(params)[0])(place(polish.constrain(means)))
-    return np.atleast_2d(np.cov(np.asarray(flat).T)) / batches
+    leaves = jax.tree.leaves(place(polish.constrain(means)))
+    flat = np.concatenate([np.asarray(leaf).reshape(batches, -1) for leaf in leaves], axis=1)
+    return np.atleast_2d(np.cov(flat.T)) / batches
 
 
 def _cost(guide: Callable, divergence: Divergence, loop: Loop, restarts: int) -> Cost:

@@ -115,7 +115,7 @@ def _large(m: Measured, path: str) -> dict[str, xr.Dataset]:
     q = m.fit.approximation
     if q is None:
         return {}
-    mixture = families.to_mixture(q.guide, q.params, q.target)
+    mixture = families.mixture_of(q)
     kinds = {"params": families.arrays(q.params), "mixture": mixture._asdict() if mixture else {}}
     out = {}
     for kind, arrays in kinds.items():

@@ -49,7 +49,8 @@ class ReverseKL(Divergence):
         log_weights, u = approximation.strata(key, self.num_particles)
         scored = approximation.stopped() if self.stl else approximation
         excess = lambda point: scored.log_prob(point) - target.log_density(point)
-        return jnp.sum(jnp.exp(log_weights) * jax.vmap(jax.vmap(excess))(u).mean(axis=1))
+        each = jax.vmap(excess)(u.reshape(-1, u.shape[-1])).reshape(u.shape[:-1])
+        return jnp.sum(jnp.exp(log_weights) * each.mean(axis=1))
 
     def left(self, key: Array, approximation: GuideApproximation) -> Estimate | None:
         return remaining.left(approximation, key)

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from vi_compare.approximation import DrawsApproximation, GuideApproximation
+from vi_compare.randomness import split
 from vi_compare.target import Target
 
 # called with (done, total, what) as a solver goes on
@@ -126,15 +127,27 @@ def evaluate(divergence, stacked: GuideApproximation, key: Array, n: int) -> np.
     All restarts see the same random numbers, so differences between them are paired.
     `stacked` holds the parameters of the restarts on a leading axis.
     """
-    repeats = max(2, n // divergence.num_particles)
-    return np.array(_estimates(divergence, stacked, jax.random.split(key, repeats)))
+    params = jax.tree.map(np.asarray, stacked)
+    restarts, repeats = len(jax.tree.leaves(params)[0]), max(2, n // divergence.num_particles)
+    # The first look at all restarts and the last one at a few are one shape, compiled once.
+    rows, columns = min(MOST_FINALISTS, restarts), min(BATCH_OF_ESTIMATES, repeats)
+    out = np.empty((restarts, repeats))
+    for r in range(0, restarts, rows):
+        some = np.arange(r, r + rows).clip(max=restarts - 1)
+        few = jax.tree.map(lambda leaf: leaf[some], params)  # noqa: B023
+        for c in range(0, repeats, columns):
+            block = out[r : r + rows, c : c + columns]
+            found = np.asarray(_estimates(divergence, columns, few, key, c))
+            block[:] = found[: block.shape[0], : block.shape[1]]
+    return out
 
 
-@partial(jax.jit, static_argnums=0)
-def _estimates(divergence, stacked: GuideApproximation, keys: Array) -> Array:
+@partial(jax.jit, static_argnums=(0, 1))
+def _estimates(divergence, m: int, stacked: GuideApproximation, key: Array, first: int) -> Array:
+    """Estimates (R, m), those of numbers `first` to `first` + m − 1."""
+    keys = jax.vmap(partial(jax.random.fold_in, key))(first + jnp.arange(m))
     one = lambda q, key: divergence.estimate(key, q, stacked.target)
-    every = lambda q: jax.lax.map(partial(one, q), keys, batch_size=BATCH_OF_ESTIMATES)
-    return jax.vmap(every)(stacked)
+    return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(stacked, keys)
 
 
 def choose(
@@ -148,7 +161,7 @@ def choose(
     `alive` (R,) tells which restarts are in the race. The third result counts draws, all
     restarts together.
     """
-    first_key, second_key, basin_key = jax.random.split(key, 3)
+    first_key, second_key, basin_key = split(key, 3)
     values = evaluate(divergence, stacked, first_key, SELECTION_DRAWS)
     values[~alive] = np.nan
     loss, error = _mean(values)
@@ -158,11 +171,11 @@ def choose(
             [Restart(None, None, None, NOT_FINITE) for _ in loss],
             SELECTION_DRAWS * len(loss),
         )
-    basin = basins(stacked, basin_key, loss)
+    basin = basins(np.asarray(jeffreys(stacked, basin_key)), loss)
     final, spent = _finalists(values, basin), SELECTION_DRAWS * len(loss)
     if len(final) > 1:
-        rows = np.resize(final, MOST_FINALISTS)  # one shape, compiled once
-        few = jax.tree.map(lambda leaf: leaf[rows], stacked)
+        rows = np.resize(final, MOST_FINALISTS)
+        few = jax.tree.map(lambda leaf: np.asarray(leaf)[rows], stacked)
         finer = evaluate(divergence, few, second_key, FINAL_DRAWS)[: len(final)]
         loss, error = _refine(values, basin, final, finer)
         spent += FINAL_DRAWS * MOST_FINALISTS
@@ -212,14 +225,13 @@ def _refine(
     return loss, error
 
 
-def basins(stacked: GuideApproximation, key: Array, losses: np.ndarray) -> list[int | None]:
+def basins(distance: np.ndarray, losses: np.ndarray) -> list[int | None]:
     """Which restarts found the same optimum: numbers by loss, None where not finite.
 
-    Two are the same when their symmetrised KL, on draws of both, is below `SAME_BASIN`;
-    this is blind to the order of a mixture's components.
+    Two are the same when their symmetrised KL (R, R), as `jeffreys` has it, is below
+    `SAME_BASIN`; this is blind to the order of a mixture's components.
     """
     alive = np.flatnonzero(np.isfinite(losses))
-    distance = np.asarray(_jeffreys(stacked, jax.random.split(key, len(losses))))
     label: list[int | None] = [None] * len(losses)
     ranked = sorted(alive, key=lambda r: losses[r])
     found = grouped(ranked, lambda leader, r: bool(distance[leader, r] < SAME_BASIN))
@@ -253,11 +265,13 @@ def side_by_side(losses: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
 
 
 @jax.jit
-def _jeffreys(stacked: GuideApproximation, keys: Array) -> Array:
-    """Symmetrised KL (R, R) between the restarts, in nats."""
+def jeffreys(stacked: GuideApproximation, key: Array) -> Array:
+    """Symmetrised KL (R, R) between the restarts, in nats, on 256 draws of each."""
     draw = lambda q, key: jax.vmap(q.family.draw)(jax.random.split(key, BASIN_DRAWS))
+    keys = jax.random.split(key, len(jax.tree.leaves(stacked)[0]))
     u = jax.vmap(draw)(stacked, keys)
-    log_q = jax.vmap(lambda q: jax.vmap(jax.vmap(q.log_prob))(u))(stacked)  # [q, drawn from]
-    own = jnp.diagonal(log_q).T
+    flat = u.reshape(-1, u.shape[-1])
+    log_q = jax.vmap(lambda q: jax.vmap(q.log_prob)(flat).reshape(u.shape[:-1]))(stacked)
+    own = jnp.diagonal(log_q).T  # of log_q [q, drawn from, draw]
     excess = (own[:, None] - jnp.swapaxes(log_q, 0, 1)).mean(-1)
     return excess + excess.T

@@ -27,6 +27,7 @@ from vi_compare.frames import MOST_FULL, Frame, Survey, from_paths
 from vi_compare.gaussians import FullRank, jeffreys, lower
 from vi_compare.normals import generator, pairs, power_of_two
 from vi_compare.numbers import plain
+from vi_compare.randomness import split
 from vi_compare.scores import Scores
 from vi_compare.solvers import (
     Cost,
@@ -104,7 +105,7 @@ class BatchAndMatch:
                 f"batch-and-match: {target.dim} dimensions are too many for a full covariance "
                 f"({MOST_FULL} at most); fit normal or lowrank:5"
             )
-        survey_key, draw_key, choose_key = jax.random.split(key, 3)
+        survey_key, draw_key, choose_key = split(key, 3)
         survey = from_paths(target, survey_key, PATHS)
         began = time.perf_counter()
         scores, rng = Scores(target), generator(draw_key)

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-import jax
 import numpy as np
 from jax import Array
 
@@ -22,6 +21,7 @@ from vi_compare import families
 from vi_compare.divergences import Divergence
 from vi_compare.frames import Frame, Survey, from_draws, from_paths
 from vi_compare.normals import generator
+from vi_compare.randomness import split
 from vi_compare.solvers import Cost, Fit, Progress, quiet
 from vi_compare.starts import starting_points
 from vi_compare.stochastic import Begin, Stochastic
@@ -59,7 +59,7 @@ class FramedVI:
     ) -> Fit:
         """Fit `guide` by `divergence`; in the target's own coordinates where no Gaussian on
         the way is finite, or the target has too many dimensions for a frame."""
-        survey_key, key = jax.random.split(key)
+        survey_key, key = split(key, 2)
         survey = _survey(target, divergence, survey_key)
         frames = survey.frames or (Frame.identity(target.dim),)
         begin = Begin(
@@ -81,7 +81,7 @@ def _points(
     target: Target, frames: tuple[Frame, ...], key: Array, restarts: int, each: int
 ) -> np.ndarray:
     """Places (restarts, each, d) for the restarts, in the first frame's coordinates."""
-    pool_key, key = jax.random.split(key)
+    pool_key, key = split(key, 2)
     places = _around(frames, generator(key), restarts * each).reshape(restarts, each, -1)
     anywhere = slice(AT_RANDOM - 1, None, AT_RANDOM)
     if count := len(places[anywhere]):

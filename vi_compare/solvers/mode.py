@@ -29,6 +29,7 @@ from vi_compare.approximation import GuideApproximation, latent_order, set_up
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.numbers import minus
+from vi_compare.randomness import split
 from vi_compare.solvers import Cost, Fit, Progress, Restart, grouped, quiet, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -183,7 +184,7 @@ class ModeFinder:
             plates = ", ".join(map(repr, target.subsampled))
             message = f"the model sees a minibatch of {plates}, and a mode needs all of the data"
             return Fit(None, "failed", message, np.zeros((0, 0)))
-        start_key, setup_key = jax.random.split(key)
+        start_key, setup_key = split(key, 2)
         set_up(guide, target, setup_key)
         climber = Climber(target, self.iterations, self.tolerance)
         ends: list[End] = []

@@ -20,7 +20,8 @@ from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.moments import EM, em, kmeans_start
 from vi_compare.numbers import plain
-from vi_compare.solvers import Cost, Fit, Progress, Restart, basins, quiet
+from vi_compare.randomness import split
+from vi_compare.solvers import Cost, Fit, Progress, Restart, basins, jeffreys, quiet
 from vi_compare.target import Target
 
 
@@ -67,22 +68,26 @@ class MomentFit:
         parameters and the same draws.
         """
         began = time.perf_counter()
-        start_key, setup_key, basin_key = jax.random.split(key, 3)
+        start_key, setup_key, basin_key = split(key, 3)
         set_up(guide, target, setup_key)
-        u, keys = divergence.draws.u, jax.random.split(start_key, restarts)
+        u = divergence.draws.u
         kind = (families.num_components(guide), families.is_diagonal(guide))
-        run = jax.jit(jax.vmap(partial(self._run, *kind), (None, 0)))
-        lowered = run.lower(u, keys)
+        every = jax.vmap(partial(self._run, *kind), (None, 0))
+        run = jax.jit(lambda u, key: every(u, jax.random.split(key, restarts)))
+        lowered = run.lower(u, start_key)
         compiling = time.perf_counter()
         compiled = lowered.compile()
         compile_seconds = time.perf_counter() - compiling
-        result = jax.block_until_ready(compiled(u, keys))
-        progress(1, 1, f"{int(np.max(result.iterations))} EM iterations")
-
+        result = compiled(u, start_key)
         pack = lambda mixture: families.from_mixture(guide, mixture, target)
         stacked = GuideApproximation(guide, jax.jit(jax.vmap(pack))(result.mixture), target)
+        # Asked for before any result is looked at, so that it is compiled while EM runs.
+        errors, distances = _error(stacked, divergence.draws), jeffreys(stacked, basin_key)
+        result = jax.tree.map(np.asarray, result)
+        progress(1, 1, f"{int(np.max(result.iterations))} EM iterations")
+
         losses = _losses(result, divergence.draws)
-        rows = _rows(stacked, losses[:, -1], divergence.draws, basin_key)
+        rows = _rows(losses[:, -1], np.asarray(errors), np.asarray(distances))
         fit = self._choose(stacked, result, losses, tuple(rows), u)
         run_seconds = time.perf_counter() - began - compile_seconds
         return replace(fit, cost=Cost(compile_seconds, run_seconds))
@@ -130,16 +135,16 @@ def _losses(result: EM, draws: Draws) -> np.ndarray:
     known; a restart that stopped early keeps its last value."""
     used = int(np.max(result.iterations))
     likelihood = np.asarray(result.log_likelihood)[:, :used]
-    stopped = np.arange(used) >= np.asarray(result.iterations)[:, None]
-    last = np.take_along_axis(likelihood, np.asarray(result.iterations)[:, None] - 1, axis=1)
-    constant = 0.0 if draws.log_p is None else float(draws.log_p.mean())
+    iterations = np.asarray(result.iterations)[:, None]
+    stopped = np.arange(used) >= iterations
+    last = np.take_along_axis(likelihood, iterations - 1, axis=1)
+    constant = 0.0 if draws.log_p is None else float(np.mean(draws.log_p))
     return constant - np.where(stopped, last, likelihood)
 
 
-def _rows(stacked: GuideApproximation, loss: np.ndarray, draws: Draws, key: Array):
-    """How every restart ended."""
-    basin = basins(stacked, key, loss)
-    error = np.asarray(_error(stacked, draws))
+def _rows(loss: np.ndarray, error: np.ndarray, distance: np.ndarray) -> list[Restart]:
+    """How every restart ended; loss and error (R,), symmetrised KL (R, R)."""
+    basin = basins(distance, loss)
     return [
         Restart(float(loss[r]), float(error[r]), basin[r], "finished")
         if np.isfinite(loss[r])

@@ -21,8 +21,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial, singledispatch
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpyro.infer.autoguide import (
@@ -44,6 +42,7 @@ from vi_compare.natural import LOST, Polish, polish
 from vi_compare.normals import even_pairs, generator, power_of_two
 from vi_compare.numbers import count, plain, with_error, words
 from vi_compare.paths import Make, best_on_paths, elbo, exchanged, full_rank, mean_field, trial
+from vi_compare.randomness import split
 from vi_compare.scores import Scores
 from vi_compare.solvers import (
     SAME_BASIN,
@@ -234,7 +233,7 @@ class WhitenedVI:
             raise InputError(_too_many(target.dim, family))
         if target.subsampled:
             return _stochastic(target, guide, divergence, key, restarts, progress)
-        setup_key, key = jax.random.split(key)
+        setup_key, key = split(key, 2)
         set_up(guide, target, setup_key)
         search = Search(target, family, key, progress)
         with np.errstate(all="ignore"):  # a trial that overflows is a step too long
@@ -265,7 +264,7 @@ class Search:
     def __init__(self, target: Target, family: Kind, key: Array, progress: Progress):
         self.began = time.perf_counter()
         self.target, self.family, self.progress = target, family, progress
-        self.key, generator_key = jax.random.split(key)
+        self.key, generator_key = split(key, 2)
         self.rng = generator(generator_key)
         self.scores = Scores(target)
         self.runs: list[Run] = []
@@ -323,8 +322,7 @@ class Search:
         return first + [one for one in ranked if one not in first]
 
     def _points(self, n: int) -> np.ndarray:
-        usable = lambda u: tuple(map(jnp.asarray, self.scores(np.asarray(u, float))))
-        return np.asarray(starting_points(self.target, self.key, n, usable), float)
+        return np.asarray(starting_points(self.target, self.key, n, self.scores), float)
 
     def _alive(self, runs: list[Run]) -> list[Run]:
         return [one for one in runs if not one.why and one.into is None]
