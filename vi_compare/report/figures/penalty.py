@@ -13,6 +13,8 @@ from vi_compare.report.view import FitView, short
 TEN_TIMES = np.log(10.0)
 # Zones where both densities are nothing say nothing.
 NEGLIGIBLE = 1e-4
+# The strips of all fits stand in one frame: their labels are the same, and readers compare them.
+MARGINS = (0.36, 0.44, 0.06, 0.04)
 
 
 def strips(
@@ -23,7 +25,7 @@ def strips(
     x, p, q = curves.x, curves.p, np.exp(log_q)
     avoid, force = zones(curves.log_p, log_q)
     totals = [curves.integral(penalty.paid) for penalty in (forward, reverse)]
-    with svg.sheet(key, 3.7) as figure:
+    with svg.sheet(key, 3.7, MARGINS) as figure:
         axes = figure.subplots(3, 1, sharex=True, height_ratios=(1, 0.9, 0.9))
         _tint(axes[0], x, avoid, palette.AVOID)
         _tint(axes[0], x, force, palette.FORCE)
