@@ -9,6 +9,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -18,10 +19,11 @@ from vi_compare.errors import InputError, nearest
 KINDS = ("guides", "divergences", "solvers", "metrics")
 
 
-def names(kind: str) -> list[str]:
+@cache
+def names(kind: str) -> tuple[str, ...]:
     """Names of all entries of one kind, read from the folder without importing anything."""
     folder = Path(__file__).parent / kind
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(folder)]))
+    return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(folder)])))
 
 
 def load(kind: str, name: str, others: tuple[str, ...] = ()) -> ModuleType:
