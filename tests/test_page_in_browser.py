@@ -113,6 +113,28 @@ def test_page_fits_a_phone(case, visit):
     assert (wide, sticking_out) == (400, [])
 
 
+@pytest.mark.parametrize("case", ["line", "plane", "many"])
+def test_no_text_of_a_figure_is_cut_off(case, visit):
+    page = visit(case)
+    # Two pixels are what fonts differ by; a label without room sticks out by a whole line.
+    seen, cut = page.evaluate(
+        """() => {
+             document.querySelectorAll("details").forEach(e => e.open = true);
+             const texts = [...document.querySelectorAll("svg.figure text")]
+               .filter(e => e.getClientRects().length);
+             const out = texts.filter(e => {
+               const t = e.getBoundingClientRect();
+               const s = e.closest("svg").getBoundingClientRect();
+               return t.left < s.left - 2 || t.right > s.right + 2
+                   || t.top < s.top - 2 || t.bottom > s.bottom + 2;
+             });
+             return [texts.length, out.map(e => e.textContent).slice(0, 5)];
+           }"""
+    )
+    assert seen > 50
+    assert cut == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("case", ["line", "plane"])
 def test_axe_finds_nothing_serious(case, scheme, visit):

@@ -167,13 +167,16 @@ def _tidy(body: str, key: str) -> str:
 
 
 def _attributes(tag: str, key: str) -> str:
-    tag = re.sub(r' id="fit:(\w+)"', r' class="fit \1"', tag)
+    # Most tags have one or two of these: looking first saves most of the substitutions.
+    if ' id="' in tag:
+        tag = re.sub(r' id="fit:(\w+)"', r' class="fit \1"', tag)
+        tag = re.sub(r' id="([^"]*)"', rf' id="{key}-\1"', tag)
     tag = tag.replace("xlink:href=", "href=")
-    tag = re.sub(r' id="([^"]*)"', rf' id="{key}-\1"', tag)
-    tag = re.sub(r'href="#([^"]*)"', rf'href="#{key}-\1"', tag)
-    tag = re.sub(r"url\(#([^)]*)\)", rf"url(#{key}-\1)", tag)
-    tag = re.sub(r' (d|x|y|points)="([^"]*)"', _rounded, tag)
-    return re.sub(r"#[0-9a-fA-F]{6}\b(?=[;\"'])", _variable, tag)
+    if "#" in tag:
+        tag = re.sub(r'href="#([^"]*)"', rf'href="#{key}-\1"', tag)
+        tag = re.sub(r"url\(#([^)]*)\)", rf"url(#{key}-\1)", tag)
+        tag = re.sub(r"#[0-9a-fA-F]{6}\b(?=[;\"'])", _variable, tag)
+    return re.sub(r' (d|x|y|points)="([^"]*)"', _rounded, tag)
 
 
 def _rounded(attribute: re.Match[str]) -> str:
