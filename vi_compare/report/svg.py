@@ -74,13 +74,17 @@ def sheet(key: str, height: float, margins: Margins | None = None) -> Iterator[F
     from matplotlib.figure import Figure
 
     with drawing(key):
-        if margins is None:
-            yield Figure(figsize=(WIDTH, height), layout="constrained")
-            return
-        left, bottom, right, top = np.array(margins) / (WIDTH, height, WIDTH, height)
-        figure = Figure(figsize=(WIDTH, height))
-        figure.subplots_adjust(left, bottom, 1 - right, 1 - top, hspace=0.11)
+        figure = Figure(figsize=(WIDTH, height), layout=None if margins else "constrained")
+        if margins:
+            frame(figure, margins)
         yield figure
+
+
+def frame(figure: Figure, margins: Margins) -> None:
+    """Let the axes stand where the margins say, whatever their labels."""
+    figure.set_layout_engine(None)
+    left, bottom, right, top = np.array(margins) / np.tile(figure.get_size_inches(), 2)
+    figure.subplots_adjust(left, bottom, 1 - right, 1 - top, hspace=0.11)
 
 
 def arviz_size(height: float) -> dict[str, object]:

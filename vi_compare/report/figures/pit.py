@@ -11,6 +11,8 @@ from vi_compare.report.view import FitView, short
 
 # ArviZ's envelope is meant for hundreds of values, and thousands show every trifle.
 MOST = 500
+# One frame for all fits; the numbers on the left are differences, of three digits at most.
+MARGINS = (0.66, 0.44, 0.06, 0.06)
 
 
 def transform(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -44,6 +46,7 @@ def calibration(fit: FitView, u: np.ndarray, margin: str) -> Markup:
         )
         pc.viz["ref_line"]["u"].item().set_color(palette.MUTED)
         figure = pc.get_viz("figure")
+        svg.frame(figure, MARGINS)
         try:
             ax = figure.axes[0]
             _room(ax, u.size)

@@ -23,8 +23,8 @@ def section(view: View) -> Section | None:
     ranks = {f.css: transform(view.reference[label], f.margins[label]) for f in fits}
     pictures = [Picture(calibration(f, ranks[f.css], label), fit=f) for f in view.drawn]
     how = (
-        "Flat is calibrated; black dots lie where a fit is not. An S that starts below zero is a "
-        "fit too wide, one that starts above zero a fit too narrow."
+        "Flat is calibrated; the dots on a line mark where a fit is not. An S that starts below "
+        "zero is a fit too wide, one that starts above zero a fit too narrow."
     )
     which = ", the margin that is furthest off" if len(view.reference) > 1 else ""
     n = len(next(iter(ranks.values())))
