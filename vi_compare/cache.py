@@ -1,5 +1,5 @@
-"""What is kept between runs: compiled code, so that a second run starts at once, and draws
-of NUTS."""
+"""What is kept between runs: compiled code and templates, so that a second run starts at once,
+and draws of NUTS."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ def folder() -> Path:
     return base / "vi_compare"
 
 
+def writable(name: str) -> Path | None:
+    """A folder inside it, made where it is not there; None where it cannot be written."""
+    inside = folder() / name
+    try:
+        inside.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return inside if os.access(inside, os.W_OK) else None
+
+
 def use_compilation_cache() -> None:
     """Keep compiled code in the user's cache folder, unless JAX was told otherwise.
 
@@ -23,10 +33,8 @@ def use_compilation_cache() -> None:
 
     if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         return
-    compiled = folder() / "compiled"
-    try:
-        compiled.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    compiled = writable("compiled")
+    if compiled is None:
         return
     jax.config.update("jax_compilation_cache_dir", str(compiled))
     # A run compiles several hundred small programs; together they take most of its time.

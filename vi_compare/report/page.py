@@ -10,10 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from vi_compare import numbers
+from vi_compare.cache import writable
 from vi_compare.comparison import Comparison
 from vi_compare.report import headline, sections
 from vi_compare.report.advice import advice
@@ -73,8 +74,10 @@ def style() -> Markup:
 
 @cache
 def environment() -> Environment:
+    kept = writable("templates")
     made = Environment(
         loader=FileSystemLoader(HERE),
+        bytecode_cache=FileSystemBytecodeCache(str(kept)) if kept else None,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
