@@ -321,7 +321,7 @@ def _start(float32: bool) -> None:
     """Set JAX up before the script is loaded: precision, and a cache of compiled code."""
     # Tracing makes garbage of small objects beside a large heap that stays: at Python's own
     # thresholds, walking that heap is a twentieth of the whole command.
-    gc.set_threshold(500_000, 50, 50)
+    gc.set_threshold(1_000_000, 50, 50)
     with timed("imports"):
         import jax
 
