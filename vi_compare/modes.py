@@ -78,9 +78,10 @@ def _follow(target: Target, sets: Mapping[str, Draws], most: int) -> FoundModes:
     pooled = np.concatenate(list(followed.values()))
     scale = _scale(pooled)
     # A batch climbs until its last draw is up: neighbours have about as far to go.
-    order = np.argsort(pooled[:, 0], kind="stable")
-    climbed = in_batches(partial(_ascend, target), jnp.asarray(scale))(pooled[order])
-    ends, log_p = (np.asarray(a)[np.argsort(order)] for a in climbed)
+    along = np.argsort(pooled[:, 0], kind="stable")
+    back = np.argsort(along)
+    climbed = in_batches(partial(_ascend, target), jnp.asarray(scale))(pooled[along])
+    ends, log_p = (np.asarray(a)[back] for a in climbed)
     ok = np.isfinite(log_p)
     modes = _merge(target, ends[ok], log_p[ok], scale)
     member = np.argmin(_distance(ends, modes, scale), axis=1)

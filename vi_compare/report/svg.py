@@ -140,10 +140,10 @@ def settle(figure: Figure) -> None:
     """
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+    figure.dpi = 72  # an SVG counts in points
     engine = figure.get_layout_engine()
     if engine is not None:
         FigureCanvasSVG(figure)  # text is measured as it will be written
-        figure.dpi = 72  # an SVG counts in points
         engine.execute(figure)
         figure.set_layout_engine(None)
 
