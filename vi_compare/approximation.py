@@ -103,7 +103,11 @@ class GuideApproximation:
 
     def sample(self, key: Array, n: int) -> Draws:
         """n draws of q with their values, log p and log q."""
-        return in_batches(_sample, self, key)(np.arange(n))
+        return self.at(self.target.complete(self.points(key, n)))
+
+    def points(self, key: Array, n: int) -> Array:
+        """The same n draws as u (n, d), at no evaluation of log p."""
+        return in_batches(_draw, self, key)(np.arange(n))
 
     def at(self, draws: Draws) -> Draws:
         """The same draws with log q of this approximation beside them."""
@@ -157,14 +161,9 @@ class DrawsApproximation:
 
 
 @jax.jit
-def _sample(q: GuideApproximation, key: Array, numbers: Array) -> Draws:
+def _draw(q: GuideApproximation, key: Array, numbers: Array) -> Array:
     """The draws of these numbers (n,): the i-th is the same in whatever batch it is made."""
-
-    def one(number):
-        u = q.family.draw(jax.random.fold_in(key, number))
-        return Draws(u, q.target.constrain(u), q.target.log_density(u), q.log_prob(u))
-
-    return jax.vmap(one)(numbers)
+    return jax.vmap(lambda number: q.draw(jax.random.fold_in(key, number)))(numbers)
 
 
 @jax.jit

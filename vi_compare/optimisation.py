@@ -23,6 +23,8 @@ from vi_compare.blame import blame
 from vi_compare.divergences import CARRIED, Divergence
 from vi_compare.target import Target
 
+Parameters = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # searched, the guide's own
+
 CHUNK = 200
 # The loss has stopped falling when, of this many chunks, the newer half is on average
 # no lower than the older half by more than two standard errors.
@@ -128,8 +130,9 @@ class Loop:
         self.trajectory = Trajectory()
         self.carried = None
 
-    def run(self, starts: dict[str, Array], key: Array, progress: Callable) -> dict[str, Array]:
-        """From start parameters with a leading axis R -> averaged constrained parameters.
+    def run(self, starts: dict[str, Array], key: Array, progress: Callable) -> Parameters:
+        """From start parameters with a leading axis R -> the averages of all steps at the
+        last step size, as `constrain` has them.
 
         ``self.trajectory`` tells how it went; `progress(done, total, words)` is called
         after every chunk.
@@ -214,7 +217,12 @@ class Loop:
             state = new
         return f"steps {done + 1} to {done + CHUNK}: not finite, but finite when run alone"
 
-    def constrain(self, flat: np.ndarray) -> dict[str, Array]:
-        """Flat unconstrained parameters (R, P) -> constrained, with a leading axis R."""
-        one = lambda row: self.svi.constrain_fn(self._unravel(row))
-        return jax.jit(jax.vmap(one))(flat)
+    def constrain(self, flat: np.ndarray) -> Parameters:
+        """Flat unconstrained parameters (R, P) -> constrained, with a leading axis R: those
+        that are searched, and the guide's own."""
+
+        def one(row):
+            searched = self.svi.constrain_fn(self._unravel(row))
+            return searched, self.place(searched)
+
+        return jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(flat))

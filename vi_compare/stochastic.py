@@ -16,9 +16,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
-from numpyro.infer import SVI, Trace_ELBO
 
 from vi_compare import families
 from vi_compare.approximation import GuideApproximation, set_up
@@ -97,11 +95,10 @@ class Stochastic:
         began = time.perf_counter()
         start_key, search_key, choose_key, polish_key, left_key = split(key, 5)
         rates = [self.learning_rate * share for share in SEARCH_STEPS]
-        place = jax.jit(jax.vmap(begin.place))
         search = Loop(target, guide, divergence, rates, WINDOW, self.steps, begin.place)
         first = starts(target, guide, start_key, restarts, begin)
-        found = search.run(first, search_key, progress)
-        stacked = GuideApproximation(guide, place(found), target)
+        found, own = search.run(first, search_key, progress)
+        stacked = GuideApproximation(guide, own, target)
         alive = search.trajectory.failed == ""
         best, rows, judged = choose(divergence, stacked, alive, choose_key)
         rows = [
@@ -124,11 +121,11 @@ class Stochastic:
             self.steps,
             begin.place,
         )
-        start = jax.tree.map(lambda leaf: np.asarray(leaf)[best : best + 1], found)
-        polished = polish.run(start, polish_key, progress)
+        start, before = jax.tree.map(lambda leaf: leaf[best : best + 1], (found, own))
+        _, polished = polish.run(start, polish_key, progress)
         broke = polish.trajectory.failed[0]
-        last = place(start if broke else polished)
-        params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[0]), last)
+        last = before if broke else polished
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), last)
         q = GuideApproximation(guide, params, target)
         left = divergence.left(left_key, q)
         asked = (left and left.n) or 0
@@ -143,7 +140,7 @@ class Stochastic:
             tuple(rows),
             best,
             spent,
-            covariance=None if broke else _covariance(polish, place),
+            covariance=None if broke else _covariance(polish),
             doubt=divergence.doubt(choose_key, q, polish.carried),
             settings={
                 "search_steps": search.trajectory.steps,
@@ -200,9 +197,8 @@ def starts(
     """Start parameters of all restarts, on a leading axis, placed apart on purpose."""
     setup_key, pool_key, spread_key = split(key, 3)
     set_up(guide, target, setup_key)
-    # Any loss will do here: init only traces the model and the guide.
-    svi = SVI(target.model, guide, optax.identity(), Trace_ELBO())
-    first = lambda key: svi.get_params(svi.init(key, *target.args, **target.kwargs))
+    # The third key is the guide's, as in SVI.init: a network begins where SVI would begin it.
+    first = lambda key: families.first_parameters(guide, target, jax.random.split(key, 3)[2])
     params = begin.shape(jax.jit(first)(setup_key))
     pool = jnp.asarray(begin.points(pool_key, restarts, 4 * families.num_components(guide)))
     place = lambda points, key: families.spread(guide, params, points, key, target)
@@ -217,15 +213,16 @@ def _losses(search: Trajectory, polish: Trajectory, best: int) -> np.ndarray:
     return losses
 
 
-def _covariance(polish: Loop, place: Callable[[dict], dict]) -> np.ndarray | None:
+def _covariance(polish: Loop) -> np.ndarray | None:
     """Of the averaged parameters (P, P), constrained and raveled, by batch means."""
     tail = polish.trajectory.tail()[:, 0]
     batches = len(tail) // BATCH
     if len(tail) < AVERAGED or tail.shape[1] > MOST_PARAMETERS:
         return None
     means = tail[-batches * BATCH :].reshape(batches, BATCH, -1).mean(axis=1)
-    leaves = jax.tree.leaves(place(polish.constrain(means)))
-    flat = np.concatenate([np.asarray(leaf).reshape(batches, -1) for leaf in leaves], axis=1)
+    _, own = polish.constrain(means)
+    leaves = [leaf.reshape(batches, -1) for leaf in jax.tree.leaves(own)]
+    flat = np.concatenate(leaves, axis=1)
     return np.atleast_2d(np.cov(flat.T)) / batches
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from vi_compare.approximation import DrawsApproximation, GuideApproximation
+from vi_compare.evidence import Draws
 from vi_compare.randomness import split
 from vi_compare.target import Target
 
@@ -31,7 +32,7 @@ BATCH_OF_ESTIMATES = 64
 # of symmetrised KL: far above the noise left in a converged fit, far below a mode.
 SAME_BASIN = 0.05
 NOT_FINITE = "its loss is not finite"
-BASIN_DRAWS = 256
+BASIN_DRAWS = 250  # of 16 restarts, two whole batches
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def choose(
             [Restart(None, None, None, NOT_FINITE) for _ in loss],
             SELECTION_DRAWS * len(loss),
         )
-    basin = basins(np.asarray(jeffreys(stacked, basin_key)), loss)
+    basin = basins(jeffreys(stacked, basin_key), loss)
     final, spent = _finalists(values, basin), SELECTION_DRAWS * len(loss)
     if len(final) > 1:
         rows = np.resize(final, MOST_FINALISTS)
@@ -264,14 +265,24 @@ def side_by_side(losses: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
     return out
 
 
-@jax.jit
-def jeffreys(stacked: GuideApproximation, key: Array) -> Array:
-    """Symmetrised KL (R, R) between the restarts, in nats, on 256 draws of each."""
-    draw = lambda q, key: jax.vmap(q.family.draw)(jax.random.split(key, BASIN_DRAWS))
-    keys = jax.random.split(key, len(jax.tree.leaves(stacked)[0]))
-    u = jax.vmap(draw)(stacked, keys)
-    flat = u.reshape(-1, u.shape[-1])
-    log_q = jax.vmap(lambda q: jax.vmap(q.log_prob)(flat).reshape(u.shape[:-1]))(stacked)
-    own = jnp.diagonal(log_q).T  # of log_q [q, drawn from, draw]
-    excess = (own[:, None] - jnp.swapaxes(log_q, 0, 1)).mean(-1)
+def jeffreys(stacked: GuideApproximation, key: Array) -> np.ndarray:
+    """Symmetrised KL (R, R) between the restarts, in nats, on 250 draws of each."""
+    u = np.stack([np.asarray(q.points(key, BASIN_DRAWS)) for q in _apart(stacked)])
+    pooled = jnp.asarray(u.reshape(-1, u.shape[-1]))
+    log_q = log_probs(stacked, pooled).reshape(-1, *u.shape[:2])
+    own = np.diagonal(log_q).T  # of log_q [q, drawn from, draw]
+    excess = (own[:, None] - np.swapaxes(log_q, 0, 1)).mean(-1)
     return excess + excess.T
+
+
+def log_probs(stacked: GuideApproximation, u: Array) -> np.ndarray:
+    """log q (R, n) of every restart at the points u (n, d)."""
+    return np.stack([np.asarray(q.at(Draws(u, {})).log_q) for q in _apart(stacked)])
+
+
+def _apart(stacked: GuideApproximation) -> list[GuideApproximation]:
+    """The restarts one by one: what is compiled to measure the chosen one serves all of them,
+    where all at once would be other programs to trace and compile."""
+    params = jax.tree.map(np.asarray, stacked)
+    restarts = range(len(jax.tree.leaves(params)[0]))
+    return [jax.tree.map(lambda leaf, r=r: leaf[r], params) for r in restarts]

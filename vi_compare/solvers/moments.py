@@ -21,7 +21,7 @@ from vi_compare.evidence import Draws
 from vi_compare.moments import EM, em, kmeans_start
 from vi_compare.numbers import plain
 from vi_compare.randomness import split
-from vi_compare.solvers import Cost, Fit, Progress, Restart, basins, jeffreys, quiet
+from vi_compare.solvers import Cost, Fit, Progress, Restart, basins, jeffreys, log_probs, quiet
 from vi_compare.target import Target
 
 
@@ -81,13 +81,12 @@ class MomentFit:
         result = compiled(u, start_key)
         pack = lambda mixture: families.from_mixture(guide, mixture, target)
         stacked = GuideApproximation(guide, jax.jit(jax.vmap(pack))(result.mixture), target)
-        # Asked for before any result is looked at, so that it is compiled while EM runs.
-        errors, distances = _error(stacked, divergence.draws), jeffreys(stacked, basin_key)
         result = jax.tree.map(np.asarray, result)
         progress(1, 1, f"{int(np.max(result.iterations))} EM iterations")
 
         losses = _losses(result, divergence.draws)
-        rows = _rows(losses[:, -1], np.asarray(errors), np.asarray(distances))
+        errors = _errors(stacked, divergence.draws)
+        rows = _rows(losses[:, -1], errors, jeffreys(stacked, basin_key))
         fit = self._choose(stacked, result, losses, tuple(rows), u)
         run_seconds = time.perf_counter() - began - compile_seconds
         return replace(fit, cost=Cost(compile_seconds, run_seconds))
@@ -99,7 +98,7 @@ class MomentFit:
             message = "no restart has a finite likelihood; are the draws finite?"
             return Fit(None, "failed", message, losses, rows, settings=settings)
         best = int(np.nanargmin(last))
-        q = jax.tree.map(lambda leaf: leaf[best], stacked)
+        q = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[best]), stacked)
         covariance, floor = sandwich(q, u) or (None, None)
         return Fit(
             q,
@@ -153,9 +152,8 @@ def _rows(loss: np.ndarray, error: np.ndarray, distance: np.ndarray) -> list[Res
     ]
 
 
-@jax.jit
-def _error(stacked: GuideApproximation, draws: Draws) -> Array:
+def _errors(stacked: GuideApproximation, draws: Draws) -> np.ndarray:
     """Standard error (R,) of each restart's mean loss."""
-    log_q = jax.vmap(lambda q: jax.vmap(q.log_prob)(draws.u))(stacked)
-    excess = -log_q if draws.log_p is None else draws.log_p - log_q
-    return jnp.std(excess, axis=1, ddof=1) / jnp.sqrt(len(draws))
+    log_q = log_probs(stacked, draws.u)
+    excess = -log_q if draws.log_p is None else np.asarray(draws.log_p) - log_q
+    return excess.std(axis=1, ddof=1) / np.sqrt(len(draws))
