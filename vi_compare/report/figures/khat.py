@@ -10,13 +10,15 @@ from vi_compare import numbers
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView
 
+MARGINS = (0.1, 0.44, 0.1, 0.06)  # nothing stands beside the rows
+
 
 def shapes(readings: Sequence[tuple[FitView, float, float]], limit: float) -> Markup:
     """One row a fit, with its k̂ and standard error; up to `limit` the weights can be used."""
     values = [khat for _, khat, _ in readings]
     low, high = min([-0.5, *values]), max([1.0, *values])
     room = 0.12 * (high - low)
-    with svg.sheet("khat", 0.75 + 0.3 * len(readings)) as figure:
+    with svg.sheet("khat", 0.75 + 0.3 * len(readings), MARGINS) as figure:
         ax = figure.subplots()
         edges = (low - room, 0.5, limit, high + 2 * room)
         for left, right, colour in zip(

@@ -40,6 +40,8 @@ def strips(
         ):
             _strip(ax, x, penalty, total, name, fit.style)
         axes[-1].set(xlabel=short(axis, 60), xlim=(x[0], x[-1]))
+        for ax in axes[:-1]:
+            ax.xaxis.set_visible(False)  # the lowest strip's axis is theirs too
         figure.align_ylabels(axes)
         words = [numbers.plain(total) for total in totals]
         lost, made = (
