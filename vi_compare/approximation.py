@@ -32,6 +32,8 @@ from vi_compare.batches import in_batches
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.guide_trace import TraceFamily, refuse_unless_reparameterised
+from vi_compare.prototype import unweighed
+from vi_compare.scores import values_and_slopes
 from vi_compare.target import Target
 
 
@@ -187,7 +189,11 @@ def set_up(guide: Callable, target: Target, key: Array) -> None:
     if isinstance(guide, AutoContinuous):
         # The first call makes the prototype and then draws. Outside compiled code every
         # operation would be compiled alone, so the draw, which may refuse, is only traced.
-        call(guide._setup_prototype)
+        with unweighed(guide):
+            call(guide._setup_prototype)
+        first = np.asarray(guide._init_latent)[latent_order(guide, target)]
+        if not all(np.isfinite(a).all() for a in values_and_slopes(target, first[None])):
+            call(guide._setup_prototype)  # NumPyro looks for another point, or says why
         jax.eval_shape(lambda: call(guide))
     else:
         call(guide)
