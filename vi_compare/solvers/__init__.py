@@ -266,7 +266,11 @@ def side_by_side(losses: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
 
 
 def jeffreys(stacked: GuideApproximation, key: Array) -> np.ndarray:
-    """Symmetrised KL (R, R) between the restarts, in nats, on 250 draws of each."""
+    """Symmetrised KL (R, R) between the restarts, in nats, on 250 draws of each.
+
+    The draws of all are made of the same random numbers, so that between two fits that
+    hardly differ the noise of one direction cancels that of the other.
+    """
     u = np.stack([np.asarray(q.points(key, BASIN_DRAWS)) for q in _apart(stacked)])
     pooled = jnp.asarray(u.reshape(-1, u.shape[-1]))
     log_q = log_probs(stacked, pooled).reshape(-1, *u.shape[:2])
