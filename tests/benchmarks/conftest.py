@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from statistics import median
 
@@ -33,6 +34,12 @@ def compare(benchmark):
         )
 
     return run
+
+
+@pytest.fixture
+def environment():
+    """As an installed package runs: its bytecode is kept, as that of its libraries is."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _seconds(function) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +13,8 @@ IMPORTS = "import jax, numpyro, arviz, matplotlib.pyplot"
 
 
 @pytest.mark.parametrize("cache", ["warm", "cold"])
-def test_command_against_imports(cache, compare, tmp_path):
+def test_command_against_imports(cache, compare, environment, tmp_path):
     folders = iter(range(100))
-    # As an installed package runs: its bytecode is kept, as that of its libraries is.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def run():
         name = "cache" if cache == "warm" else f"cache{next(folders)}"
