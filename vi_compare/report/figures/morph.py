@@ -51,7 +51,7 @@ def stage(path: Path, k: int) -> Stage:
         ceiling = svg.place(figure, ax, [(0, top)])[0, 1]
         picture = svg.inline(
             figure, key, f"Density over {margin.label} at the α of the slider",
-            f"Filled: the target. Black line: the optimum at the α of the slider, from "
+            f"Filled: the target. Thick line: the optimum at the α of the slider, from "
             f"{numbers.plain(path.range[0])} to {numbers.plain(path.range[1])}; what it says is "
             f"in the text beside the slider. Thin lines: the other optima there.",
         )  # fmt: skip

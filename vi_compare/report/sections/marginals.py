@@ -77,7 +77,9 @@ def _forest(view: View, labels: Sequence[str]) -> Pictures:
         else "value"
     )
     how = "Dot: mean. Thick: 50 % interval, thin: 90 %. " + (
-        "Black is the target: a fit should lie under it, and be as long." if view.reference else ""
+        "The topmost is the target: a fit should lie under it, and be as long."
+        if view.reference
+        else ""
     )
     return Pictures([Picture(intervals(draws, fits, labels, axis))], how.strip(), fits)
 

@@ -46,8 +46,8 @@ def section(view: View) -> Section:
     table = Table(columns, rows, "modes", caption=caption)
     fits = tuple(f for f in view.drawn if all(f.key in m.fits for m in modes))
     how = (
-        "Black bars mark the target's mass in each basin, markers each fit's. A marker at zero is "
-        "a dropped mode."
+        "Upright bars mark the target's mass in each basin, markers each fit's. A marker at zero "
+        "is a dropped mode."
     )
     # One mode is no news: the table says that all fits have it.
     seen = bool(fits) and len(modes) > 1
