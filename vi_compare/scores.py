@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from vi_compare.batches import by_rows
 from vi_compare.target import Target
 
 # Rows of one compiled call. One shape serves a handful of paths and thousands of draws;
@@ -50,16 +50,18 @@ class Scores:
 
     def curvature(self, x: np.ndarray) -> np.ndarray:
         """−∇² log p (d, d) at x (d,), symmetric; perhaps not finite."""
-        here = np.tile(x, (ROWS, 1)).astype(jnp.result_type(float))
-        (columns,) = _by_rows(lambda v: (_bend(self.target, here, v),), np.eye(self.dim))
+        here, eye = np.tile(x, (ROWS, 1)), np.eye(self.dim)
+        here, eye = (a.astype(jnp.result_type(float)) for a in (here, eye))
+        columns = by_rows(partial(_bend, self.target, here), eye, ROWS).astype(float)
         self.gradients += self.dim
         return -(columns + columns.T) / 2
 
 
 def values_and_slopes(target: Target, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """log p (n,) and its gradients (n, d) at x (n, d) as they come, finite or not."""
-    log_p, slope = _by_rows(partial(_both, target), x)
-    return log_p, slope
+    rows = np.asarray(x, jnp.result_type(float))
+    log_p, slope = by_rows(partial(_both, target), rows, ROWS)
+    return log_p.astype(float), slope.astype(float)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -71,14 +73,3 @@ def _both(target: Target, x: Array) -> tuple[Array, Array]:
 def _bend(target: Target, x: Array, v: Array) -> Array:
     slope = jax.grad(target.log_density)
     return jax.vmap(lambda x, v: jax.jvp(slope, (x,), (v,))[1])(x, v)
-
-
-def _by_rows(function: Callable, x: np.ndarray) -> list[np.ndarray]:
-    """What a compiled function of `ROWS` rows gives for x (n, d), in float64."""
-    parts = []
-    for begin in range(0, len(x), ROWS):
-        some = x[begin : begin + ROWS]
-        full = np.empty((ROWS, x.shape[1]), jnp.result_type(float))
-        full[: len(some)], full[len(some) :] = some, some[0]
-        parts.append([np.asarray(a, float)[: len(some)] for a in function(full)])
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from vi_compare.approximation import DrawsApproximation, GuideApproximation
+from vi_compare.batches import by_rows
 from vi_compare.evidence import Draws
 from vi_compare.randomness import split
 from vi_compare.target import Target
@@ -128,19 +129,16 @@ def evaluate(divergence, stacked: GuideApproximation, key: Array, n: int) -> np.
     All restarts see the same random numbers, so differences between them are paired.
     `stacked` holds the parameters of the restarts on a leading axis.
     """
-    params = jax.tree.map(np.asarray, stacked)
-    restarts, repeats = len(jax.tree.leaves(params)[0]), max(2, n // divergence.num_particles)
+    repeats = max(2, n // divergence.num_particles)
+    columns = min(BATCH_OF_ESTIMATES, repeats)
+
+    def some(few):
+        starts = range(0, repeats, columns)
+        found = [np.asarray(_estimates(divergence, columns, few, key, c)) for c in starts]
+        return np.concatenate(found, axis=1)[:, :repeats]
+
     # The first look at all restarts and the last one at a few are one shape, compiled once.
-    rows, columns = min(MOST_FINALISTS, restarts), min(BATCH_OF_ESTIMATES, repeats)
-    out = np.empty((restarts, repeats))
-    for r in range(0, restarts, rows):
-        some = np.arange(r, r + rows).clip(max=restarts - 1)
-        few = jax.tree.map(lambda leaf: leaf[some], params)  # noqa: B023
-        for c in range(0, repeats, columns):
-            block = out[r : r + rows, c : c + columns]
-            found = np.asarray(_estimates(divergence, columns, few, key, c))
-            block[:] = found[: block.shape[0], : block.shape[1]]
-    return out
+    return by_rows(some, stacked, MOST_FINALISTS)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -175,9 +173,8 @@ def choose(
     basin = basins(jeffreys(stacked, basin_key), loss)
     final, spent = _finalists(values, basin), SELECTION_DRAWS * len(loss)
     if len(final) > 1:
-        rows = np.resize(final, MOST_FINALISTS)
-        few = jax.tree.map(lambda leaf: np.asarray(leaf)[rows], stacked)
-        finer = evaluate(divergence, few, second_key, FINAL_DRAWS)[: len(final)]
+        few = jax.tree.map(lambda leaf: np.asarray(leaf)[final], stacked)
+        finer = evaluate(divergence, few, second_key, FINAL_DRAWS)
         loss, error = _refine(values, basin, final, finer)
         spent += FINAL_DRAWS * MOST_FINALISTS
     order = sorted(
