@@ -153,8 +153,7 @@ class Loop:
         state = jax.jit(jax.vmap(begin))(starts, np.arange(restarts))
         return state, jax.jit(self._chunk).lower(state).compile()
 
-    def _begin(self, start: dict[str, Array], key: Array | None = None):
-        key = jax.random.key(0) if key is None else key
+    def _begin(self, start: dict[str, Array], key: Array):
         return self.svi.init(key, *self.target.args, init_params=start, **self.target.kwargs)
 
     def _step(self, state):
