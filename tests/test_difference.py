@@ -383,7 +383,7 @@ def test_a_change_is_printed_and_exits_with_1(runs, tmp_path, in_process):
 
 
 def test_many_changes_of_one_metric_are_counted_not_listed(pair, capsys):
-    from vi_compare.display import show_difference
+    from vi_compare.terminal import show_difference
 
     a, b = pair
     for i, entry in enumerate(b["fits"][0]["metrics"]["mean_shift"]["by"].values()):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from vi_compare import catalogue, numbers
+from vi_compare import catalogue, formatting
 from vi_compare.comparison import Comparison
 from vi_compare.evidence import Draws, Estimate, Evidence, Modes
 from vi_compare.report import render, sections
@@ -543,7 +543,7 @@ def test_penalty_is_nonnegative_and_keeps_the_total():
     ],
 )
 def test_numbers_show_what_their_error_allows(value, error, text):
-    assert numbers.with_error(value, error) == text
+    assert formatting.with_error(value, error) == text
 
 
 def test_diagonal_check_names_who_was_beaten():

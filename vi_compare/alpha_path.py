@@ -26,7 +26,7 @@ from vi_compare.amari import Optimum, Problem
 from vi_compare.evidence import Draws
 from vi_compare.frames import Frame, from_draws
 from vi_compare.nodes import Drawn, Line, Rule
-from vi_compare.normals import generator
+from vi_compare.randomness import generator
 from vi_compare.solvers import Progress, quiet
 from vi_compare.stochastic import Begin, starts
 from vi_compare.target import Target

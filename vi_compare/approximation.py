@@ -15,7 +15,8 @@ method ``components(params)``; a hand-written guide gets them by an effect handl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, singledispatch
 from typing import Any, Protocol
@@ -32,7 +33,6 @@ from vi_compare.batches import in_batches
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.guide_trace import TraceFamily, refuse_unless_reparameterised
-from vi_compare.prototype import unweighed
 from vi_compare.scores import values_and_slopes
 from vi_compare.target import Target
 
@@ -197,6 +197,37 @@ def set_up(guide: Callable, target: Target, key: Array) -> None:
         jax.eval_shape(lambda: call(guide))
     else:
         call(guide)
+
+
+@contextmanager
+def unweighed(guide: AutoContinuous) -> Iterator[None]:
+    """Within, the guide's model has a log density of 0 from its second run on.
+
+    ``AutoContinuous`` makes its prototype by ``initialize_model``, which also evaluates log p
+    and its gradient at the initial point, for MCMC: outside compiled code, every operation of
+    the model compiled alone. One compiled evaluation afterwards says the same.
+    """
+    model = guide.model
+    guide.model = weightless = _Weightless(model)
+    try:
+        yield
+    finally:
+        guide.model, weightless.over = model, True
+
+
+class _Weightless:
+    """The model while its guide is set up, and the model itself afterwards: the guide keeps
+    functions of it. The first run is the prototype, which keeps the model's distributions."""
+
+    def __init__(self, model: Callable):
+        self.model, self.runs, self.over = model, 0, False
+
+    def __call__(self, *args, **kwargs):
+        self.runs += 1
+        if self.over or self.runs == 1:
+            return self.model(*args, **kwargs)
+        with handlers.mask(mask=False):
+            return self.model(*args, **kwargs)
 
 
 # --- the kinds of guide ------------------------------------------------------------

@@ -19,7 +19,7 @@ from scipy.stats import multivariate_t
 from vi_compare.copula import Copula
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws, effective
-from vi_compare.normals import generator
+from vi_compare.randomness import generator
 from vi_compare.target import Target
 
 ITERATIONS = 1000

@@ -17,8 +17,8 @@ import typer
 
 from vi_compare import catalogue
 from vi_compare.errors import InputError
-from vi_compare.profile import profile, timed
 from vi_compare.settings import REFERENCES, Settings
+from vi_compare.timing import profile, timed
 
 app = typer.Typer(
     name="vi-compare",
@@ -113,7 +113,7 @@ def run(
     folder = _run_folder(script, out)
     _start(float32)
     with timed("imports"):
-        from vi_compare.display import Terminal, summarise
+        from vi_compare.terminal import Terminal, summarise
 
     study = _study(script, fit, data)
     settings = Settings(seed, draws, restarts, reference, keep_draws)
@@ -170,8 +170,8 @@ def path(
         from dataclasses import replace
 
         from vi_compare.comparison import RESULTS, Comparison
-        from vi_compare.display import Terminal, show_path
         from vi_compare.labels import parse_part
+        from vi_compare.terminal import Terminal, show_path
         from vi_compare.tracing import Span, Tracer
 
     span = Span.parse(alpha)
@@ -257,7 +257,7 @@ def diff(
     )
     names = str(before), str(after)
     found = difference(a, b, names)
-    from vi_compare.display import show_difference
+    from vi_compare.terminal import show_difference
 
     show_difference(found, names)
     return CHANGED if found.changed else 0
@@ -267,7 +267,7 @@ def diff(
 def list_entries() -> int:
     """Show guides, divergences, solvers, metrics and models, a line each."""
     _start(False)
-    from vi_compare.display import show_catalogue
+    from vi_compare.terminal import show_catalogue
 
     show_catalogue()
     return 0
@@ -291,7 +291,7 @@ def check(
     scripts.read(scripts.split(script)[0])
     _start(float32)
     from vi_compare.checking import inspect
-    from vi_compare.display import Terminal, show_check
+    from vi_compare.terminal import Terminal, show_check
 
     with Terminal() as terminal:
         settings = Settings(seed, draws, restarts, reference)

@@ -36,7 +36,7 @@ import numpy as np
 from vi_compare.comparison import number
 from vi_compare.errors import InputError
 from vi_compare.estimate import ALL
-from vi_compare.numbers import count, listed, with_error
+from vi_compare.formatting import count, listed, with_error
 
 # Two runs between which nothing changed are told apart so often.
 LEVEL = 0.01

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 ALL = "all"  # the label of a metric's headline
+# Margins that are listed one by one: results of many parameters must stay small.
+LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,23 @@ def worst(by: Mapping[str, Estimate], badness: Callable[[float], float]) -> dict
     if not known:
         return {ALL: next(iter(by.values())), **by}
     return {ALL: max(known, key=lambda e: badness(e.value)), **by}  # type: ignore[arg-type]
+
+
+def worst_few(
+    values: Mapping[str, float],
+    badness: Callable[[float], float],
+    estimate: Callable[[str], Estimate],
+) -> dict[str, Estimate]:
+    """The worst as the headline, and the worst few by name.
+
+    Args:
+        values: {label: value}, not empty.
+        badness: of a value; the larger, the worse.
+        estimate: of a label, with its error; asked for those that are listed alone.
+    """
+    ranked = sorted(values, key=lambda label: -badness(values[label]))
+    by = {label: estimate(label) for label in ranked[:LISTED]}
+    return {ALL: replace(by[ranked[0]], worst_of=len(values)), **by}
 
 
 def margin(site: str, index: tuple[int, ...]) -> str:

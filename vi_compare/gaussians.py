@@ -14,7 +14,7 @@ from typing import Protocol, Self
 import numpy as np
 from scipy import linalg
 
-from vi_compare.normals import power_of_two
+from vi_compare.randomness import power_of_two
 
 LOG_2_PI_E = float(np.log(2 * np.pi * np.e))
 LEAST_DRAWS = 128

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from vi_compare.nodes import Line
-from vi_compare.normals import generator
+from vi_compare.randomness import generator
 
 
 @dataclass(frozen=True)

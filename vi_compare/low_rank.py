@@ -17,7 +17,7 @@ from vi_compare.gaussians import (
     Gaussian,
     MeanField,
 )
-from vi_compare.normals import power_of_two
+from vi_compare.randomness import power_of_two
 
 MOST_DRAWS = 2048
 # Of the standard deviation of a coordinate, what is always its own.

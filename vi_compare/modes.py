@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 
 from vi_compare.batches import BATCH, in_batches
 from vi_compare.evidence import Draws, Modes, effective
-from vi_compare.numbers import minus
+from vi_compare.formatting import minus
 from vi_compare.scores import values_and_slopes
 from vi_compare.target import Target
 

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
-from jax import Array
 from scipy import linalg, special
 from scipy.stats import qmc
-
-
-def generator(key: Array) -> np.random.Generator:
-    """numpy's generator, seeded by a key of JAX."""
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
-
-
-def power_of_two(n: int) -> int:
-    """The least power of two that is at least n."""
-    return 1 << (n - 1).bit_length()
 
 
 def pairs(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import jax
+import numpy as np
 from jax import Array
 
 MOST = 16
@@ -22,6 +23,16 @@ def split(key: Array, n: int) -> tuple[Array, ...]:
     if n > MOST:
         raise ValueError(f"at most {MOST} keys at a time, got {n}; use jax.random.split")
     return _most(key)[:n]
+
+
+def generator(key: Array) -> np.random.Generator:
+    """numpy's generator, seeded by a key of JAX."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
+
+
+def power_of_two(n: int) -> int:
+    """The least power of two that is at least n."""
+    return 1 << (n - 1).bit_length()
 
 
 @jax.jit

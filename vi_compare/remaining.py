@@ -30,8 +30,9 @@ from vi_compare.descent import Limited, descend, together
 from vi_compare.estimate import Estimate
 from vi_compare.gaussians import FullRank, MeanField, lower
 from vi_compare.natural import LOST
-from vi_compare.normals import even_pairs, generator, pairs, power_of_two
+from vi_compare.normals import even_pairs, pairs
 from vi_compare.paths import trial
+from vi_compare.randomness import generator, power_of_two
 from vi_compare.scores import Scores
 from vi_compare.target import Target
 

@@ -20,7 +20,6 @@ from vi_compare.environment import environment, this_command
 from vi_compare.evidence import Draws, Estimate, Evidence
 from vi_compare.fits import Plan
 from vi_compare.modes import FoundModes, find_modes
-from vi_compare.profile import timed
 from vi_compare.published import Published, compare
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
@@ -28,6 +27,7 @@ from vi_compare.settings import Settings
 from vi_compare.solvers import Fit
 from vi_compare.suspicion import BasinCheck, check_basins
 from vi_compare.target import Target
+from vi_compare.timing import timed
 from vi_compare.verdict import Verdict, judge
 
 GRID = 601

@@ -12,8 +12,7 @@ import numpy as np
 from jax import Array
 
 from vi_compare.errors import InputError
-from vi_compare.normals import power_of_two
-from vi_compare.randomness import split
+from vi_compare.randomness import power_of_two, split
 from vi_compare.scores import ROWS, values_and_slopes
 from vi_compare.target import Target
 

@@ -17,7 +17,6 @@ from vi_compare.evidence import Draws
 from vi_compare.fits import Given, Planner, as_wanted
 from vi_compare.labels import NO_GUIDES, FitLabel, Guides, check_guides
 from vi_compare.nuts import nuts_reference
-from vi_compare.profile import timed
 from vi_compare.published import Published, check_names
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference, exact_reference, from_chains
@@ -25,6 +24,7 @@ from vi_compare.running import Observer, Prepared, Silent
 from vi_compare.settings import Settings
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
+from vi_compare.timing import timed
 
 DEFAULT_FITS = ("mvn/reverse-kl", "mixture:2/reverse-kl")
 DEFAULT_FITS_WITH_DRAWS = (*DEFAULT_FITS, "mvn/forward-kl", "mixture:2/forward-kl")

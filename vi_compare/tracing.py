@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from vi_compare import families, numbers
+from vi_compare import families, formatting
 from vi_compare.alpha_path import AlphaPath, Rules, follow
 from vi_compare.comparison import Comparison
 from vi_compare.environment import this_command
@@ -19,10 +19,10 @@ from vi_compare.errors import InputError
 from vi_compare.fits import Planner
 from vi_compare.labels import Guides, Part
 from vi_compare.path_results import results
-from vi_compare.profile import timed
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
 from vi_compare.running import Observer, Prepared
+from vi_compare.timing import timed
 
 POINTS = {True: 51, False: 21}  # by default; by quadrature, and with draws
 MOST_POINTS = 500
@@ -160,7 +160,7 @@ def _words(found: AlphaPath) -> str:
     at = ", ".join(f"{one.alpha:.3g}" for one in found.transitions)
     several = "optima" if len(found.branches) != 1 else "optimum"
     jumps = f"a jump at α = {at}" if at else "no jump"
-    return f"{numbers.words(len(found.branches))} {several} followed, {jumps}"
+    return f"{formatting.words(len(found.branches))} {several} followed, {jumps}"
 
 
 def _same_sites(prepared: Prepared, comparison: Comparison) -> None:

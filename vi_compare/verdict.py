@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.estimate import ALL, Estimate
 from vi_compare.psis import khat_limit
 
@@ -174,7 +174,7 @@ def judge(
     words = [c.rule.word for c in clear]
     reasons = [c.sentence for c in clear or vague]
     if clear and vague:
-        near = numbers.listed(list(dict.fromkeys(c.rule.word for c in vague)))
+        near = formatting.listed(list(dict.fromkeys(c.rule.word for c in vague)))
         reasons.append(f"Within error of the threshold: {near}.")
     use_for = (clear + vague)[0].rule.use_for if clear + vague else "its draws can be used directly"
     step = (clear + vague)[0].rule.next_step if clear + vague else "nothing needs doing"
@@ -216,11 +216,11 @@ class _Crossing:
     def sentence(self) -> str:
         value, error = self.estimate.value or 0.0, self.estimate.standard_error
         text = self.rule.reason.format(
-            value=numbers.with_error(value, error),
-            percent=numbers.percent(value, error),
+            value=formatting.with_error(value, error),
+            percent=formatting.percent(value, error),
             label=self.label,
-            crossed=numbers.words(self.crossed),
-            tried=numbers.words(self.tried),
+            crossed=formatting.words(self.crossed),
+            tried=formatting.words(self.tried),
         )
         return text if self.clear else f"{text} That is within error of the threshold."
 
@@ -277,7 +277,7 @@ def _summary(scores: Scores) -> list[str]:
     ):
         e = scores.get(name, {}).get(ALL)
         if e is not None and e.value is not None:
-            parts.append(f"{title} {numbers.with_error(e.value, e.standard_error)}{unit}")
+            parts.append(f"{title} {formatting.with_error(e.value, e.standard_error)}{unit}")
     text = ", ".join(parts)
     return [f"{text[0].upper()}{text[1:]}."] if text else []
 

@@ -31,10 +31,10 @@ from numpyro.infer import SVI, Trace_ELBO
 
 from vi_compare import ReverseKL, catalogue
 from vi_compare.approximation import GuideApproximation
-from vi_compare.profile import JAX_EVENTS
 from vi_compare.solvers import whitened
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
+from vi_compare.timing import JAX_EVENTS
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from vi_compare.estimate import worst_few
 from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins
-from vi_compare.listing import worst_few
 from vi_compare.psis import usable_weights
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from vi_compare.estimate import worst_few
 from vi_compare.evidence import ALL, Estimate, Evidence, margins
-from vi_compare.listing import worst_few
 from vi_compare.psis import NO_TAIL, khat_error, log_ratio, pareto_khat, tail_khat
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.choosing import Criterion, Ranking, Runner, Said, rank
 from vi_compare.report.marks import SCALES
 from vi_compare.report.view import FitView, View
@@ -102,8 +102,8 @@ class Advice:
     @property
     def text(self) -> str:
         """In one line, for a terminal."""
-        named = numbers.listed([fit.name for fit in self.fits]) or "none"
-        more = f" and {numbers.words(self.more)} more" if self.more else ""
+        named = formatting.listed([fit.name for fit in self.fits]) or "none"
+        more = f" and {formatting.words(self.more)} more" if self.more else ""
         return f"{self.use}: {named}{more}: {self.why}"
 
 
@@ -138,7 +138,7 @@ def _none(view: View, use: Use, nearest: Runner) -> Advice:
     said = nearest.shown
     if use.blind and _disqualified(use, nearest.fit):
         said = f"{said}, but {use.blind.text(nearest.fit)}"
-    why = f"the nearest is {numbers.quoted(nearest.fit.name)}: {said}; {use.otherwise}."
+    why = f"the nearest is {formatting.quoted(nearest.fit.name)}: {said}; {use.otherwise}."
     return Advice(use.words, "bad" if view.confirms else "", (), 0, why, use.evidence)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.marks import SIGNS, Scale
 from vi_compare.report.view import FitView, Reading
 
@@ -212,7 +212,7 @@ def name_of(fit: FitView, *, about: bool = False) -> Cell:
 
 
 def spread_line(spread: str, unit: str = "") -> tuple[str, ...]:
-    """The small line that gives a standard error, as `numbers.pair` wrote it; or none."""
+    """The small line that gives a standard error, as `formatting.pair` wrote it; or none."""
     return () if not spread else (spread,) if spread == "exact" else (f"± {spread}{unit}",)
 
 
@@ -231,7 +231,7 @@ def measured(reading: Reading, scale: Scale | None = None, *, percent: bool = Fa
         return missing(reading.reason)
     factor = 100.0 if percent else 1.0
     error = None if reading.error is None else factor * reading.error
-    text, spread = numbers.pair(factor * reading.value, error)
+    text, spread = formatting.pair(factor * reading.value, error)
     sign = " %" if percent else ""
     return Cell(
         text + sign,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.marks import SCALES
 from vi_compare.report.view import FitView
 
@@ -33,7 +33,7 @@ class Said:
         reading = fit.reading(self.metric)
         if reading.value is None:
             return ""
-        write = numbers.percent if self.percent else numbers.with_error
+        write = formatting.percent if self.percent else formatting.with_error
         return self.shown.format(value=write(reading.value, reading.error))
 
 

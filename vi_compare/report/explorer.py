@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import spread_line
 from vi_compare.report.figures.morph import Stage
 from vi_compare.report.path import Branch, Path
@@ -91,6 +91,6 @@ def _said(branch: Branch, measure: str, i: int) -> str:
     if reading.value is None:
         return "not available"
     if measure in SHARES:
-        return numbers.percent(reading.value, reading.error or None)
-    value, spread = numbers.pair(reading.value, reading.error or None)
+        return formatting.percent(reading.value, reading.error or None)
+    value, spread = formatting.pair(reading.value, reading.error or None)
     return " ".join([value, *spread_line(spread), "nats" if measure != "value" else ""]).strip()

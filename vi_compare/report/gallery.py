@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.comparison import PAGE, RESULTS, read_results
 from vi_compare.errors import InputError
 from vi_compare.report.page import environment, fault_of, style
@@ -72,7 +72,7 @@ def _common(folders: Sequence[Path]) -> Path:
 
 def _title(entries: Sequence[Entry]) -> str:
     n = len(entries)
-    return f"{numbers.words(n).capitalize()} comparison{'' if n == 1 else 's'}"
+    return f"{formatting.words(n).capitalize()} comparison{'' if n == 1 else 's'}"
 
 
 def _entry(folder: Path, base: Path) -> Entry:

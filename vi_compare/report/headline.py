@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.view import LONGEST, NAMES, FitView, View, short
 
 # Off by this many standard errors and by a tenth of itself, a figure is called false.
@@ -37,9 +37,9 @@ def _fits(view: View) -> str:
     n = len(view.fits)
     if n == 1:
         return _only(view.fits[0])
-    every = "Both" if n == 2 else f"All {numbers.words(n)}"
-    none = "Neither of the two" if n == 2 else f"None of the {numbers.words(n)}"
-    faithful = [numbers.quoted(f.name) for f in view.fits if f.word == "Faithful"]
+    every = "Both" if n == 2 else f"All {formatting.words(n)}"
+    none = "Neither of the two" if n == 2 else f"None of the {formatting.words(n)}"
+    faithful = [formatting.quoted(f.name) for f in view.fits if f.word == "Faithful"]
     if all(f.failed for f in view.fits):
         return f"{every} fits failed."
     if not view.has_reference:
@@ -55,11 +55,11 @@ def _fits(view: View) -> str:
         return f"{every} fits are faithful."
     if faithful:
         verb = "is" if len(faithful) == 1 else "are"
-        return f"Of {numbers.words(n)} fits only {numbers.listed(faithful)} {verb} faithful."
-    perhaps = [numbers.quoted(f.name) for f in view.fits if f.word.startswith("between")]
+        return f"Of {formatting.words(n)} fits only {formatting.listed(faithful)} {verb} faithful."
+    perhaps = [formatting.quoted(f.name) for f in view.fits if f.word.startswith("between")]
     if perhaps:
         within = "may be, within error"
-        return f"{none} fits is clearly faithful; {numbers.listed(perhaps)} {within}."
+        return f"{none} fits is clearly faithful; {formatting.listed(perhaps)} {within}."
     return f"{none} fits is faithful."
 
 
@@ -70,7 +70,7 @@ def _faults(view: View) -> str:
     named: dict[str, list[str]] = {}
     for fit in view.fits:
         if fit.word != "Faithful":
-            named.setdefault(fit.word, []).append(numbers.quoted(fit.name))
+            named.setdefault(fit.word, []).append(formatting.quoted(fit.name))
     told = [f"{word[:1].upper()}{word[1:]}: {_few(names)}." for word, names in named.items()]
     return " ".join(told)
 
@@ -78,23 +78,23 @@ def _faults(view: View) -> str:
 def _few(names: list[str]) -> str:
     """All names, or the first three and how many more."""
     if len(names) <= 4:
-        return numbers.listed(names)
-    return f"{', '.join(names[:3])} and {numbers.words(len(names) - 3)} more"
+        return formatting.listed(names)
+    return f"{', '.join(names[:3])} and {formatting.words(len(names) - 3)} more"
 
 
 def _only(fit: FitView) -> str:
     sayings = {"Faithful": "is faithful", "Failed": "failed", "Unverified": "cannot be confirmed"}
     saying = sayings.get(fit.word, f"is not faithful: the verdict is “{fit.word}”")
-    return f"The one fit, {numbers.quoted(fit.name)}, {saying}."
+    return f"The one fit, {formatting.quoted(fit.name)}, {saying}."
 
 
 def _reweighting(view: View) -> str:
     usable = [
-        numbers.quoted(f.name)
+        formatting.quoted(f.name)
         for f in view.fits
         if f.data["verdict"].get("usable_after_reweighting") and f.word != "Faithful"
     ]
-    return f"Usable after importance reweighting: {numbers.listed(usable)}." if usable else ""
+    return f"Usable after importance reweighting: {formatting.listed(usable)}." if usable else ""
 
 
 def _published(view: View) -> list[str]:
@@ -126,7 +126,7 @@ def _false(view: View, fit: FitView, row: dict[str, Any]) -> str:
     far = abs(row["difference_in_standard_errors"]) > FALSE
     off = abs(float(row["published"]) - row["ours"]) > 0.1 * abs(row["ours"])
     verdict = "is false" if far and off else "does not hold"
-    ours = numbers.with_error(row["ours"], row["standard_error"], unit)
+    ours = formatting.with_error(row["ours"], row["standard_error"], unit)
     shown = str(row["published"]).replace("-", "−")
     sentence = (
         f"The published {name} {verdict}: at the published parameters it is {ours}, not {shown}"
@@ -140,9 +140,9 @@ def _left_out(view: View, fit: FitView) -> str:
         return ""
     first = missed[0]
     which = ", ".join(
-        filter(None, [view.position(first), f"{numbers.percent(first.mass)} of the target"])
+        filter(None, [view.position(first), f"{formatting.percent(first.mass)} of the target"])
     )
-    more = f", and {numbers.words(len(missed) - 1)} more" if len(missed) > 1 else ""
+    more = f", and {formatting.words(len(missed) - 1)} more" if len(missed) > 1 else ""
     return f", and they leave out {short(first.name, LONGEST)} ({which}){more}"
 
 
@@ -153,18 +153,18 @@ def _overall(fits: dict[str, FitView], judged: list[dict], wrong: list[dict]) ->
         every = (
             "The published figure is"
             if one
-            else f"All {numbers.words(len(judged))} published figures are"
+            else f"All {formatting.words(len(judged))} published figures are"
         )
         return f"{every} reproduced."
     worst = max(wrong, key=lambda r: abs(r["difference_in_standard_errors"]))
     name = NAMES.get(worst["quantity"], worst["quantity"])
-    ours = numbers.with_error(worst["ours"], worst["standard_error"])
-    of = numbers.quoted(fits[worst["fit"]].name)
+    ours = formatting.with_error(worst["ours"], worst["standard_error"])
+    of = formatting.quoted(fits[worst["fit"]].name)
     case = f"{name} of {of} is {ours} here, not {worst['published']}"
     if one:
         return f"The published figure is not reproduced: {case}."
     are = "is" if len(wrong) == 1 else "are"
-    share = f"{numbers.words(len(wrong)).capitalize()} of {numbers.words(len(judged))}"
+    share = f"{formatting.words(len(wrong)).capitalize()} of {formatting.words(len(judged))}"
     return f"{share} published figures {are} not reproduced; furthest off, {case}."
 
 
@@ -175,16 +175,16 @@ def _by_fit(fits: dict[str, FitView], rows: list[dict]) -> list[str]:
     for name in dict.fromkeys(r["fit"] for r in rows):
         mine = [r for r in rows if r["fit"] == name]
         good = sum(r["result"] == "reproduced" for r in mine)
-        entry = f"{numbers.quoted(fits[name].name)} ({good} of {len(mine)})"
+        entry = f"{formatting.quoted(fits[name].name)} ({good} of {len(mine)})"
         (held if good == len(mine) else broken).append(entry)
     out = []
     if held:
         out.append(
             "Published figures that are reproduced within three standard errors: "
-            + f"{numbers.listed(held)}."
+            + f"{formatting.listed(held)}."
         )
     if broken:
-        out.append(f"Not reproduced: {numbers.listed(broken)}{_here(fits, rows)}.")
+        out.append(f"Not reproduced: {formatting.listed(broken)}{_here(fits, rows)}.")
     return out
 
 
@@ -192,9 +192,9 @@ def _here(fits: dict[str, FitView], rows: list[dict]) -> str:
     """What the fits of this study give where a published metric does not hold."""
     found = [
         f"the {NAMES.get(r['quantity'], r['quantity'])} of "
-        f"{numbers.quoted(fits[r['fit']].name)} is "
-        f"{numbers.with_error(r['ours'], r['standard_error'])} here, not {r['published']}"
+        f"{formatting.quoted(fits[r['fit']].name)} is "
+        f"{formatting.with_error(r['ours'], r['standard_error'])} here, not {r['published']}"
         for r in rows
         if r["result"] == "not reproduced" and _is_metric(fits, r)
     ]
-    return f"; {numbers.listed(found)}" if found else ""
+    return f"; {formatting.listed(found)}" if found else ""

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.cache import writable
 from vi_compare.comparison import Comparison
 from vi_compare.report import headline, sections
@@ -53,7 +53,7 @@ def page(comparison: Comparison) -> str:
 
 
 def _title(n: int) -> str:
-    return f"{numbers.words(n).capitalize()} approximation{'' if n == 1 else 's'} of"
+    return f"{formatting.words(n).capitalize()} approximation{'' if n == 1 else 's'} of"
 
 
 def mark_of(fit: FitView) -> str:
@@ -129,7 +129,7 @@ def _facts(view: View) -> list[tuple[str, str]]:
         ("Normalised", "yes" if target["normalised"] else "no"),
         (
             "Reference",
-            f"{numbers.count(reference['draws'])} draws, {reference['source']}"
+            f"{formatting.count(reference['draws'])} draws, {reference['source']}"
             if view.has_reference
             else "none",
         ),
@@ -137,7 +137,7 @@ def _facts(view: View) -> list[tuple[str, str]]:
     if stein := reference.get("stein"):
         facts.append(("Reference check", _stein(stein)))
     if (known := target["log_normalizer"]) and not target["normalised"]:
-        facts.append(("log Z", numbers.with_error(known["value"], known["standard_error"])))
+        facts.append(("log Z", formatting.with_error(known["value"], known["standard_error"])))
     if view.modes:
         facts.append(("Modes found", _modes(view)))
     facts.append(("Seed", str(view.results["environment"]["seed"])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Row, Table
 from vi_compare.report.path import Branch, End, Path
 from vi_compare.report.path_words import SHARP, alpha, change, holds
@@ -33,7 +33,7 @@ def _made(path: Path) -> str:
     parts = [_method(str(data.get("method") or ""), data.get("nodes"))]
     parts += [f"{data['restarts']} restarts"] if data.get("restarts") else []
     parts += [f"{len(path.alphas)} values of α"]
-    parts += [f"{numbers.seconds(data['seconds'])} s"] if data.get("seconds") else []
+    parts += [f"{formatting.seconds(data['seconds'])} s"] if data.get("seconds") else []
     text = ", ".join(p for p in parts if p)
     return f"{text[:1].upper()}{text[1:]}."
 
@@ -43,12 +43,12 @@ def _method(method: str, nodes: int | None) -> str:
     name, what = (
         ("Monte Carlo", "draws of the target") if method == "monte carlo" else (method, "nodes")
     )
-    return f"{name} with {numbers.count(int(nodes))} {what}" if nodes else name
+    return f"{name} with {formatting.count(int(nodes))} {what}" if nodes else name
 
 
 def _branch(path: Path, branch: Branch) -> list[Cell]:
     spans = path.where_best(branch)
-    where = numbers.listed([f"{alpha(low)} to {alpha(high)}" for low, high in spans])
+    where = formatting.listed([f"{alpha(low)} to {alpha(high)}" for low, high in spans])
     seen = np.flatnonzero(branch.best) if spans else np.arange(len(branch.alpha))
     return [
         Cell(branch.name),
@@ -63,9 +63,9 @@ def _branch(path: Path, branch: Branch) -> list[Cell]:
 def _place(place: End) -> Cell:
     below = () if place.lost else ("edge",)
     if place.lost and place.error:
-        text, spread = numbers.pair(place.alpha, place.error)
+        text, spread = formatting.pair(place.alpha, place.error)
         if place.error < SHARP:
-            text, spread = alpha(place.alpha), numbers.plain(place.error, 1)
+            text, spread = alpha(place.alpha), formatting.plain(place.error, 1)
         return Cell(text, (f"± {spread}",), value=place.alpha, error=place.error)
     return Cell(alpha(place.alpha), below, value=place.alpha)
 
@@ -86,7 +86,7 @@ def transitions(path: Path) -> list[Table]:
                 _place(End(j.alpha, j.error, True)),
                 Cell(j.old),
                 Cell(j.new),
-                Cell("–") if j.nats is None else Cell(numbers.plain(j.nats, 2), value=j.nats),
+                Cell("–") if j.nats is None else Cell(formatting.plain(j.nats, 2), value=j.nats),
                 Cell(change(path, j)),
             ]
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.path import Branch, End, Jump, Path
 from vi_compare.report.view import COVERED, NAMES
 
@@ -24,7 +24,7 @@ def finding(path: Path) -> str:
     told = sorted(path.jumps, key=lambda j: -(j.nats or 0.0))[:MOST_JUMPS]
     parts = [_jump(path, j) for j in sorted(told, key=lambda j: j.alpha)] or [_smooth(path)]
     if more := len(path.jumps) - len(told):
-        parts.append(f"It jumps {numbers.words(more)} more time{'s' * (more > 1)}.")
+        parts.append(f"It jumps {formatting.words(more)} more time{'s' * (more > 1)}.")
     text = " ".join([*parts, *_crowd(path), *_ends(path), *_either(path)])
     return text.replace(" = ", UNBROKEN.format("=")).replace(" ± ", UNBROKEN.format("±"))
 
@@ -32,9 +32,9 @@ def finding(path: Path) -> str:
 def alpha(value: float, error: float | None = None) -> str:
     """An α with its error, where that is large enough to matter."""
     if error and error >= SHARP:
-        return numbers.with_error(value, error)
+        return formatting.with_error(value, error)
     text = f"{value:.4f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else numbers.minus(text)
+    return "0" if text == "-0" else formatting.minus(text)
 
 
 def holds(path: Path, branch: Branch, i: int) -> str:
@@ -45,13 +45,13 @@ def holds(path: Path, branch: Branch, i: int) -> str:
     lost = [k for k, kept in covered.items() if not kept]
     n = len(covered)
     if not lost:
-        every = "both modes" if n == 2 else f"all {numbers.words(n)} modes"
+        every = "both modes" if n == 2 else f"all {formatting.words(n)} modes"
         return f"covers {every}" if n > 1 else "covers the mode"
     if len(lost) > 2:
-        mass = numbers.percent(float(path.masses[lost].sum()))
-        return f"leaves out {numbers.words(len(lost))} of {n} modes ({mass} of the target)"
-    named = [f"{path.modes[k]} ({numbers.percent(path.masses[k])} of the target)" for k in lost]
-    return f"leaves out {numbers.listed(named)}"
+        mass = formatting.percent(float(path.masses[lost].sum()))
+        return f"leaves out {formatting.words(len(lost))} of {n} modes ({mass} of the target)"
+    named = [f"{path.modes[k]} ({formatting.percent(path.masses[k])} of the target)" for k in lost]
+    return f"leaves out {formatting.listed(named)}"
 
 
 def change(path: Path, jump: Jump) -> str:
@@ -66,7 +66,7 @@ def change(path: Path, jump: Jump) -> str:
 
 
 def _jump(path: Path, jump: Jump) -> str:
-    far = "" if jump.nats is None else f" by {numbers.plain(jump.nats, 2)} nats (symmetrised KL)"
+    far = "" if jump.nats is None else f" by {formatting.plain(jump.nats, 2)} nats (symmetrised KL)"
     at, branches = alpha(jump.alpha, jump.error), f"from branch {jump.old} to {jump.new}"
     sides = _sides(path, jump)
     below, above = (holds(path, *side) for side in sides) if sides else ("", "")
@@ -123,14 +123,15 @@ def _moved(path: Path, old: Branch, i: int, new: Branch, j: int) -> str:
         gap = np.nan_to_num(new.basins[j, :, 0] - old.basins[i, :, 0])
         k = int(np.argmax(abs(gap)))
         if abs(gap[k]) > MOVED:
-            masses = (numbers.percent(b.basins[p, k, 0]) for b, p in ((old, i), (new, j)))
+            masses = (formatting.percent(b.basins[p, k, 0]) for b, p in ((old, i), (new, j)))
             return f"its mass in {path.modes[k]} goes from {' to '.join(masses)}"
     for measure in ("forward_kl", "reverse_kl", "missed_mass"):
         before, after = old.reading(measure, i).value, new.reading(measure, j).value
         if before is not None and after is not None:
             name = NAMES.get(measure, measure.replace("_", " "))
             unit = " nats" if measure.endswith("kl") else ""
-            return f"its {name} goes from {numbers.plain(before)} to {numbers.plain(after)}{unit}"
+            change = f"from {formatting.plain(before)} to {formatting.plain(after)}"
+            return f"its {name} goes {change}{unit}"
     return "no measure of it is known on both sides"
 
 
@@ -151,9 +152,9 @@ def _crowd(path: Path) -> list[str]:
         return [] if len(path.branches) > 1 else ["No other optimum was found beside it."]
     there = [b for b in path.branches if b.begin.alpha <= (low + high) / 2 <= b.end.alpha]
     every = sum(b.images for b in there)
-    images = f" ({numbers.words(every)} with mirror images)" if every > most else ""
+    images = f" ({formatting.words(every)} with mirror images)" if every > most else ""
     return [
-        f"Up to {numbers.words(most)} optima{images} were found side by side, between "
+        f"Up to {formatting.words(most)} optima{images} were found side by side, between "
         f"α = {alpha(low)} and {alpha(high)}."
     ]
 
@@ -166,7 +167,7 @@ def _ends(path: Path) -> list[str]:
         for end, verb in ((b.begin, "begins"), (b.end, "ends"))
         if end.lost
     ]
-    return [f"Branch {numbers.listed(said[:MOST_ENDS])}."] if said else []
+    return [f"Branch {formatting.listed(said[:MOST_ENDS])}."] if said else []
 
 
 def _either(path: Path) -> list[str]:

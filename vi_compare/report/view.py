@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.comparison import Comparison
 from vi_compare.estimate import ALL, margins
 from vi_compare.report.palette import Style
@@ -223,7 +223,9 @@ class View:
     def left_out(self) -> str:
         """A sentence about fits that overlays leave out; "" when there are none."""
         left = sum(bool(f.margins) for f in self.fits) - len(self.drawn)
-        return f"{numbers.words(left).capitalize()} more stand in the tables only." if left else ""
+        return (
+            f"{formatting.words(left).capitalize()} more stand in the tables only." if left else ""
+        )
 
     @property
     def has_reference(self) -> bool:

@@ -20,8 +20,7 @@ from jax import Array
 from vi_compare import families
 from vi_compare.divergences import Divergence
 from vi_compare.frames import Frame, Survey, from_draws, from_paths
-from vi_compare.normals import generator
-from vi_compare.randomness import split
+from vi_compare.randomness import generator, split
 from vi_compare.solvers import Cost, Fit, Progress, quiet
 from vi_compare.starts import starting_points
 from vi_compare.stochastic import Begin, Stochastic

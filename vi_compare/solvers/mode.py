@@ -28,7 +28,7 @@ from scipy import linalg, optimize
 from vi_compare.approximation import GuideApproximation, latent_order, set_up
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
-from vi_compare.numbers import minus
+from vi_compare.formatting import minus
 from vi_compare.randomness import split
 from vi_compare.solvers import Cost, Fit, Progress, Restart, grouped, quiet, side_by_side
 from vi_compare.starts import starting_points

@@ -18,8 +18,8 @@ from vi_compare.asymptotics import sandwich
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
+from vi_compare.formatting import plain
 from vi_compare.moments import EM, em, kmeans_start
-from vi_compare.numbers import plain
 from vi_compare.randomness import split
 from vi_compare.solvers import Cost, Fit, Progress, Restart, basins, jeffreys, log_probs, quiet
 from vi_compare.target import Target

@@ -35,14 +35,14 @@ from vi_compare.approximation import GuideApproximation, set_up
 from vi_compare.descent import Limited, descend, together
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
+from vi_compare.formatting import count, plain, with_error, words
 from vi_compare.frames import MOST, MOST_FULL
 from vi_compare.gaussians import LEAST_DRAWS, FullRank, Gaussian, MeanField, jeffreys
 from vi_compare.low_rank import LowRank, project
 from vi_compare.natural import LOST, Polish, polish
-from vi_compare.normals import even_pairs, generator, power_of_two
-from vi_compare.numbers import count, plain, with_error, words
+from vi_compare.normals import even_pairs
 from vi_compare.paths import Make, best_on_paths, elbo, exchanged, full_rank, mean_field, trial
-from vi_compare.randomness import split
+from vi_compare.randomness import generator, power_of_two, split
 from vi_compare.scores import Scores
 from vi_compare.solvers import (
     SAME_BASIN,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.path import Branch, Path
 
@@ -161,7 +161,7 @@ def _alpha(ax, path: Path) -> None:
 
 
 def _tick(alpha: float, *, folded: bool) -> str:
-    text = numbers.minus(f"{alpha:g}")
+    text = formatting.minus(f"{alpha:g}")
     if alpha not in POLES:
         return text
     return f"{text}\n{POLES[alpha].replace(' ', chr(10)) if folded else POLES[alpha]}"

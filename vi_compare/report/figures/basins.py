@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView, Mode, short
 
@@ -48,5 +48,5 @@ def masses(modes: Sequence[Mode], fits: Sequence[FitView]) -> Markup:
 
 
 def _told(mode: Mode, fits: Sequence[FitView]) -> str:
-    shares = ", ".join(f"{fit.name} {numbers.percent(mode.fits[fit.key])}" for fit in fits)
-    return f"{mode.short}: target {numbers.percent(mode.mass)}, {shares}."
+    shares = ", ".join(f"{fit.name} {formatting.percent(mode.fits[fit.key])}" for fit in fits)
+    return f"{mode.short}: target {formatting.percent(mode.mass)}, {shares}."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView
 
@@ -40,7 +40,7 @@ def against_seconds(
         ax.grid(color=palette.LINE, linewidth=0.4, alpha=0.6)
         ax.margins(0.15, 0.2)
         said = ", ".join(
-            f"{fit.name} {numbers.plain(value)} after {numbers.seconds(seconds)} s"
+            f"{fit.name} {formatting.plain(value)} after {formatting.seconds(seconds)} s"
             for fit, seconds, value, _ in points
         )
         return svg.inline(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView, short
 
@@ -27,7 +27,7 @@ def density(
             _line(ax, x, q, fit)
         ax.set(xlabel=short(axis, 60), ylabel="density", xlim=(x[0], x[-1]), ylim=(0, None))
         wrong = ", ".join(
-            f"{fit.name} {numbers.percent(0.5 * np.trapezoid(abs(p - q), x))}" for fit, q in fits
+            f"{fit.name} {formatting.percent(0.5 * np.trapezoid(abs(p - q), x))}" for fit, q in fits
         )
         return svg.inline(
             figure, "density", "Density of the target and of every fit",
@@ -66,5 +66,5 @@ def _deepest(x, log_p, fit: FitView, log_q) -> str:
     """How far below the target a fit falls, and where."""
     seen = np.flatnonzero(log_p > log_p.max() - np.log(100))
     worst = seen[np.argmax((log_p - log_q)[seen])]
-    nats = numbers.plain(float(max(0.0, (log_p - log_q)[worst])), 2)
-    return f"{fit.name} falls up to {nats} nats below it, at {numbers.plain(float(x[worst]), 2)}"
+    nats = formatting.plain(float(max(0.0, (log_p - log_q)[worst])), 2)
+    return f"{fit.name} falls up to {nats} nats below it, at {formatting.plain(float(x[worst]), 2)}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView, short
 
@@ -83,13 +83,14 @@ def _told(draws, fits: Sequence[FitView], labels: Sequence[str]) -> str:
     """For the margin shown first: how far off every fit is, and how long its interval."""
     label, p = labels[0], draws.get(TARGET_NAME)
     if p is None:
-        means = ", ".join(f"{f.name} {numbers.plain(draws[f.css][label].mean())}" for f in fits)
+        means = ", ".join(f"{f.name} {formatting.plain(draws[f.css][label].mean())}" for f in fits)
         return f"Means of {short(label)}: {means}."
     width = lambda x: float(np.diff(np.quantile(x, (0.05, 0.95)))[0])
     sd, whole = float(p[label].std()) or 1.0, width(p[label]) or 1.0
     off = ", ".join(
-        f"{f.name} off by {numbers.fixed((draws[f.css][label].mean() - p[label].mean()) / sd, 2)} "
-        f"sd and {numbers.fixed(width(draws[f.css][label]) / whole, 2)} times as wide"
+        f"{f.name} off by "
+        f"{formatting.fixed((draws[f.css][label].mean() - p[label].mean()) / sd, 2)} "
+        f"sd and {formatting.fixed(width(draws[f.css][label]) / whole, 2)} times as wide"
         for f in fits
     )
     return f"For {short(label)}, against the target: {off}."

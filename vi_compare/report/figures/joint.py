@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView, short
 
@@ -29,12 +29,13 @@ def cloud(
         for axis, i in (("x", 0), ("y", 1)):
             _limits(ax, axis, thin[0][i], thin[1][i])
         ax.set(xlabel=short(labels[0]), ylabel=short(labels[1]))
-        r = [numbers.fixed(_correlation(*xy), 2) for xy in (p, q)]
+        r = [formatting.fixed(_correlation(*xy), 2) for xy in (p, q)]
         return svg.inline(
             figure, key, f"{short(labels[0])} against {short(labels[1])}, target and {fit.name}",
             f"Points of the target and of {fit.name}. The correlation is {r[0]} under the target "
             f"and {r[1]} under the fit; sd of the fit ÷ target: "
-            f"{numbers.fixed(_ratio(q[0], p[0]), 2)} and {numbers.fixed(_ratio(q[1], p[1]), 2)}.",
+            f"{formatting.fixed(_ratio(q[0], p[0]), 2)} and "
+            f"{formatting.fixed(_ratio(q[1], p[1]), 2)}.",
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView
 
@@ -37,7 +37,7 @@ def shapes(readings: Sequence[tuple[FitView, float, float]], limit: float) -> Ma
                 [khat], [row], fit.style.marker, color=fit.style.colour, markersize=6.5
             )
             text = ax.annotate(
-                numbers.fixed(khat, 2), (khat + error, row), (7, 0),
+                formatting.fixed(khat, 2), (khat + error, row), (7, 0),
                 textcoords="offset points", va="center", fontsize=8,
             )  # fmt: skip
             for artist in (bar, point, text):
@@ -45,9 +45,9 @@ def shapes(readings: Sequence[tuple[FitView, float, float]], limit: float) -> Ma
         ax.set(xlabel="Pareto k̂ of p/q on draws of q", xlim=(edges[0], edges[-1]), yticks=[])
         ax.set_ylim(len(readings) - 0.5, -0.5)
         ax.spines["left"].set_visible(False)
-        names = ", ".join(f"{fit.name} {numbers.fixed(khat, 2)}" for fit, khat, _ in readings)
+        names = ", ".join(f"{fit.name} {formatting.fixed(khat, 2)}" for fit, khat, _ in readings)
         return svg.inline(
             figure, "khat", "Pareto k-hat of every fit",
             f"One marker a fit, with one standard error, over zones up to 0.5, up to "
-            f"{numbers.fixed(limit, 2)} and beyond: {names}.",
+            f"{formatting.fixed(limit, 2)} and beyond: {names}.",
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView
 
@@ -56,7 +56,7 @@ def _room(thinned: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
 
 
 def _end(thinned: tuple[np.ndarray, np.ndarray]) -> str:
-    return f"{numbers.plain(float(thinned[1][-1]))} nats"
+    return f"{formatting.plain(float(thinned[1][-1]))} nats"
 
 
 def _others(thinned: list[tuple[np.ndarray, np.ndarray]]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.path import Branch, Margin, Path
 from vi_compare.report.path_words import alpha
@@ -52,8 +52,8 @@ def stage(path: Path, k: int) -> Stage:
         picture = svg.inline(
             figure, key, f"Density over {margin.label} at the α of the slider",
             f"Filled: the target. Thick line: the optimum at the α of the slider, from "
-            f"{numbers.plain(path.range[0])} to {numbers.plain(path.range[1])}; what it says is "
-            f"in the text beside the slider. Thin lines: the other optima there.",
+            f"{formatting.plain(path.range[0])} to {formatting.plain(path.range[1])}; what it "
+            f"says is in the text beside the slider. Thin lines: the other optima there.",
         )  # fmt: skip
         layer = Markup('<g class="others"></g><path class="now"/>')
         return Stage(svg.over(picture, layer), spots[:, 0], float(spots[0, 1]), ceiling, top)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.curves import Curves, Penalty
 from vi_compare.report.view import FitView, short
@@ -43,9 +43,9 @@ def strips(
         for ax in axes[:-1]:
             ax.xaxis.set_visible(False)  # the lowest strip's axis is theirs too
         figure.align_ylabels(axes)
-        words = [numbers.plain(total) for total in totals]
+        words = [formatting.plain(total) for total in totals]
         lost, made = (
-            numbers.percent(min(1.0, curves.integral(np.where(zone, y, 0.0))))
+            formatting.percent(min(1.0, curves.integral(np.where(zone, y, 0.0))))
             for zone, y in ((avoid, p), (force, q))
         )
         return svg.inline(
@@ -78,6 +78,6 @@ def _strip(ax, x: np.ndarray, penalty: Penalty, total: float, name: str, style) 
     # Room on top for the total, which must not lie on the curve.
     ax.set(ylabel=name, yticks=[0], ylim=(low - 0.05 * (high - low), high + 0.3 * (high - low)))
     ax.text(
-        0.995, 0.98, f"total {numbers.plain(total)} nats", transform=ax.transAxes,
+        0.995, 0.98, f"total {formatting.plain(total)} nats", transform=ax.transAxes,
         ha="right", va="top", fontsize=8, fontweight="bold",
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView, short
 
@@ -78,7 +78,8 @@ def _told(u: np.ndarray) -> str:
     gap = np.arange(1, u.size + 1) / u.size - ranks
     at = int(np.argmax(abs(gap)))
     return (
-        f"The largest difference from uniform ranks is {numbers.fixed(float(gap[at]), 2)}, at rank "
-        f"{numbers.fixed(float(ranks[at]), 2)}; chance alone gives up to "
-        f"{numbers.fixed(1.36 / float(np.sqrt(u.size)), 2)}."
+        f"The largest difference from uniform ranks is {formatting.fixed(float(gap[at]), 2)}, "
+        f"at rank "
+        f"{formatting.fixed(float(ranks[at]), 2)}; chance alone gives up to "
+        f"{formatting.fixed(1.36 / float(np.sqrt(u.size)), 2)}."
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.view import FitView
 
@@ -64,10 +64,10 @@ def _set_wide(ax, edges: np.ndarray) -> None:
     ticks = ticks[(ticks > edges[0]) & (ticks < edges[-1])]
     # Every other decade where all would run into each other.
     ticks = ticks if len(ticks) < MOST_TICKS else ticks[np.log10(abs(ticks) + 1e-9) % 2 < 1]
-    ax.set_xticks(ticks, [numbers.fixed(tick, 0) for tick in ticks])
+    ax.set_xticks(ticks, [formatting.fixed(tick, 0) for tick in ticks])
     ax.set_xticks([], minor=True)
 
 
 def _told(fit: FitView, ratio: np.ndarray) -> str:
-    low, middle, high = (numbers.fixed(x, 2) for x in np.quantile(ratio, [0.05, 0.5, 0.95]))
+    low, middle, high = (formatting.fixed(x, 2) for x in np.quantile(ratio, [0.05, 0.5, 0.95]))
     return f"{fit.name} {middle}, {low} to {high}"

@@ -8,9 +8,9 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from vi_compare.profile import timed
 from vi_compare.report.blocks import Section
 from vi_compare.report.view import View
+from vi_compare.timing import timed
 
 
 def modules() -> list[ModuleType]:

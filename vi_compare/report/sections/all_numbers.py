@@ -6,7 +6,7 @@ import ast
 from functools import cache
 from importlib.resources import files
 
-from vi_compare import catalogue, numbers
+from vi_compare import catalogue, formatting
 from vi_compare.report.blocks import Cell, Column, Row, Section, Table, measured
 from vi_compare.report.view import NAMES, FitView, View
 
@@ -22,7 +22,7 @@ def section(view: View) -> Section | None:
     columns = [Column.words("Metric")]
     columns += [Column(fit.name, long=True, fit=fit) for fit in view.fits]
     rows = [Row([_name(view, m), *(_cell(fit, m) for fit in view.fits)]) for m in metrics]
-    folded = f"{len(metrics)} metrics of {numbers.words(len(view.fits))} fits"
+    folded = f"{len(metrics)} metrics of {formatting.words(len(view.fits))} fits"
     caption = (
         "± is one Monte Carlo standard error. Floor: what a perfect fit would score, for "
         "distances between draws as two sets of draws of the target do. Of several margins, "
@@ -50,7 +50,7 @@ def _cell(fit: FitView, metric: str) -> Cell:
         return Cell("–", title=reading.reason)
     cell = measured(reading)
     floor = fit.data["metrics"][metric].get("floor")
-    more = () if floor is None else (f"floor {numbers.plain(floor, 2)}",)
+    more = () if floor is None else (f"floor {formatting.plain(floor, 2)}",)
     return Cell(cell.text, (*cell.below, *more), value=cell.value, error=cell.error)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table, measured, name_of
 from vi_compare.report.view import FitView, Reading, View
 
@@ -61,7 +61,7 @@ def _bound(bound: Reading, log_z: Reading | None, side: int) -> Cell:
         return cell
     beyond = side * (bound.value - log_z.value)
     error = math.hypot(bound.error or 0.0, log_z.error or 0.0)
-    text, _ = numbers.pair(bound.value, bound.error)
+    text, _ = formatting.pair(bound.value, bound.error)
     mark = "bad" if beyond > CHANCE * error else "good"
     return Cell(text, cell.below, mark, value=bound.value, error=bound.error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Picture, Pictures, Row, Section, Table, name_of
 from vi_compare.report.figures.pit import calibration, transform
 from vi_compare.report.margins import worst_first
@@ -45,7 +45,7 @@ def _table(fits: Sequence[FitView], ranks) -> Table:
     caption = (
         "From arviz_stats' test of uniformity. A small p-value says "
         f"that a fit is off, not by how much; ✗ below {LEVEL:g} shared among the "
-        f"{numbers.words(len(fits))} fits. Perfect shares are 5 %."
+        f"{formatting.words(len(fits))} fits. Perfect shares are 5 %."
     )
     return Table(columns, rows, "calibration", caption=caption)
 
@@ -56,6 +56,6 @@ def _cells(ranks, tests: int) -> list[Cell]:
     shares = [float((ranks < 0.05).mean()), float((ranks > 0.95).mean())]
     p = float(array_stats.uniformity_test(ranks)[0])
     mark = "bad" if p < LEVEL / tests else "near" if p < LEVEL else "good"
-    text = numbers.plain(p, 2) if p >= 1e-4 else "< 0.0001"
-    cells = [Cell(numbers.percent(share), value=share) for share in shares]
+    text = formatting.plain(p, 2) if p >= 1e-4 else "< 0.0001"
+    cells = [Cell(formatting.percent(share), value=share) for share in shares]
     return [*cells, Cell(text, mark=mark, value=p)]

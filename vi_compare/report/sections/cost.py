@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import (
     Cell,
     Column,
@@ -71,9 +71,9 @@ def _seconds(fit: FitView) -> float:
 
 def _cells(fit: FitView) -> list[Cell]:
     cost = fit.data["cost"]
-    seconds = [_or_missing(cost[k], numbers.seconds) for k in ("compile_seconds", "run_seconds")]
+    seconds = [_or_missing(cost[k], formatting.seconds) for k in ("compile_seconds", "run_seconds")]
     counts = [
-        _or_missing(cost[k], numbers.count)
+        _or_missing(cost[k], formatting.count)
         for k in ("log_density_evaluations", "gradient_evaluations")
     ]
     if fit.data["status"] == "given":
@@ -82,7 +82,7 @@ def _cells(fit: FitView) -> list[Cell]:
         name_of(fit, about=True),
         *seconds,
         *counts,
-        _or_missing(parameters(fit.data["params"]), numbers.count),
+        _or_missing(parameters(fit.data["params"]), formatting.count),
     ]
 
 

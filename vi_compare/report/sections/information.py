@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Row, Section, Table, measured, missing, name_of
 from vi_compare.report.view import FitView, Reading, View
 
@@ -44,8 +44,8 @@ def _cells(fit: FitView) -> list[Cell]:
 def _bits(nats: Reading) -> Reading:
     if nats.value is None:
         return nats
-    error = None if nats.error is None else nats.error / numbers.LOG_2
-    return replace(nats, value=nats.value / numbers.LOG_2, error=error)
+    error = None if nats.error is None else nats.error / formatting.LOG_2
+    return replace(nats, value=nats.value / formatting.LOG_2, error=error)
 
 
 def _until(forward: Reading) -> Cell:
@@ -54,5 +54,5 @@ def _until(forward: Reading) -> Cell:
     if forward.value <= 2 * (forward.error or 0.0):
         return Cell("no end in sight", title="KL(p‖q) is zero within its error")
     draws = math.log(ODDS) / forward.value
-    text = numbers.count(math.ceil(draws)) if draws < 1e6 else numbers.plain(draws)
+    text = formatting.count(math.ceil(draws)) if draws < 1e6 else formatting.plain(draws)
     return Cell(text, value=draws)

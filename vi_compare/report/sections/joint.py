@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import (
     Cell,
     Column,
@@ -94,5 +94,5 @@ def _correlation(margins: dict[str, np.ndarray], pair: tuple[str, str]) -> tuple
 
 
 def _cell(value: float, error: float, mark: str = "") -> Cell:
-    text, spread = numbers.pair(value, error)
+    text, spread = formatting.pair(value, error)
     return Cell(text, spread_line(spread), mark, value=value, error=error)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import (
     Cell,
     Column,
@@ -50,7 +50,7 @@ def section(view: View) -> Section | None:
         )
         blocks.append(_table(fits, rest, summaries, "", words))
     lead = "Each margin for itself, in the model's own space." + (
-        f" The worst {numbers.words(FIRST)} come first."
+        f" The worst {formatting.words(FIRST)} come first."
         if len(labels) > FIRST and view.reference
         else ""
     )
@@ -148,5 +148,7 @@ def _statistics(summary, label: str, sd: float) -> list[Cell]:
     values = [float(summary.loc[label][c]) for c in ("mean", "sd", LOWER, UPPER)]
     # To a hundredth of the sd: a mean of 0.00135 beside an sd of 1.6 is 0.00.
     easy = 1e-4 < sd < 1e6
-    text = (lambda v: numbers.fixed(v, numbers.decimals(sd / 100))) if easy else numbers.plain
+    text = (
+        (lambda v: formatting.fixed(v, formatting.decimals(sd / 100))) if easy else formatting.plain
+    )
     return [Cell(text(v), value=v) for v in values]

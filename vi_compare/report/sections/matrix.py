@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table, measured, name_of
 from vi_compare.report.view import FitView, Reading, View
 
@@ -68,12 +68,12 @@ def _cell(fit: FitView, yardstick: Yardstick, reading: Reading) -> Cell:
         return cell
     if yardstick.unit != "nats":
         floor = fit.data["metrics"][yardstick.metric].get("floor")
-        below = () if floor is None else (f"floor {numbers.fixed(floor, 3)}",)
+        below = () if floor is None else (f"floor {formatting.fixed(floor, 3)}",)
         return replace(cell, below=(*cell.below, *below))
-    factor = 1 / numbers.LOG_2
+    factor = 1 / formatting.LOG_2
     error = None if reading.error is None else factor * reading.error
     return replace(
-        cell, below=(*cell.below, f"{numbers.pair(factor * reading.value, error)[0]} bits")
+        cell, below=(*cell.below, f"{formatting.pair(factor * reading.value, error)[0]} bits")
     )
 
 
@@ -87,11 +87,11 @@ def _check(view: View, readings: dict[str, list[Reading]]) -> Note:
                 continue
             beaten = _beaten(view, readings, i, fit)
             if beaten is not None:
-                told = f"{numbers.quoted(fit.name)} on {yardstick.head}"
+                told = f"{formatting.quoted(fit.name)} on {yardstick.head}"
                 (broken if beaten else held).append(told + beaten)
     if broken:
         text = (
-            f"{numbers.listed(broken)}: its optimum was not reached, or it saw too few draws of "
+            f"{formatting.listed(broken)}: its optimum was not reached, or it saw too few draws of "
             "the target."
         )
         return Note(text, "Diagonal check failed", True, mark="bad")
@@ -100,7 +100,7 @@ def _check(view: View, readings: dict[str, list[Reading]]) -> Note:
         return Note(text, "No diagonal check.", True)
     text = (
         "Among fits with the same guide, each is the best, within two standard errors, on the "
-        f"divergence that it was trained on: {numbers.listed(held)}."
+        f"divergence that it was trained on: {formatting.listed(held)}."
     )
     return Note(text, "Diagonal check passed", True, mark="good")
 
@@ -120,8 +120,8 @@ def _beaten(view: View, readings, i: int, fit: FitView) -> str | None:
     error = float(np.hypot(mine.error or 0.0, theirs.error or 0.0))
     if mine.value - theirs.value <= APART * error:
         return ""
-    ours, other = (numbers.with_error(r.value, r.error) for r in (mine, theirs))
-    return f" ({ours}) is beaten by {numbers.quoted(best.name)} ({other})"
+    ours, other = (formatting.with_error(r.value, r.error) for r in (mine, theirs))
+    return f" ({ours}) is beaten by {formatting.quoted(best.name)} ({other})"
 
 
 YARDSTICKS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import (
     Cell,
     Column,
@@ -41,7 +41,7 @@ def section(view: View) -> Section:
         "A mode counts as covered when the fit holds at least a tenth of the target's share of it; "
         "modes below 1 % are not counted. Within the basins that anybody found: a mode that every "
         "fit and the target's own draws miss cannot be seen."
-        + (f" {numbers.count(more)} smaller modes are not shown." if more else "")
+        + (f" {formatting.count(more)} smaller modes are not shown." if more else "")
     )
     table = Table(columns, rows, "modes", caption=caption)
     fits = tuple(f for f in view.drawn if all(f.key in m.fits for m in modes))
@@ -54,18 +54,18 @@ def section(view: View) -> Section:
     pictures = [Pictures([Picture(masses(modes, fits))], how, fits)] if seen else []
     lead = (
         "From each draw, steepest ascent on log p ends at a mode; the share of draws that end "
-        f"there is the mass of its basin. {numbers.count(modes[0].n)} draws of each were sent."
+        f"there is the mass of its basin. {formatting.count(modes[0].n)} draws of each were sent."
     )
     return Section("modes", title, lead, [*pictures, table])
 
 
 def _mass(share: float, n: int, mark: str = "") -> Cell:
     if not n:
-        return Cell(numbers.percent(share), mark=mark, value=share)
+        return Cell(formatting.percent(share), mark=mark, value=share)
     # Agresti-Coull: no draw in a basin is not mass zero without error.
     smooth = (share * n + 2) / (n + 4)
     error = math.sqrt(smooth * (1 - smooth) / (n + 4))
-    text, spread = numbers.pair(100 * share, 100 * error)
+    text, spread = formatting.pair(100 * share, 100 * error)
     return Cell(f"{text} %", spread_line(spread, " %"), mark, value=share, error=error)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import (
     Cell,
     Column,
@@ -85,7 +85,7 @@ def _basins(fits: list[FitView]) -> list[Table]:
         basins = [b for b in fit.data.get("basins", []) if b["loss"] is not None]
         for basin in basins:
             above = basin["loss"] - basins[0]["loss"]
-            text, spread = numbers.pair(basin["loss"], basin["standard_error"])
+            text, spread = formatting.pair(basin["loss"], basin["standard_error"])
             cells = [
                 name_of(fit),
                 Cell(str(basin["basin"] + 1), value=basin["basin"] + 1),
@@ -95,7 +95,9 @@ def _basins(fits: list[FitView]) -> list[Table]:
                     value=basin["loss"],
                     error=basin["standard_error"],
                 ),
-                Cell("best" if basin is basins[0] else f"+{numbers.plain(above, 2)}", value=above),
+                Cell(
+                    "best" if basin is basins[0] else f"+{formatting.plain(above, 2)}", value=above
+                ),
                 Cell(str(basin["restarts"]), value=basin["restarts"]),
             ]
             rows.append(Row(cells, fit))

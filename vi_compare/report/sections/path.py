@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report import explorer, path_tables
 from vi_compare.report.blocks import (
     Command,
@@ -161,9 +161,11 @@ def _tradeoff_said(path: Path, sides: Sides, dots: Dots) -> str:
     for branch, i in _looks(path):
         x, y = (branch.reading(name, i).value for name in (sides.x, sides.y))
         if x is not None and y is not None:
-            there = f"{numbers.plain(x)} and {numbers.plain(y)}"
+            there = f"{formatting.plain(x)} and {formatting.plain(y)}"
             told.append(f"α = {alpha(branch.alpha[i])}: {there}")
-    fits = [f"{f.name}: {numbers.plain(x.value)} and {numbers.plain(y.value)}" for f, x, y in dots]
+    fits = [
+        f"{f.name}: {formatting.plain(x.value)} and {formatting.plain(y.value)}" for f, x, y in dots
+    ]
     study = f"Fits of this study. {'; '.join(fits)}." if fits else "No fit of this study has both."
     lead = f"{sides.x_label} and {sides.y_label} of the lowest optimum, {_span(path)}."
     return f"{lead} {'; '.join(told)}. {study}"
@@ -175,7 +177,7 @@ def _span(path: Path) -> str:
 
 def _tradeoff_caption(path: Path, view: View, dots: Dots) -> str:
     left = len(view.fits) - len(dots)
-    without = f" {numbers.words(left).capitalize()} without both numbers." if left else ""
+    without = f" {formatting.words(left).capitalize()} without both numbers." if left else ""
     return (
         "Every point of the path by what it costs in both directions; the dashed line is a jump. "
         f"Coloured markers: the fits of this study.{without}"
@@ -196,17 +198,17 @@ def _basins(path: Path) -> list[Picture]:
         )
         for k in range(n)
     ]
-    said = [f"{path.modes[k]}: target {numbers.percent(path.masses[k])}" for k in range(n)]
+    said = [f"{path.modes[k]}: target {formatting.percent(path.masses[k])}" for k in range(n)]
     for branch, i in _looks(path):
         shares = [branch.basin(k, i).value for k in range(n)]
-        known = ", ".join("unknown" if s is None else numbers.percent(s) for s in shares)
+        known = ", ".join("unknown" if s is None else formatting.percent(s) for s in shares)
         said.append(f"α = {alpha(branch.alpha[i])}: {known}")
     picture = stack(
         "path-basins", path, panels, "Mass in the basin of every mode against α",
         f"Mass of the lowest optimum per mode, {_span(path)}. {'; '.join(said)}.", 0.95,
     )  # fmt: skip
     more = len(path.modes) - n
-    rest = f" {numbers.count(more)} smaller modes are not shown." if more else ""
+    rest = f" {formatting.count(more)} smaller modes are not shown." if more else ""
     return [Picture(picture, f"Mass in the basin of each mode; grey: the target's.{rest}")]
 
 
@@ -242,6 +244,6 @@ def _parameters_said(path: Path, m: int) -> str:
     told = []
     for branch, i in _looks(path):
         pairs = zip(branch.means[i, :, m], branch.sds[i, :, m], strict=True)
-        parts = [f"{numbers.plain(mean)} (sd {numbers.plain(sd)})" for mean, sd in pairs]
+        parts = [f"{formatting.plain(mean)} (sd {formatting.plain(sd)})" for mean, sd in pairs]
         told.append(f"α = {alpha(branch.alpha[i])}: {', '.join(parts)}")
     return f"The lowest optimum, {_span(path)}. {'; '.join(told)}."

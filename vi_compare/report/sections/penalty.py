@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Note, Picture, Pictures, Row, Section, Table
 from vi_compare.report.curves import Curves, Penalty
 from vi_compare.report.figures.penalty import strips
@@ -60,7 +60,7 @@ def _held(curves: Curves, fits) -> str:
         curves.integral(curves.p),
         *(curves.integral(np.exp(curves.log_q[f.key])) for f in fits),
     ]
-    least = numbers.percent(math.floor(1000 * min(*shares, 1.0)) / 1000)  # never more than true
+    least = formatting.percent(math.floor(1000 * min(*shares, 1.0)) / 1000)  # never more than true
     return f"it holds at least {least} of the target and of every fit."
 
 
@@ -77,7 +77,7 @@ def _table(view: View, curves: Curves, fits, paid, caption: str) -> Table | Note
             Cell(short(mode.name[:1].upper() + mode.name[1:], LONGEST), value=float(mode.place[0]))
         ]
         mass = curves.integral(curves.p, first, last)
-        cells.append(Cell(numbers.percent(mass), value=mass))
+        cells.append(Cell(formatting.percent(mass), value=mass))
         cells += [_share(curves, paid[f.key], first, last) for f in fits]
         rows.append(Row(cells))
     caption = f"Regions meet at the minima of log p between the modes. {caption}"
@@ -90,5 +90,5 @@ def _share(curves: Curves, both: tuple[Penalty, Penalty], first: int, last: int)
         total = curves.integral(penalty.paid)
         part = curves.integral(penalty.paid, first, last)
         shares.append(part / total if total > 0 else 0.0)
-    forward, reverse = (numbers.fixed(100 * share, 0) for share in shares)
+    forward, reverse = (formatting.fixed(100 * share, 0) for share in shares)
     return Cell(f"{forward} | {reverse}", value=shares[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Row, Section, Table, missing, spread_line
 from vi_compare.report.view import NAMES, FitView, View
 
@@ -51,12 +51,12 @@ def _lead(fits: dict[str, FitView], rows: list[dict[str, Any]]) -> str:
     sentences = [", ".join(parts) + "."]
     for result, verb in (("reproduced", "All hold"), ("not reproduced", "None holds")):
         whole = [
-            numbers.quoted(fits[name].name)
+            formatting.quoted(fits[name].name)
             for name in dict.fromkeys(r["fit"] for r in rows)
             if all(r["result"] == result for r in rows if r["fit"] == name)
         ]
         if whole:
-            sentences.append(f"{verb} for {numbers.listed(whole)}.")
+            sentences.append(f"{verb} for {formatting.listed(whole)}.")
     return " ".join(sentences)
 
 
@@ -82,7 +82,7 @@ def _cells(fit: FitView, row: dict[str, Any]) -> list[Cell]:
         Cell(NAMES.get(row["quantity"], row["quantity"])),
         published,
         Cell(text, spread, value=row["ours"], error=row["standard_error"]),
-        Cell(numbers.fixed(difference, 1), value=difference),
+        Cell(formatting.fixed(difference, 1), value=difference),
         Cell(row["result"], mark=MARKS.get(row["result"], "near")),
         source,
     ]
@@ -91,6 +91,6 @@ def _cells(fit: FitView, row: dict[str, Any]) -> list[Cell]:
 def _ours(row: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     """Ours with its error, or with one digit more than was printed where that is not known."""
     if row["standard_error"] is None:
-        return numbers.plain(row["ours"], 4), ("error unknown",)
-    text, spread = numbers.pair(row["ours"], row["standard_error"])
+        return formatting.plain(row["ours"], 4), ("error unknown",)
+    text, spread = formatting.pair(row["ours"], row["standard_error"])
     return text, spread_line(spread)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.chains import LEAST_ESS, MOST_DIVERGENT, MOST_RHAT
 from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table
 from vi_compare.report.view import View
@@ -37,11 +37,11 @@ def section(view: View) -> Section:
 
 def _checks(view: View) -> list[list[Cell]]:
     reference = view.target["reference"]
-    rows = [[Cell("Draws in the test set"), Cell(numbers.count(reference["draws"])), Cell("")]]
+    rows = [[Cell("Draws in the test set"), Cell(formatting.count(reference["draws"])), Cell("")]]
     if stein := reference.get("stein"):
         z = stein["largest_z"]
         found = "could not be made" if z is None else f"|z| {z:.1f}"
-        title = f"Stein's identities, largest of {numbers.count(stein['tests'])}"
+        title = f"Stein's identities, largest of {formatting.count(stein['tests'])}"
         rows.append(_judged(title, found, stein["passed"], f"at most {stein['limit']:.1f}"))
     rows += _of_chains(reference.get("diagnosis"))
     rows.append(_of_basins(view))
@@ -51,13 +51,13 @@ def _checks(view: View) -> list[list[Cell]]:
 def _of_chains(known: dict | None) -> list[list[Cell]]:
     if known is None:
         return []
-    chains, draws = known["chains"], numbers.count(known["draws"])
+    chains, draws = known["chains"], formatting.count(known["draws"])
     rows = [[Cell("Chains"), Cell(f"{chains}, with {draws} draws in all"), Cell("")]]
     if (rhat := known["rhat"]) is not None:
         rows.append(
             _judged("R-hat, largest", f"{rhat:.4f}", rhat <= MOST_RHAT, f"at most {MOST_RHAT}")
         )
-    worth = numbers.count(round(known["ess"]))
+    worth = formatting.count(round(known["ess"]))
     title, limit = "Effective draws in the test set, smallest", f"at least {LEAST_ESS}"
     rows.append(_judged(title, worth, known["ess"] >= LEAST_ESS, limit))
     if (share := known["divergences"]) is not None:
@@ -81,5 +81,5 @@ def _of_basins(view: View) -> list[Cell]:
     return [
         title,
         found,
-        Cell(f"within error; k̂ of the weights is {numbers.fixed(basins['khat'], 2)}"),
+        Cell(f"within error; k̂ of the weights is {formatting.fixed(basins['khat'], 2)}"),
     ]

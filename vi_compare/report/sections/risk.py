@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.report.blocks import (
     Cell,
     Column,
@@ -122,7 +122,7 @@ def _beside_scale(fit: FitView, metric: str, cell: Cell) -> Cell:
     alone = fit.reading(BY_SCALE[metric])
     if alone.value is None:
         return cell
-    return replace(cell, below=(*cell.below, f"scale alone {numbers.percent(alone.value)}"))
+    return replace(cell, below=(*cell.below, f"scale alone {formatting.percent(alone.value)}"))
 
 
 def _advice(view: View) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.estimate import ALL
 from vi_compare.report.blocks import (
     Cell,
@@ -102,9 +102,9 @@ def _nats(fit: FitView, metric: str) -> Cell:
     cell = measured(reading, SCALES.get(metric))
     if reading.value is None:
         return cell
-    bits = numbers.pair(
-        reading.value / numbers.LOG_2,
-        None if reading.error is None else reading.error / numbers.LOG_2,
+    bits = formatting.pair(
+        reading.value / formatting.LOG_2,
+        None if reading.error is None else reading.error / formatting.LOG_2,
     )[0]
     below = (*cell.below, f"{bits} bits")
     return replace(cell, below=below)
@@ -130,7 +130,7 @@ def _time(fit: FitView) -> Cell:
         return missing("the times were not recorded")
     if fit.data["status"] == "given":
         return Cell("–", title="given: nothing was fitted")
-    return Cell(numbers.seconds(sum(parts)), value=sum(parts))
+    return Cell(formatting.seconds(sum(parts)), value=sum(parts))
 
 
 SPECIAL = {"mode_coverage": _covered}

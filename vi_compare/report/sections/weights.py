@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vi_compare import numbers
+from vi_compare import formatting
 from vi_compare.psis import khat_limit
 from vi_compare.report.blocks import (
     Cell,
@@ -72,7 +72,8 @@ def _limit(view: View) -> str:
     return (
         ""
         if n is None
-        else f"The limit for {numbers.count(n)} draws is k̂ = {numbers.fixed(khat_limit(n), 2)}."
+        else f"The limit for {formatting.count(n)} draws is "
+        f"k̂ = {formatting.fixed(khat_limit(n), 2)}."
     )
 
 
@@ -84,8 +85,8 @@ def _example(view: View) -> str:
     fit = max(blind, key=lambda f: f.reading("missed_mass").value or 0.0)
     khat, missed = fit.reading("khat"), fit.reading("missed_mass")
     return (
-        f" Here: {fit.name} has k̂ = {numbers.fixed(khat.value or 0.0, 2)} and misses "
-        f"{numbers.percent(missed.value or 0.0, missed.error)} of the target."
+        f" Here: {fit.name} has k̂ = {formatting.fixed(khat.value or 0.0, 2)} and misses "
+        f"{formatting.percent(missed.value or 0.0, missed.error)} of the target."
     )
 
 

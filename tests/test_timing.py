@@ -8,7 +8,7 @@ import pytest
 from test_report import synthetic
 
 from vi_compare.cli import main
-from vi_compare.profile import Profile
+from vi_compare.timing import Profile
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from rich.table import Table
 from vi_compare import catalogue
 from vi_compare.comparison import Comparison
 from vi_compare.difference import LEVEL, Change, Difference
-from vi_compare.numbers import count, fixed, percent, plain, with_error
+from vi_compare.formatting import count, fixed, percent, plain, with_error
 
 if TYPE_CHECKING:  # it needs JAX, and what shows saved results must not wait for that
     from vi_compare.checking import Inspection
