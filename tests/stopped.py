@@ -24,7 +24,7 @@ from scipy.stats import qmc
 from vi_compare import catalogue, families
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.evidence import Evidence
-from vi_compare.natural import ENOUGH
+from vi_compare.gaussian.natural_gradient import ENOUGH
 from vi_compare.solvers import Fit, svi
 from vi_compare.target import Target
 from vi_compare.verdict import judge

@@ -16,7 +16,7 @@ from vi_compare import catalogue, families
 from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
-from vi_compare.frames import MOST, Frame, from_draws, from_paths
+from vi_compare.gaussian.frames import MOST, Frame, from_draws, from_paths
 from vi_compare.solvers import framed
 from vi_compare.target import Target
 

@@ -17,7 +17,7 @@ from vi_compare import catalogue, families
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
-from vi_compare.low_rank import LowRank
+from vi_compare.gaussian.low_rank import LowRank
 from vi_compare.solvers import whitened
 from vi_compare.target import Target
 

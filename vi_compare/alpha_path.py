@@ -24,7 +24,7 @@ from scipy.optimize import brentq
 from vi_compare import families
 from vi_compare.amari import Optimum, Problem
 from vi_compare.evidence import Draws
-from vi_compare.frames import Frame, from_draws
+from vi_compare.gaussian.frames import Frame, from_draws
 from vi_compare.nodes import Drawn, Line, Rule
 from vi_compare.randomness import generator
 from vi_compare.solvers import Progress, quiet

@@ -26,9 +26,9 @@ from numpyro.infer.autoguide import (
 )
 
 from vi_compare.approximation import DrawsApproximation, GuideApproximation, latent_order
-from vi_compare.frames import Frame
-from vi_compare.gaussians import FullRank, lower
-from vi_compare.low_rank import LowRank, project
+from vi_compare.gaussian.frames import Frame
+from vi_compare.gaussian.gaussians import FullRank, lower
+from vi_compare.gaussian.low_rank import LowRank, project
 from vi_compare.target import Target
 
 

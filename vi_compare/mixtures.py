@@ -12,7 +12,7 @@ from jax import Array
 from numpyro.infer.autoguide import AutoContinuous
 from numpyro.infer.initialization import init_to_uniform
 
-from vi_compare.frames import Frame
+from vi_compare.gaussian.frames import Frame
 
 HALVINGS = 100
 

@@ -26,12 +26,12 @@ from numpyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal, 
 
 from vi_compare import families
 from vi_compare.approximation import GuideApproximation, latent_order
-from vi_compare.descent import Limited, descend, together
 from vi_compare.estimate import Estimate
-from vi_compare.gaussians import FullRank, MeanField, lower
-from vi_compare.natural import LOST
-from vi_compare.normals import even_pairs, pairs
-from vi_compare.paths import trial
+from vi_compare.gaussian.antithetic import even_pairs, pairs
+from vi_compare.gaussian.gaussians import FullRank, MeanField, lower
+from vi_compare.gaussian.natural_gradient import LOST
+from vi_compare.gaussian.pathfinder import trial
+from vi_compare.gaussian.quasi_newton import Limited, descend, together
 from vi_compare.randomness import generator, power_of_two
 from vi_compare.scores import Scores
 from vi_compare.target import Target

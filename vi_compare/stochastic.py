@@ -24,7 +24,7 @@ from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.formatting import plain, with_error
-from vi_compare.natural import ENOUGH
+from vi_compare.gaussian.natural_gradient import ENOUGH
 from vi_compare.optimisation import CHUNK, WINDOW, Loop, Trajectory
 from vi_compare.randomness import split
 from vi_compare.solvers import Cost, Fit, Progress, choose

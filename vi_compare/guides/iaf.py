@@ -15,7 +15,7 @@ from numpyro.distributions.transforms import LowerCholeskyAffine
 from numpyro.infer.autoguide import AutoIAFNormal
 
 from vi_compare.errors import InputError
-from vi_compare.frames import Frame
+from vi_compare.gaussian.frames import Frame
 
 HIDDEN_LAYERS = 2
 

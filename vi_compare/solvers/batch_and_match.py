@@ -24,9 +24,9 @@ from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences.fisher import Fisher
 from vi_compare.errors import InputError
 from vi_compare.formatting import plain
-from vi_compare.frames import MOST_FULL, Frame, Survey, from_paths
-from vi_compare.gaussians import FullRank, jeffreys, lower
-from vi_compare.normals import pairs
+from vi_compare.gaussian.antithetic import pairs
+from vi_compare.gaussian.frames import MOST_FULL, Frame, Survey, from_paths
+from vi_compare.gaussian.gaussians import FullRank, jeffreys, lower
 from vi_compare.randomness import generator, power_of_two, split
 from vi_compare.scores import Scores
 from vi_compare.solvers import (

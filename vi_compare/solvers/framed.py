@@ -1,7 +1,7 @@
 """Stochastic variational inference in the frame of a Gaussian found beforehand.
 
-1. Survey: Gaussians on quasi-Newton climbs (paths.py), or the moments of the divergence's
-   draws.
+1. Survey: Gaussians on quasi-Newton ascents (gaussian/pathfinder.py), or the moments of the
+   divergence's draws.
 2. Starts: around those Gaussians, along their principal axes, several of them in one
    mixture; one restart in four begins at random places, as plain SVI does.
 3. SVI in the frame of the best one (stochastic.py): what it needs of scales and correlations
@@ -19,7 +19,7 @@ from jax import Array
 
 from vi_compare import families
 from vi_compare.divergences import Divergence
-from vi_compare.frames import Frame, Survey, from_draws, from_paths
+from vi_compare.gaussian.frames import Frame, Survey, from_draws, from_paths
 from vi_compare.randomness import generator, split
 from vi_compare.solvers import Cost, Fit, Progress, quiet
 from vi_compare.starts import starting_points

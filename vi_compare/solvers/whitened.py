@@ -1,16 +1,19 @@
 """The best Gaussian under reverse KL, with nothing to set.
 
-1. Paths: quasi-Newton climbs from random starts; the best Gaussian on each (paths.py); and
-   one more climb from the best of what they found coordinate by coordinate.
+1. Paths: quasi-Newton ascents from random starts; the best Gaussian on each
+   (gaussian/pathfinder.py); and one more ascent from the best of what they found coordinate by
+   coordinate.
 2. Starts: those that differ, and a few small plain Gaussians.
 3. Rounds: the ELBO on draws held fixed is an ordinary function, maximised by L-BFGS in the
    frame of the Gaussian itself (Giordano et al. 2024, "Black box variational inference with
    a deterministic objective", JMLR 25); more draws each round, in the frame it ended at.
-4. Polish: natural gradients on fresh draws until the noise left is small (natural.py).
+4. Polish: natural gradients on fresh draws until the noise left is small
+   (gaussian/natural_gradient.py).
 5. Choose: the best ELBO on draws that all share.
 
 Fixed draws make full-rank fits possible only where they far outnumber the dimension, and
-their covariance must be exactly I (normals.py); the polish takes out the bias they leave.
+their covariance must be exactly I (gaussian/antithetic.py); the polish takes out the bias they
+leave.
 """
 
 from __future__ import annotations
@@ -32,16 +35,24 @@ from numpyro.infer.autoguide import (
 
 from vi_compare import catalogue, families
 from vi_compare.approximation import GuideApproximation, set_up
-from vi_compare.descent import Limited, descend, together
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.formatting import count, plain, with_error, words
-from vi_compare.frames import MOST, MOST_FULL
-from vi_compare.gaussians import LEAST_DRAWS, FullRank, Gaussian, MeanField, jeffreys
-from vi_compare.low_rank import LowRank, project
-from vi_compare.natural import LOST, Polish, polish
-from vi_compare.normals import even_pairs
-from vi_compare.paths import Make, best_on_paths, elbo, exchanged, full_rank, mean_field, trial
+from vi_compare.gaussian.antithetic import even_pairs
+from vi_compare.gaussian.frames import MOST, MOST_FULL
+from vi_compare.gaussian.gaussians import LEAST_DRAWS, FullRank, Gaussian, MeanField, jeffreys
+from vi_compare.gaussian.low_rank import LowRank, project
+from vi_compare.gaussian.natural_gradient import LOST, Polish, polish
+from vi_compare.gaussian.pathfinder import (
+    Make,
+    best_on_paths,
+    elbo,
+    exchanged,
+    full_rank,
+    mean_field,
+    trial,
+)
+from vi_compare.gaussian.quasi_newton import Limited, descend, together
 from vi_compare.randomness import generator, power_of_two, split
 from vi_compare.scores import Scores
 from vi_compare.solvers import (

@@ -8,8 +8,7 @@ from functools import cached_property, partial
 import numpy as np
 from scipy import linalg
 
-from vi_compare.descent import Limited, descend, together
-from vi_compare.gaussians import (
+from vi_compare.gaussian.gaussians import (
     LEAST_DRAWS,
     LOG_2_PI_E,
     MOST_LOG,
@@ -17,6 +16,7 @@ from vi_compare.gaussians import (
     Gaussian,
     MeanField,
 )
+from vi_compare.gaussian.quasi_newton import Limited, descend, together
 from vi_compare.randomness import power_of_two
 
 MOST_DRAWS = 2048

@@ -14,8 +14,8 @@ import numpy as np
 from jax import Array
 from scipy import linalg
 
-from vi_compare.gaussians import lower
-from vi_compare.paths import best_on_paths, full_rank, mean_field
+from vi_compare.gaussian.gaussians import lower
+from vi_compare.gaussian.pathfinder import best_on_paths, full_rank, mean_field
 from vi_compare.randomness import generator, split
 from vi_compare.scores import Scores
 from vi_compare.starts import starting_points

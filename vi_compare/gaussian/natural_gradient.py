@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vi_compare.gaussians import FullRank, Gaussian, MeanField, Regression, signal
-from vi_compare.normals import pairs
+from vi_compare.gaussian.antithetic import pairs
+from vi_compare.gaussian.gaussians import FullRank, Gaussian, MeanField, Regression, signal
 from vi_compare.scores import Scores
 
 FEWEST, MOST = 10, 150  # steps

@@ -14,9 +14,9 @@ from functools import partial
 
 import numpy as np
 
-from vi_compare.descent import Dense, Limited, Metric, Point, descend, together
-from vi_compare.gaussians import FullRank, Gaussian, MeanField, inverse_factor, lower
-from vi_compare.normals import even_pairs
+from vi_compare.gaussian.antithetic import even_pairs
+from vi_compare.gaussian.gaussians import FullRank, Gaussian, MeanField, inverse_factor, lower
+from vi_compare.gaussian.quasi_newton import Dense, Limited, Metric, Point, descend, together
 from vi_compare.scores import Scores
 
 STEPS = 600
