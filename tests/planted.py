@@ -22,9 +22,9 @@ from scipy.stats import multivariate_normal, multivariate_t, norm, spearmanr
 from vi_compare import catalogue
 from vi_compare.estimate import ALL, Estimate, margins
 from vi_compare.evidence import Draws, Evidence
-from vi_compare.modes import find_modes
 from vi_compare.psis import khat_limit
-from vi_compare.suspicion import check_basins
+from vi_compare.reference.basins import check_basins
+from vi_compare.reference.modes import find_modes
 from vi_compare.target import Target
 from vi_compare.verdict import RULES, Verdict, judge
 

@@ -11,7 +11,7 @@ from oracles import THREE_PEAKS
 from targets import script
 
 from vi_compare.evidence import Draws
-from vi_compare.modes import MOST_DIMENSIONS, find_modes
+from vi_compare.reference.modes import MOST_DIMENSIONS, find_modes
 from vi_compare.target import Target
 
 N = 3000

@@ -16,19 +16,19 @@ import xarray as xr
 from scipy import stats
 from targets import ROOT, script
 
-from vi_compare import Given, Study, nuts
-from vi_compare.bridge import bridge, log_normaliser, own_proposals
-from vi_compare.copula import Copula
+from vi_compare import Given, Study
 from vi_compare.draws_file import read_draws
 from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws, effective
-from vi_compare.modes import FoundModes
-from vi_compare.reference import PARTS, part
+from vi_compare.reference import PARTS, nuts, part
+from vi_compare.reference.basins import check_basins
+from vi_compare.reference.copula import Copula
+from vi_compare.reference.log_z import bridge, log_normaliser, own_proposals
+from vi_compare.reference.modes import FoundModes
+from vi_compare.reference.stein import stein_check
 from vi_compare.script import load
 from vi_compare.settings import Settings
-from vi_compare.stein import stein_check
-from vi_compare.suspicion import check_basins
 from vi_compare.target import Target
 
 

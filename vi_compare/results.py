@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vi_compare import families
-from vi_compare.bridge import LogZ
 from vi_compare.comparison import DRAWS, number
 from vi_compare.estimate import ALL, Estimate
-from vi_compare.modes import FoundModes
 from vi_compare.reference import PARTS, Reference
-from vi_compare.suspicion import BasinCheck
+from vi_compare.reference.basins import BasinCheck
+from vi_compare.reference.log_z import LogZ
+from vi_compare.reference.modes import FoundModes
 from vi_compare.target import Target
 from vi_compare.verdict import RULES
 

@@ -13,19 +13,19 @@ import numpy as np
 from vi_compare import catalogue, results, tree
 from vi_compare.approximation import GuideApproximation
 from vi_compare.asymptotics import sandwich
-from vi_compare.bridge import LogZ, log_normaliser, own_proposals
 from vi_compare.comparison import Comparison, fingerprint
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.environment import environment, this_command
 from vi_compare.evidence import Draws, Estimate, Evidence
 from vi_compare.fits import Plan
-from vi_compare.modes import FoundModes, find_modes
 from vi_compare.published import Published, compare
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
+from vi_compare.reference.basins import BasinCheck, check_basins
+from vi_compare.reference.log_z import LogZ, log_normaliser, own_proposals
+from vi_compare.reference.modes import FoundModes, find_modes
 from vi_compare.settings import Settings
 from vi_compare.solvers import Fit
-from vi_compare.suspicion import BasinCheck, check_basins
 from vi_compare.target import Target
 from vi_compare.timing import timed
 from vi_compare.verdict import Verdict, judge

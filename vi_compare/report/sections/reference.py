@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vi_compare import formatting
-from vi_compare.chains import LEAST_ESS, MOST_DIVERGENT, MOST_RHAT
+from vi_compare.reference.chains import LEAST_ESS, MOST_DIVERGENT, MOST_RHAT
 from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table
 from vi_compare.report.view import View
 

@@ -16,10 +16,10 @@ from jax import Array
 from numpyro.infer import MCMC, NUTS
 
 from vi_compare.cache import folder as cache_folder
-from vi_compare.chains import diagnose
 from vi_compare.evidence import Draws
 from vi_compare.randomness import key_for, split
 from vi_compare.reference import PARTS, Reference, from_chains, part
+from vi_compare.reference.chains import diagnose
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 

@@ -16,10 +16,10 @@ import numpy as np
 from jax import Array
 from scipy.stats import multivariate_t
 
-from vi_compare.copula import Copula
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws, effective
 from vi_compare.randomness import generator
+from vi_compare.reference.copula import Copula
 from vi_compare.target import Target
 
 ITERATIONS = 1000

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vi_compare.chains import Diagnosis, diagnose
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.randomness import key_for
-from vi_compare.stein import SteinCheck, stein_check
+from vi_compare.reference.chains import Diagnosis, diagnose
+from vi_compare.reference.stein import SteinCheck, stein_check
 from vi_compare.target import Target
 
 PARTS = ("train", "test", "floor", "bridge")

@@ -18,8 +18,8 @@ from statistics import NormalDist
 import numpy as np
 
 from vi_compare.estimate import Estimate
-from vi_compare.modes import FoundModes
 from vi_compare.psis import pareto_khat
+from vi_compare.reference.modes import FoundModes
 
 # A good reference is doubted so often when the weights behave; and a difference below
 # one percent of the mass would change no verdict.
