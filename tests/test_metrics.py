@@ -17,9 +17,9 @@ from oracles import THREE_PEAKS, Line, chi_square_interval, forward_kl, reverse_
 from scipy import special, stats
 
 from vi_compare import catalogue
-from vi_compare.empirical import Gap, evenly
 from vi_compare.estimate import ALL, LISTED, Estimate, worst_few
 from vi_compare.evidence import NO_REFERENCE, Draws, Evidence, Modes
+from vi_compare.metrics._empirical import Gap, evenly
 from vi_compare.psis import usable_weights
 
 SEEDS, ON_THE_LINE, DRAWS = 40, 160, 4000

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vi_compare.comparison import Comparison
+    from vi_compare.divergences._f_divergence import FDivergence
     from vi_compare.divergences.alpha import AmariAlpha
     from vi_compare.divergences.cubo import CUBO
     from vi_compare.divergences.fisher import Fisher
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from vi_compare.divergences.reverse_kl import ReverseKL
     from vi_compare.divergences.score_climbing import ScoreClimbing
     from vi_compare.divergences.wake import Wake
-    from vi_compare.f_divergence import FDivergence
     from vi_compare.fits import Given
     from vi_compare.guides.mixture import AutoGaussianMixture
     from vi_compare.guides.student import AutoStudentMixture
@@ -30,7 +30,7 @@ _HOMES = {
     "AutoStudentMixture": "guides.student",
     "CUBO": "divergences.cubo",
     "Comparison": "comparison",
-    "FDivergence": "f_divergence",
+    "FDivergence": "divergences._f_divergence",
     "Fisher": "divergences.fisher",
     "ForwardKL": "divergences.forward_kl",
     "Given": "fits",

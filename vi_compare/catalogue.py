@@ -1,6 +1,7 @@
 """Place is registration: a file in ``guides/``, ``divergences/``, ``solvers/`` or
 ``metrics/`` is an entry, its name (underscores as hyphens) is the name on the command
 line, and the first line of what it builds is the line that ``vi-compare list`` shows.
+A leading underscore means a helper, not an entry.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ KINDS = ("guides", "divergences", "solvers", "metrics")
 def names(kind: str) -> tuple[str, ...]:
     """Names of all entries of one kind, read from the folder without importing anything."""
     folder = Path(__file__).parent / kind
-    return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(folder)])))
+    found = (m.name for m in pkgutil.iter_modules([str(folder)]))
+    return tuple(sorted(name.replace("_", "-") for name in found if not name.startswith("_")))
 
 
 def load(kind: str, name: str, others: tuple[str, ...] = ()) -> ModuleType:

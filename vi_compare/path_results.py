@@ -21,9 +21,9 @@ from vi_compare.comparison import number
 from vi_compare.estimate import margin
 from vi_compare.evidence import Draws
 from vi_compare.lot import Lot
+from vi_compare.metrics._quantiles import LEVEL
 from vi_compare.nodes import Line, Rule
 from vi_compare.reference.modes import FoundModes, find_modes
-from vi_compare.tails import LEVEL
 from vi_compare.target import Target
 
 MARGINS, GRID = 3, 161  # whose densities are kept, and at how many points

@@ -12,8 +12,8 @@ import numpy as np
 
 from vi_compare import catalogue, results, tree
 from vi_compare.approximation import GuideApproximation
-from vi_compare.asymptotics import sandwich
 from vi_compare.comparison import Comparison, fingerprint
+from vi_compare.divergences._sandwich import sandwich
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.environment import environment, this_command
 from vi_compare.evidence import Draws, Estimate, Evidence

@@ -6,10 +6,9 @@ from jax import Array
 
 from vi_compare.approximation import Approximation, GuideApproximation
 from vi_compare.divergences import Divergence
+from vi_compare.divergences._importance import log_mean_power, sloped, too_heavy
 from vi_compare.errors import InputError
-from vi_compare.powers import log_mean_power, sloped
 from vi_compare.target import Target
-from vi_compare.weighting import too_heavy
 
 
 class CUBO(Divergence):

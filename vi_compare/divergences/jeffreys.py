@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from vi_compare.divergences._f_divergence import FDivergence
 from vi_compare.errors import InputError
-from vi_compare.f_divergence import FDivergence
 
 
 def f(log_t: Array) -> Array:

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from vi_compare.divergences._f_divergence import FDivergence
 from vi_compare.errors import InputError
-from vi_compare.f_divergence import FDivergence
 
 LARGE = 30.0  # log t beyond which t log(1 + 1/t) is 1 to rounding
 

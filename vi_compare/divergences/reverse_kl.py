@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from vi_compare import remaining
 from vi_compare.approximation import Approximation, GuideApproximation
-from vi_compare.divergences import Divergence
+from vi_compare.divergences import Divergence, _optimality_gap
 from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.target import Target
@@ -53,7 +52,7 @@ class ReverseKL(Divergence):
         return jnp.sum(jnp.exp(log_weights) * each.mean(axis=1))
 
     def left(self, key: Array, approximation: GuideApproximation) -> Estimate | None:
-        return remaining.left(approximation, key)
+        return _optimality_gap.left(approximation, key)
 
     def _by_score(self, key: Array, approximation: Approximation, target: Target) -> Array:
         n = self.num_particles

@@ -14,9 +14,9 @@ from numpyro.primitives import mutable
 
 from vi_compare.approximation import Approximation, GuideApproximation
 from vi_compare.divergences import CARRIED, Divergence
+from vi_compare.divergences._importance import log_weights, too_heavy, weighted_forward_kl
 from vi_compare.errors import InputError
 from vi_compare.target import Target
-from vi_compare.weighting import log_weights, too_heavy, weighted_forward_kl
 
 # Fewer states than a reference needs effective draws are no sample of p.
 LEAST_MOVES = 400

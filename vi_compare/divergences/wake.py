@@ -7,9 +7,9 @@ from jax import Array
 
 from vi_compare.approximation import Approximation, GuideApproximation
 from vi_compare.divergences import Divergence
+from vi_compare.divergences._importance import too_heavy, weighted_forward_kl
 from vi_compare.errors import InputError
 from vi_compare.target import Target
-from vi_compare.weighting import too_heavy, weighted_forward_kl
 
 
 class Wake(Divergence):

@@ -10,7 +10,7 @@ from numpyro.distributions import constraints
 from numpyro.infer.initialization import init_to_uniform
 
 from vi_compare.errors import InputError
-from vi_compare.mixtures import AutoMixture
+from vi_compare.guides._mixture import AutoMixture
 
 
 class AutoGaussianMixture(AutoMixture):

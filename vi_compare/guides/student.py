@@ -9,7 +9,7 @@ from numpyro.distributions import constraints
 from numpyro.infer.initialization import init_to_uniform
 
 from vi_compare.errors import InputError
-from vi_compare.mixtures import AutoMixture
+from vi_compare.guides._mixture import AutoMixture
 
 # Learned degrees of freedom stay within these. At 1 the mean ceases to exist, and with it
 # the reverse KL to any target whose -log p grows at least linearly. Above 1,000 a Student t

@@ -1,7 +1,7 @@
 """What the fit's 90 % intervals really hold."""
 
 from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins, worst
-from vi_compare.tails import share_inside
+from vi_compare.metrics._quantiles import share_inside
 
 LEVEL = 0.9
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins
-from vi_compare.tails import central, share_inside
+from vi_compare.metrics._quantiles import central, share_inside
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 

@@ -1,7 +1,7 @@
 """The invented mass that the fit's scale alone would explain."""
 
 from vi_compare.evidence import Estimate, Evidence
-from vi_compare.scale import missed, of_scale_alone
+from vi_compare.metrics._scale import missed, of_scale_alone
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:

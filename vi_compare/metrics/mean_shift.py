@@ -3,7 +3,7 @@
 import numpy as np
 
 from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, margins, worst
-from vi_compare.tails import has_variance, middle
+from vi_compare.metrics._quantiles import has_variance, middle
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from vi_compare.estimate import worst_few
 from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins
-from vi_compare.tails import quantile_error
+from vi_compare.metrics._quantiles import quantile_error
 
 LEVELS = (0.05, 0.95)
 

@@ -1,7 +1,7 @@
 """How much of the target lies where the fit has almost nothing."""
 
 from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence
-from vi_compare.tails import LEVEL, share_below_quantile
+from vi_compare.metrics._quantiles import LEVEL, share_below_quantile
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from vi_compare.empirical import evenly
 from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, effective
+from vi_compare.metrics._empirical import evenly
 
 MOST_DRAWS = 1000
 # Draws whose distances give the bandwidth.

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from vi_compare.empirical import Gap, few_margins
 from vi_compare.estimate import worst_few
 from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, effective
+from vi_compare.metrics._empirical import Gap, few_margins
 
 # Mean of Kolmogorov's distribution: what √n sup |F − G| is for two samples of one law.
 KOLMOGOROV = np.sqrt(np.pi / 2) * np.log(2)

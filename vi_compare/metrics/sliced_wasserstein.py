@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from vi_compare.empirical import Gap, evenly
 from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, effective
+from vi_compare.metrics._empirical import Gap, evenly
 
 MOST_DRAWS = 4000
 DIRECTIONS = 100

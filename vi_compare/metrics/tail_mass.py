@@ -6,7 +6,7 @@ Added up, an empty tail and a heavy one would look like two good ones.
 import numpy as np
 
 from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, margins, worst
-from vi_compare.tails import share_below_quantile
+from vi_compare.metrics._quantiles import share_below_quantile
 
 LEVEL = 0.005
 SIDES = {"lower": 1, "upper": -1}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vi_compare.evidence import ALL, Estimate, Evidence
-from vi_compare.overlap import under_mixture
+from vi_compare.metrics._overlap import under_mixture
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from vi_compare.empirical import Gap, few_margins
 from vi_compare.estimate import worst_few
 from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence
 from vi_compare.evidence import effective as worth
+from vi_compare.metrics._empirical import Gap, few_margins
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:

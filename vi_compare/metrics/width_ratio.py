@@ -3,7 +3,7 @@
 import numpy as np
 
 from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, margins, worst
-from vi_compare.tails import quantile_error
+from vi_compare.metrics._quantiles import quantile_error
 
 LEVELS = (0.05, 0.95)
 

@@ -14,7 +14,7 @@ from jax import Array
 
 from vi_compare import families
 from vi_compare.approximation import GuideApproximation, set_up
-from vi_compare.asymptotics import sandwich
+from vi_compare.divergences._sandwich import sandwich
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws

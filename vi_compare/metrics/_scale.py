@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence
-from vi_compare.tails import LEVEL, middle
+from vi_compare.metrics._quantiles import LEVEL, middle
 
 
 def of_scale_alone(evidence: Evidence, mass: Callable[[float, int], float]) -> dict[str, Estimate]:

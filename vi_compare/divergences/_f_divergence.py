@@ -11,9 +11,8 @@ from jax.scipy.special import logsumexp
 
 from vi_compare.approximation import Approximation, GuideApproximation
 from vi_compare.divergences import Divergence
-from vi_compare.powers import log_ratios
+from vi_compare.divergences._importance import log_ratios, too_heavy
 from vi_compare.target import Target
-from vi_compare.weighting import too_heavy
 
 
 class FDivergence(Divergence):
