@@ -11,7 +11,7 @@ import pytest
 from oracles import textbook_em
 
 from vi_compare.families import GaussianMixture
-from vi_compare.moments import em, kmeans_start
+from vi_compare.solvers._em import em, kmeans_start
 
 run = jax.jit(partial(em), static_argnames=("iterations", "diagonal"))
 

@@ -10,7 +10,7 @@ from scipy import stats
 from targets import plane
 
 from vi_compare.approximation import GuideApproximation, set_up
-from vi_compare.solvers import SAME_BASIN, jeffreys, log_probs
+from vi_compare.solvers._restarts import SAME_BASIN, jeffreys, log_probs
 from vi_compare.target import Target
 
 MEANS = np.array([[0.0, 0.0], [0.1, 0.0], [3.0, -1.0]])

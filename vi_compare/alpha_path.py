@@ -28,7 +28,7 @@ from vi_compare.gaussian.frames import Frame, from_draws
 from vi_compare.nodes import Drawn, Line, Rule
 from vi_compare.randomness import generator
 from vi_compare.solvers import Progress, quiet
-from vi_compare.stochastic import Begin, starts
+from vi_compare.solvers._stochastic import Begin, starts
 from vi_compare.target import Target
 
 ANCHORS = 5

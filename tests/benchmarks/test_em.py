@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vi_compare.families import GaussianMixture
-from vi_compare.moments import em
+from vi_compare.solvers._em import em
 
 ITERATIONS = 20
 CASES = {"1-D K=2 n=20,000": (1, 2, 20_000), "2-D K=40 n=20,000": (2, 40, 20_000),

@@ -29,15 +29,8 @@ from vi_compare.gaussian.frames import MOST_FULL, Frame, Survey, from_paths
 from vi_compare.gaussian.gaussians import FullRank, jeffreys, lower
 from vi_compare.randomness import generator, power_of_two, split
 from vi_compare.scores import Scores
-from vi_compare.solvers import (
-    Cost,
-    Fit,
-    Progress,
-    Restart,
-    choose,
-    quiet,
-    side_by_side,
-)
+from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers._restarts import choose, side_by_side
 from vi_compare.target import Target
 
 PATHS, MOST_STARTS = 10, 4

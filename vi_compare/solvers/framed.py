@@ -4,8 +4,8 @@
    divergence's draws.
 2. Starts: around those Gaussians, along their principal axes, several of them in one
    mixture; one restart in four begins at random places, as plain SVI does.
-3. SVI in the frame of the best one (stochastic.py): what it needs of scales and correlations
-   is there from the first step.
+3. SVI in the frame of the best one (_stochastic.py): what it needs of scales and
+   correlations is there from the first step.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from vi_compare.divergences import Divergence
 from vi_compare.gaussian.frames import Frame, Survey, from_draws, from_paths
 from vi_compare.randomness import generator, split
 from vi_compare.solvers import Cost, Fit, Progress, quiet
+from vi_compare.solvers._stochastic import Begin, Stochastic
 from vi_compare.starts import starting_points
-from vi_compare.stochastic import Begin, Stochastic
 from vi_compare.target import Target
 
 PATHS = 10

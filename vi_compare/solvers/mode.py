@@ -30,7 +30,8 @@ from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.formatting import minus
 from vi_compare.randomness import split
-from vi_compare.solvers import Cost, Fit, Progress, Restart, grouped, quiet, side_by_side
+from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers._restarts import grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 

@@ -19,9 +19,10 @@ from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.formatting import plain
-from vi_compare.moments import EM, em, kmeans_start
 from vi_compare.randomness import split
-from vi_compare.solvers import Cost, Fit, Progress, Restart, basins, jeffreys, log_probs, quiet
+from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers._em import EM, em, kmeans_start
+from vi_compare.solvers._restarts import basins, jeffreys, log_probs
 from vi_compare.target import Target
 
 

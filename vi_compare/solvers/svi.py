@@ -10,8 +10,8 @@ from jax import Array
 
 from vi_compare.divergences import Divergence
 from vi_compare.solvers import Fit, Progress, quiet
+from vi_compare.solvers._stochastic import Begin, Stochastic
 from vi_compare.starts import starting_points
-from vi_compare.stochastic import Begin, Stochastic
 from vi_compare.target import Target
 
 

@@ -55,17 +55,8 @@ from vi_compare.gaussian.pathfinder import (
 from vi_compare.gaussian.quasi_newton import Limited, descend, together
 from vi_compare.randomness import generator, power_of_two, split
 from vi_compare.scores import Scores
-from vi_compare.solvers import (
-    SAME_BASIN,
-    SELECTION_DRAWS,
-    Cost,
-    Fit,
-    Progress,
-    Restart,
-    grouped,
-    quiet,
-    side_by_side,
-)
+from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers._restarts import SAME_BASIN, SELECTION_DRAWS, grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 

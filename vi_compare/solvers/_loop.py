@@ -19,8 +19,8 @@ from jax.flatten_util import ravel_pytree
 from numpyro.infer import SVI
 
 from vi_compare.approximation import GuideApproximation
-from vi_compare.blame import blame
 from vi_compare.divergences import CARRIED, Divergence
+from vi_compare.solvers._not_finite import blame
 from vi_compare.target import Target
 
 Parameters = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # searched, the guide's own

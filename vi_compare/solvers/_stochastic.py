@@ -25,9 +25,10 @@ from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.formatting import plain, with_error
 from vi_compare.gaussian.natural_gradient import ENOUGH
-from vi_compare.optimisation import CHUNK, WINDOW, Loop, Trajectory
 from vi_compare.randomness import split
-from vi_compare.solvers import Cost, Fit, Progress, choose
+from vi_compare.solvers import Cost, Fit, Progress
+from vi_compare.solvers._loop import CHUNK, WINDOW, Loop, Trajectory
+from vi_compare.solvers._restarts import choose
 from vi_compare.target import Target
 
 SEARCH_STEPS = (1.0, 0.2)  # step sizes, as shares of learning_rate
