@@ -10,8 +10,8 @@ import xarray as xr
 from test_cli import kept_report, refused, snapshot, write
 
 from vi_compare import Settings, script
-from vi_compare.data_file import read_data
 from vi_compare.errors import InputError
+from vi_compare.files.data import read_data
 
 SCRIPT = """
     import jax.numpy as jnp

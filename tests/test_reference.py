@@ -17,10 +17,10 @@ from scipy import stats
 from targets import ROOT, script
 
 from vi_compare import Given, Study
-from vi_compare.draws_file import read_draws
 from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws, effective
+from vi_compare.files.draws import read_draws
 from vi_compare.reference import PARTS, nuts, part
 from vi_compare.reference.basins import check_basins
 from vi_compare.reference.copula import Copula

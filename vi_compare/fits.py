@@ -15,9 +15,9 @@ from jax import Array
 from vi_compare import catalogue, families
 from vi_compare.approximation import DrawsApproximation, GuideApproximation, set_up
 from vi_compare.divergences import Divergence
-from vi_compare.draws_file import ENDINGS, read_draws
 from vi_compare.errors import InputError
 from vi_compare.families import GaussianMixture
+from vi_compare.files.draws import ENDINGS, read_draws
 from vi_compare.labels import NO_GUIDES, FitLabel, Guides, Part, parse_label, parse_part
 from vi_compare.randomness import key_for
 from vi_compare.reference import check_draws

@@ -86,7 +86,7 @@ def load(path: str | Path, name: str | None = None, data: str | Path | None = No
     """
     from dataclasses import replace
 
-    from vi_compare.data_file import read_data
+    from vi_compare.files.data import read_data
 
     path = read(path)
     names = execute(path)

@@ -11,9 +11,9 @@ from typing import Any
 
 from vi_compare import catalogue
 from vi_compare.comparison import Comparison
-from vi_compare.draws_file import read_draws
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
+from vi_compare.files.draws import read_draws
 from vi_compare.fits import Given, Planner, as_wanted
 from vi_compare.labels import NO_GUIDES, FitLabel, Guides, check_guides
 from vi_compare.published import Published, check_names

@@ -12,9 +12,8 @@ import numpy as np
 
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
-from vi_compare.readers import read_by_ending
+from vi_compare.files.tables import read_by_ending, read_table
 from vi_compare.reference import check_draws
-from vi_compare.tables import read_table
 from vi_compare.target import Target
 
 LEAST = 400

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from vi_compare.errors import InputError
-from vi_compare.readers import read_by_ending
-from vi_compare.tables import read_table
+from vi_compare.files.tables import read_by_ending, read_table
 
 
 def read_data(path: Path, model: Callable) -> dict[str, Any]:

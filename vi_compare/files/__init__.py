@@ -1,0 +1,1 @@
+"""What is read from disk: a model's data, draws made elsewhere."""

@@ -1,0 +1,1 @@
+"""A study under way: labels become plans, plans become fits, fits become facts."""
