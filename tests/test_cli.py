@@ -315,7 +315,7 @@ def test_a_saved_fit_gives_the_same_density_bit_for_bit(finished):
 
     from vi_compare import script
     from vi_compare.approximation import GuideApproximation, set_up
-    from vi_compare.labels import parse_part
+    from vi_compare.run.labels import parse_part
 
     folder, _ = finished
     target = script.load(THREE_PEAKS).target()

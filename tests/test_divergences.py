@@ -28,8 +28,8 @@ from vi_compare.divergences.log_variance import LogVariance
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.divergences.score_climbing import ScoreClimbing
 from vi_compare.errors import InputError
-from vi_compare.fits import _default_solver
-from vi_compare.labels import parse_label, parse_part
+from vi_compare.run.labels import parse_label, parse_part
+from vi_compare.run.plans import _default_solver
 from vi_compare.solvers import batch_and_match
 from vi_compare.target import Target
 

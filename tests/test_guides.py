@@ -20,8 +20,8 @@ from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
-from vi_compare.fits import Given
 from vi_compare.guides import iaf, mixture, student
+from vi_compare.run.plans import Given
 from vi_compare.solvers import moments, svi
 from vi_compare.target import Target
 

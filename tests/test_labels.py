@@ -7,7 +7,7 @@ from numpyro.infer.autoguide import AutoNormal
 
 from vi_compare import Study, catalogue
 from vi_compare.errors import InputError
-from vi_compare.labels import parse_label, parse_part
+from vi_compare.run.labels import parse_label, parse_part
 
 
 @pytest.mark.parametrize(

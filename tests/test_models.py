@@ -19,8 +19,8 @@ from scipy import integrate, special, stats
 from targets import ROOT, script
 
 from vi_compare import Settings
-from vi_compare.labels import parse_label
-from vi_compare.running import Silent
+from vi_compare.run.labels import parse_label
+from vi_compare.run.prepared import Silent
 from vi_compare.script import load
 
 SCRIPTS = sorted((ROOT / "models").glob("*.py"))

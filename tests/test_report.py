@@ -22,7 +22,7 @@ from vi_compare.report.page import _soft
 from vi_compare.report.pairs import most_telling, uncoupled
 from vi_compare.report.sections import matrix, risk, scoreboard
 from vi_compare.report.view import View
-from vi_compare.results import _metric
+from vi_compare.run.facts import _metric
 from vi_compare.verdict import judge
 
 HOSTILE = """<script>alert("1")<!--'"&$x_1$"""

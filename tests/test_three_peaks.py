@@ -22,7 +22,7 @@ from vi_compare.approximation import GuideApproximation, set_up
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.guides.mixture import AutoGaussianMixture
-from vi_compare.published import Published, compare
+from vi_compare.run.published import Published, compare
 from vi_compare.solvers import moments, svi
 from vi_compare.target import Target
 

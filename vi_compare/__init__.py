@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from vi_compare.divergences.reverse_kl import ReverseKL
     from vi_compare.divergences.score_climbing import ScoreClimbing
     from vi_compare.divergences.wake import Wake
-    from vi_compare.fits import Given
     from vi_compare.guides.mixture import AutoGaussianMixture
     from vi_compare.guides.student import AutoStudentMixture
-    from vi_compare.published import Published
+    from vi_compare.run.plans import Given
+    from vi_compare.run.published import Published
     from vi_compare.settings import Settings
     from vi_compare.study import Study
     from vi_compare.target import Target
@@ -33,10 +33,10 @@ _HOMES = {
     "FDivergence": "divergences._f_divergence",
     "Fisher": "divergences.fisher",
     "ForwardKL": "divergences.forward_kl",
-    "Given": "fits",
+    "Given": "run.plans",
     "IWELBO": "divergences.iwelbo",
     "LogVariance": "divergences.log_variance",
-    "Published": "published",
+    "Published": "run.published",
     "ReverseKL": "divergences.reverse_kl",
     "ScoreClimbing": "divergences.score_climbing",
     "Settings": "settings",

@@ -170,7 +170,7 @@ def path(
         from dataclasses import replace
 
         from vi_compare.comparison import RESULTS, Comparison
-        from vi_compare.labels import parse_part
+        from vi_compare.run.labels import parse_part
         from vi_compare.terminal import Terminal, show_path
         from vi_compare.tracing import Span, Tracer
 
@@ -290,7 +290,7 @@ def check(
 
     scripts.read(scripts.split(script)[0])
     _start(float32)
-    from vi_compare.checking import inspect
+    from vi_compare.run.checking import inspect
     from vi_compare.terminal import Terminal, show_check
 
     with Terminal() as terminal:
@@ -310,7 +310,7 @@ def _study(script: str, fits: list[str] | None, data: Path | None):
         study = scripts.load(*scripts.split(script), data)
     if not fits:
         return study
-    from vi_compare.fits import as_wanted
+    from vi_compare.run.plans import as_wanted
 
     names = [as_wanted(label, study.guides).name for label in fits]
     kept = [entry for entry in study.published if entry.fit in names]

@@ -14,13 +14,13 @@ from vi_compare.comparison import Comparison
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.files.draws import read_draws
-from vi_compare.fits import Given, Planner, as_wanted
-from vi_compare.labels import NO_GUIDES, FitLabel, Guides, check_guides
-from vi_compare.published import Published, check_names
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference, exact_reference, from_chains
 from vi_compare.reference.nuts import nuts_reference
-from vi_compare.running import Observer, Prepared, Silent
+from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, check_guides
+from vi_compare.run.plans import Given, Planner, as_wanted
+from vi_compare.run.prepared import Observer, Prepared, Silent
+from vi_compare.run.published import Published, check_names
 from vi_compare.settings import Settings
 from vi_compare.starts import starting_points
 from vi_compare.target import Target

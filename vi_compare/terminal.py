@@ -28,7 +28,7 @@ from vi_compare.difference import LEVEL, Change, Difference
 from vi_compare.formatting import count, fixed, percent, plain, with_error
 
 if TYPE_CHECKING:  # it needs JAX, and what shows saved results must not wait for that
-    from vi_compare.checking import Inspection
+    from vi_compare.run.checking import Inspection
 
 
 class Terminal:

@@ -14,14 +14,14 @@ from jax import Array
 from vi_compare import families, formatting
 from vi_compare.alpha_path import AlphaPath, Rules, follow
 from vi_compare.comparison import Comparison
-from vi_compare.environment import this_command
 from vi_compare.errors import InputError
-from vi_compare.fits import Planner
-from vi_compare.labels import Guides, Part
 from vi_compare.path_results import results
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
-from vi_compare.running import Observer, Prepared
+from vi_compare.run.environment import this_command
+from vi_compare.run.labels import Guides, Part
+from vi_compare.run.plans import Planner
+from vi_compare.run.prepared import Observer, Prepared
 from vi_compare.timing import timed
 
 POINTS = {True: 51, False: 21}  # by default; by quadrature, and with draws

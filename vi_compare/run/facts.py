@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from vi_compare import families
 from vi_compare.comparison import DRAWS, number
 from vi_compare.estimate import ALL, Estimate
+from vi_compare.evidence import Evidence
 from vi_compare.reference import PARTS, Reference
 from vi_compare.reference.basins import BasinCheck
 from vi_compare.reference.log_z import LogZ
 from vi_compare.reference.modes import FoundModes
+from vi_compare.run.plans import Plan
+from vi_compare.solvers import Fit
 from vi_compare.target import Target
-from vi_compare.verdict import RULES
-
-if TYPE_CHECKING:
-    from vi_compare.running import Measured
+from vi_compare.verdict import RULES, Verdict
 
 # Larger arrays stand in fits.nc and are named here.
 LARGEST = 10_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One fit with all that was measured of it.
+
+    Attributes:
+        plan, fit: what was asked for, and what came.
+        evidence: None where the fit failed.
+        scores: {metric: {label: Estimate}}.
+        verdict: from the scores alone.
+    """
+
+    plan: Plan
+    fit: Fit
+    evidence: Evidence | None
+    scores: dict[str, dict[str, Estimate]]
+    verdict: Verdict
 
 
 def target(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vi_compare import families
 from vi_compare.randomness import key_for
-from vi_compare.running import Prepared
+from vi_compare.run.prepared import Prepared
 from vi_compare.starts import starting_points
 
 POINTS = 1024

@@ -18,9 +18,9 @@ from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError
 from vi_compare.families import GaussianMixture
 from vi_compare.files.draws import ENDINGS, read_draws
-from vi_compare.labels import NO_GUIDES, FitLabel, Guides, Part, parse_label, parse_part
 from vi_compare.randomness import key_for
 from vi_compare.reference import check_draws
+from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, Part, parse_label, parse_part
 from vi_compare.solvers import Solver
 from vi_compare.solvers.given import GivenDraws, GivenParameters
 from vi_compare.target import Target

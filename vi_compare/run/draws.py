@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from vi_compare import families, results
+from vi_compare import families
 from vi_compare.evidence import Draws
 from vi_compare.reference import Reference
-
-if TYPE_CHECKING:
-    from vi_compare.running import Measured
+from vi_compare.run.facts import LARGEST, Measured
 
 # Draws of one fit are thinned to this many bytes.
 MOST_BYTES = 50_000_000
@@ -33,7 +30,7 @@ def group_names(names: Sequence[str]) -> list[str]:
     return out
 
 
-def build(
+def draws_tree(
     run: str,
     reference: Reference | None,
     measured: Sequence[Measured],
@@ -111,7 +108,7 @@ def _dims(site: str, n: int) -> tuple[str, ...]:
 
 
 def _large(m: Measured, path: str) -> dict[str, xr.Dataset]:
-    """Parameters that are too large for results.json."""
+    """Parameters that are too large for facts.json."""
     q = m.fit.approximation
     if q is None:
         return {}
@@ -119,7 +116,7 @@ def _large(m: Measured, path: str) -> dict[str, xr.Dataset]:
     kinds = {"params": families.arrays(q.params), "mixture": mixture._asdict() if mixture else {}}
     out = {}
     for kind, arrays in kinds.items():
-        large = {k: np.asarray(v) for k, v in arrays.items() if np.size(v) > results.LARGEST}
+        large = {k: np.asarray(v) for k, v in arrays.items() if np.size(v) > LARGEST}
         if large:
             named = {k: (_dims(k, v.ndim), v) for k, v in large.items()}
             out[f"{path}/{kind}"] = xr.Dataset(named)

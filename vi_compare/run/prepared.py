@@ -10,25 +10,28 @@ from typing import Any, Protocol
 import jax.numpy as jnp
 import numpy as np
 
-from vi_compare import catalogue, results, tree
+from vi_compare import catalogue
 from vi_compare.approximation import GuideApproximation
 from vi_compare.comparison import Comparison, fingerprint
 from vi_compare.divergences._sandwich import sandwich
 from vi_compare.divergences.forward_kl import ForwardKL
-from vi_compare.environment import environment, this_command
 from vi_compare.evidence import Draws, Estimate, Evidence
-from vi_compare.fits import Plan
-from vi_compare.published import Published, compare
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
 from vi_compare.reference.basins import BasinCheck, check_basins
 from vi_compare.reference.log_z import LogZ, log_normaliser, own_proposals
 from vi_compare.reference.modes import FoundModes, find_modes
+from vi_compare.run import facts
+from vi_compare.run.draws import MOST_BYTES, draws_tree, group_names
+from vi_compare.run.environment import environment, this_command
+from vi_compare.run.facts import Measured
+from vi_compare.run.plans import Plan
+from vi_compare.run.published import Published, compare
 from vi_compare.settings import Settings
 from vi_compare.solvers import Fit
 from vi_compare.target import Target
 from vi_compare.timing import timed
-from vi_compare.verdict import Verdict, judge
+from vi_compare.verdict import judge
 
 GRID = 601
 
@@ -54,24 +57,6 @@ class Silent:
 
     def end(self, words: str) -> None:
         pass
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One fit with all that was measured of it.
-
-    Attributes:
-        plan, fit: what was asked for, and what came.
-        evidence: None where the fit failed.
-        scores: {metric: {label: Estimate}}.
-        verdict: from the scores alone.
-    """
-
-    plan: Plan
-    fit: Fit
-    evidence: Evidence | None
-    scores: dict[str, dict[str, Estimate]]
-    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -226,28 +211,28 @@ class Prepared:
             for entry in self.published
             for row in compare(entry, by_name[entry.fit].fit, by_name[entry.fit].scores)
         ]
-        facts = results.target(
+        target = facts.target(
             self.name, self.description, self.target, log_z, self.reference, modes, basins
         )
-        groups = tree.group_names([m.plan.name for m in measured])
+        groups = group_names([m.plan.name for m in measured])
         out: dict[str, Any] = {
             "schema": 1,
-            "target": facts,
+            "target": target,
             "fits": [
-                results.fit(m, self.settings.seed, group)
+                facts.fit(m, self.settings.seed, group)
                 for m, group in zip(measured, groups, strict=True)
             ],
             "published": rows,
-            "rules": results.rules(),
+            "rules": facts.rules(),
             "environment": environment(self.settings.seed, self._settings(), this_command()),
         }
         out["run"] = fingerprint(out)
         out["environment"]["created"] = datetime.now(UTC).isoformat(timespec="seconds")
-        most = None if self.settings.keep_draws else tree.MOST_BYTES
+        most = None if self.settings.keep_draws else MOST_BYTES
         curves = self._curves(measured)
         dims = {site.name: site.dims for site in self.target.sites}
-        draws = tree.build(out["run"], self.reference, measured, groups, curves, dims, most)
-        return Comparison(out, draws)
+        tree = draws_tree(out["run"], self.reference, measured, groups, curves, dims, most)
+        return Comparison(out, tree)
 
     def _settings(self) -> dict[str, Any]:
         source = self.reference.source if self.reference else "none"
