@@ -14,13 +14,13 @@ from scipy import optimize, stats
 from targets import ROOT, approximation, plane, script
 from test_cli import command
 
-from vi_compare.alpha_path import Rules, follow
+from vi_compare.alpha_path import Span
+from vi_compare.alpha_path.branches import Rules, follow
+from vi_compare.alpha_path.integration import Drawn
 from vi_compare.approximation import set_up
 from vi_compare.catalogue import load
 from vi_compare.errors import InputError
-from vi_compare.nodes import Drawn
 from vi_compare.target import Target
-from vi_compare.tracing import Span
 
 THREE_PEAKS = ROOT / "models" / "three_peaks.py"
 QUICK = ["--draws", "4000", "--restarts", "8"]

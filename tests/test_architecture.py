@@ -12,17 +12,27 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "vi_compare"
 LEAVES = ("guides", "divergences", "solvers", "metrics")
 
-# Each layer may import from its own and from those above it. Modules that are not listed
-# (moments, families, modes, ...) are helpers: they take the place that their imports give them.
+# From the top down: each part imports from itself and from the layers below it. A part is a
+# module at the top of the package, or one of its folders.
 LAYERS = (
-    ("target", "evidence", "approximation"),
-    ("guides", "divergences", "metrics", "reference"),
-    ("solvers",),
-    ("verdict", "study"),
-    ("report",),
+    ("__init__", "__main__"),
     ("cli",),
+    ("script", "terminal"),
+    ("study", "alpha_path"),
+    ("run",),
+    ("solvers",),
+    ("divergences",),
+    ("guides", "families", "files"),
+    ("gaussian", "reference"),
+    ("approximation", "starts"),
+    ("guide_trace", "metrics", "report", "scores", "verdict"),
+    ("difference", "psis", "target"),
+    ("catalogue", "comparison", "evidence"),
+    ("batches", "cache", "estimate", "formatting", "randomness", "settings", "timing"),
+    ("errors",),
 )
-RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
+MOST_AT_THE_TOP = 26
 
 
 def modules() -> dict[str, Path]:
@@ -37,17 +47,14 @@ MODULES = modules()
 
 
 def imports(path: Path, *, late: bool) -> set[str]:
-    """Modules of the package that a file imports; `late` includes those inside functions.
-
-    What is under TYPE_CHECKING is for the type checker and does not count.
-    """
+    """Modules that a file imports; `late` includes those inside functions and those that are
+    for the type checker alone."""
     tree = ast.parse(path.read_text())
     found: set[str] = set()
 
     def visit(node):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            return
-        if isinstance(node, ast.FunctionDef) and not late:
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        if not late and (for_types or isinstance(node, ast.FunctionDef)):
             return
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
@@ -62,13 +69,14 @@ def imports(path: Path, *, late: bool) -> set[str]:
     return found
 
 
-def ours(path: Path, *, late: bool = True) -> set[str]:
-    return {name for name in imports(path, late=late) if name.split(".")[0] == "vi_compare"}
+def ours(module: str) -> set[str]:
+    """The package's own modules that a module imports, late and type-only imports too."""
+    return imports(MODULES[module], late=True) & MODULES.keys() - {module}
 
 
 def part(module: str) -> str:
     """``vi_compare.guides.mixture`` -> ``guides``."""
-    return module.split(".")[1] if "." in module else ""
+    return module.split(".")[1] if "." in module else "__init__"
 
 
 def is_leaf(module: str) -> bool:
@@ -77,27 +85,37 @@ def is_leaf(module: str) -> bool:
 
 
 def reach(module: str) -> set[str]:
-    """Everything that importing a module imports in turn."""
-    seen, todo = set(), [module]
+    """Everything that a module imports, and what that imports in turn."""
+    seen: set[str] = set()
+    todo = [module]
     while todo:
-        for name in ours(MODULES[todo.pop()], late=False) & MODULES.keys():
-            if name not in seen:
-                seen.add(name)
-                todo.append(name)
+        new = ours(todo.pop()) - seen
+        seen |= new
+        todo += new
     return seen
 
 
-@pytest.mark.parametrize("module", sorted(m for m in MODULES if part(m) in RANK))
+def test_every_module_has_a_layer():
+    unlisted = {m for m in MODULES if part(m) not in DEPTH}
+    assert not unlisted, f"name the layer of {sorted(unlisted)}"
+    assert {part(m) for m in MODULES} == DEPTH.keys(), "a layer names what is not there"
+
+
+def test_few_modules_stand_at_the_top():
+    assert len(list(PACKAGE.glob("*.py"))) <= MOST_AT_THE_TOP
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_point_one_way(module):
-    mine = RANK[part(module)]
-    above = {m for m in reach(module) if RANK.get(part(m), -1) > mine}
-    assert not above, f"{module} ({LAYERS[mine]}) reaches up to {sorted(above)}"
+    mine = part(module)
+    up = {m for m in ours(module) if part(m) != mine and DEPTH[part(m)] <= DEPTH[mine]}
+    assert not up, f"{module} reaches up to {sorted(up)}"
 
 
 @pytest.mark.parametrize("module", sorted(m for m in MODULES if part(m) in LEAVES and is_leaf(m)))
 def test_leaves_do_not_import_each_other(module):
     kind = part(module)
-    assert not [m for m in ours(MODULES[module]) - {module} if part(m) == kind and is_leaf(m)]
+    assert not [m for m in ours(module) if part(m) == kind and is_leaf(m)]
 
 
 def test_no_module_imports_itself_in_a_circle():

@@ -14,7 +14,7 @@ from test_report import HOSTILE, Page, synthetic
 from vi_compare.comparison import Comparison
 from vi_compare.report import render, sections
 from vi_compare.report.path import Path
-from vi_compare.report.path_words import alpha, finding
+from vi_compare.report.path.words import alpha, finding
 from vi_compare.report.sections import path as section_of_paths
 from vi_compare.report.view import View
 

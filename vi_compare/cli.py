@@ -169,10 +169,10 @@ def path(
     with timed("imports"):
         from dataclasses import replace
 
+        from vi_compare.alpha_path import Span, Tracer
         from vi_compare.comparison import RESULTS, Comparison
         from vi_compare.run.labels import parse_part
         from vi_compare.terminal import Terminal, show_path
-        from vi_compare.tracing import Span, Tracer
 
     span = Span.parse(alpha)
     study = _study(script, None, data)

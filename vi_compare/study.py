@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -191,7 +192,6 @@ class Study:
         The script is read again by the same loader, so that ``python models/x.py`` and
         ``vi-compare run models/x.py`` give the same numbers.
         """
-        from vi_compare.cli import main
-
         script = sys.modules["__main__"].__file__
-        sys.exit(main(["run", str(script), *sys.argv[1:]]))
+        sys.argv[:1] = ["vi-compare", "run", str(script)]
+        runpy.run_module("vi_compare", run_name="__main__")

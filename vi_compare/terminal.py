@@ -121,14 +121,14 @@ def summarise(comparison: Comparison, page: Path) -> None:
 
 def show_path(path: dict, page: Path) -> None:
     """What was found over alpha, in the page's own words, and where the page is, on stdout."""
-    from vi_compare.report import path_words
     from vi_compare.report.path import Path as Branches
+    from vi_compare.report.path import words
 
     console = Console(file=sys.stdout)
     found = Branches.of(path)
     nothing = f"No optimum of {path['guide']} was found."
-    words = nothing if found is None else path_words.finding(found)
-    console.print(words, markup=False, highlight=False, soft_wrap=True)
+    text = nothing if found is None else words.finding(found)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print()
     console.print(str(page), markup=False, soft_wrap=True)
 

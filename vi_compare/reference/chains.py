@@ -10,10 +10,26 @@ import numpy as np
 if TYPE_CHECKING:
     from vi_compare.evidence import Draws
 
-# Vehtari et al. (2021): rank-normalised split R-hat, bulk and tail ESS.
-MOST_RHAT, LEAST_ESS = 1.01, 400
-MOST_DIVERGENT = 0.001
-TAILS = (0.05, 0.95)
+
+@dataclass(frozen=True)
+class Limits:
+    """Up to where chains are believed (Vehtari et al. 2021, "Rank-normalization, folding, and
+    localization: an improved R-hat").
+
+    Attributes:
+        rhat: largest rank-normalised split R-hat.
+        ess: smallest bulk or tail ESS.
+        divergences: largest share of divergent transitions.
+        tails: quantiles that tail ESS is of.
+    """
+
+    rhat: float = 1.01
+    ess: float = 400
+    divergences: float = 0.001
+    tails: tuple[float, float] = (0.05, 0.95)
+
+
+LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,7 @@ class Diagnosis:
         divergences: share of transitions that diverged; None where it is not known.
         chains, draws: how many chains, and draws of all of them.
         doubts: why they should not be believed, in words.
+        limits: that they were held against.
     """
 
     rhat: float | None
@@ -35,9 +52,12 @@ class Diagnosis:
     chains: int
     draws: int
     doubts: tuple[str, ...]
+    limits: Limits = LIMITS
 
 
-def diagnose(every: Draws, test: Draws, divergences: float | None) -> Diagnosis:
+def diagnose(
+    every: Draws, test: Draws, divergences: float | None, limits: Limits = LIMITS
+) -> Diagnosis:
     """Judge chains by R-hat of all of them, and by the ESS of the part `test`."""
     from arviz_stats.base import array_stats
 
@@ -45,16 +65,21 @@ def diagnose(every: Draws, test: Draws, divergences: float | None) -> Diagnosis:
     if every.chains:
         ranks = [array_stats.rhat(rows) for rows in _columns(every)]
         rhat = float(np.max(np.nan_to_num(ranks, nan=np.inf)))
-    ess = min(_ess(rows) for rows in _columns(test)) if test.chains else float(len(test))
+    ess = (
+        min(_ess(rows, limits.tails) for rows in _columns(test))
+        if test.chains
+        else float(len(test))
+    )
     doubts = []
-    if rhat is not None and rhat > MOST_RHAT:
-        doubts.append(f"its chains disagree: R-hat {rhat:.3f}, above {MOST_RHAT}")
-    if ess < LEAST_ESS:
-        doubts.append(f"it is worth {ess:.0f} independent draws, fewer than {LEAST_ESS}")
-    if divergences is not None and divergences > MOST_DIVERGENT:
-        share, most = f"{100 * divergences:.2g} %", f"{100 * MOST_DIVERGENT:g} %"
+    if rhat is not None and rhat > limits.rhat:
+        doubts.append(f"its chains disagree: R-hat {rhat:.3f}, above {limits.rhat}")
+    if ess < limits.ess:
+        doubts.append(f"it is worth {ess:.0f} independent draws, fewer than {limits.ess}")
+    if divergences is not None and divergences > limits.divergences:
+        share, most = f"{100 * divergences:.2g} %", f"{100 * limits.divergences:g} %"
         doubts.append(f"{share} of its transitions diverged, above {most}")
-    return Diagnosis(rhat, ess, divergences, max(1, every.chains), len(every), tuple(doubts))
+    chains = max(1, every.chains)
+    return Diagnosis(rhat, ess, divergences, chains, len(every), tuple(doubts), limits)
 
 
 def _columns(draws: Draws) -> list[np.ndarray]:
@@ -63,9 +88,9 @@ def _columns(draws: Draws) -> list[np.ndarray]:
     return [x.reshape(draws.chains, -1) for x in (*u.T, log_p)]
 
 
-def _ess(rows: np.ndarray) -> float:
+def _ess(rows: np.ndarray, tails: tuple[float, float]) -> float:
     from arviz_stats.base import array_stats
 
     found = [array_stats.ess(rows, method="bulk")]
-    found.append(array_stats.ess(rows, method="tail", prob=TAILS))
+    found.append(array_stats.ess(rows, method="tail", prob=tails))
     return float(np.nan_to_num(found, nan=1.0).min())

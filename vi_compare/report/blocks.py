@@ -151,7 +151,7 @@ class Explorer(Pictures):
     """Figures under one slider, which the page's script moves.
 
     Attributes:
-        data: what `vi_compare.report.explorer.packed` made.
+        data: what `vi_compare.report.path.explorer.packed` made.
         stops: (position of the slider, words) of its buttons.
         choices: the branches to follow, in words, in the order of `data`.
         ends: words at both ends of the slider.

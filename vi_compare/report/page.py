@@ -47,7 +47,7 @@ def page(comparison: Comparison) -> str:
         results=_packed(comparison.results),
         style=style(),
         script=_asset("script.js"),
-        explorer=_asset("explorer.js") if moves else "",
+        explorer=_asset("path/explorer.js") if moves else "",
     )
     return f"{text.strip()}\n"
 

@@ -1,4 +1,4 @@
-"""Which two margins tell the most about a fit when they are seen together."""
+"""Which margins a page shows first, and which two of them tell the most seen together."""
 
 from __future__ import annotations
 
@@ -8,13 +8,27 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import rankdata
 
-from vi_compare.report.margins import worst_first
 from vi_compare.report.view import FitView
 
 # All pairs of the worst margins are tried, with so many draws on a grid of so many cells.
 TRIED, DRAWS, CELLS = 12, 4000, 8
 # Beyond this many margins correlations are not formed.
 MOST_MARGINS = 200
+
+
+def worst_first(fits: Sequence[FitView], labels: Sequence[str]) -> list[str]:
+    """The same labels, those where some fit is furthest off first."""
+    return sorted(labels, key=lambda label: -badness(fits, label))
+
+
+def badness(fits: Sequence[FitView], label: str) -> float:
+    """How far off the worst fit is here: in mean ÷ sd, and in sd on a log scale."""
+    off = [0.0]
+    for fit in fits:
+        shift, ratio = fit.reading("mean_shift", label).value, fit.reading("sd_ratio", label).value
+        off += [abs(shift)] if shift is not None else []
+        off += [abs(float(np.log(max(ratio, 1e-3))))] if ratio is not None else []
+    return max(off)
 
 
 def most_telling(

@@ -92,6 +92,11 @@ def _reference(reference: Reference | None, basins: BasinCheck) -> dict[str, Any
             "divergences": diagnosis.divergences,
             "chains": diagnosis.chains,
             "draws": diagnosis.draws,
+            "limits": {
+                "rhat": diagnosis.limits.rhat,
+                "ess": diagnosis.limits.ess,
+                "divergences": diagnosis.limits.divergences,
+            },
         },
         "basins": {"khat": number(basins.khat), "reason": basins.reason},
         "stein": {

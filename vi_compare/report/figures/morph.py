@@ -11,7 +11,7 @@ from markupsafe import Markup
 from vi_compare import formatting
 from vi_compare.report import palette, svg
 from vi_compare.report.path import Branch, Margin, Path
-from vi_compare.report.path_words import alpha
+from vi_compare.report.path.words import alpha
 
 # A spike may rise so many times above the target's peak before it is cut off.
 HIGHEST = 4.0

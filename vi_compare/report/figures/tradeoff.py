@@ -11,7 +11,7 @@ from markupsafe import Markup
 from vi_compare.report import palette, svg
 from vi_compare.report.figures.along import POLES
 from vi_compare.report.path import Branch, Path
-from vi_compare.report.path_words import alpha as words
+from vi_compare.report.path.words import alpha as words
 from vi_compare.report.view import FitView, Reading
 
 # α whose place on the curve is written beside it, those that matter most first.

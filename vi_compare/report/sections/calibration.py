@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Picture, Pictures, Row, Section, Table, name_of
 from vi_compare.report.figures.pit import calibration, transform
-from vi_compare.report.margins import worst_first
+from vi_compare.report.pairs import worst_first
 from vi_compare.report.view import LONGEST, FitView, View, short
 
 ORDER = 80

@@ -19,8 +19,8 @@ from vi_compare.report.blocks import (
     name_of,
 )
 from vi_compare.report.figures.forest import TARGET_NAME, intervals
-from vi_compare.report.margins import worst_first
 from vi_compare.report.marks import SCALES
+from vi_compare.report.pairs import worst_first
 from vi_compare.report.view import LONGEST, View, short
 
 ORDER = 90

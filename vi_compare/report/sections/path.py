@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from vi_compare import formatting
-from vi_compare.report import explorer, path_tables
 from vi_compare.report.blocks import (
     Command,
     Explorer,
@@ -16,8 +15,8 @@ from vi_compare.report.blocks import (
 from vi_compare.report.figures import morph
 from vi_compare.report.figures.along import Panel, crowded, stack
 from vi_compare.report.figures.tradeoff import Drawn, Sides, tradeoff
-from vi_compare.report.path import Branch, Path
-from vi_compare.report.path_words import alpha, end, finding, holds
+from vi_compare.report.path import Branch, Path, explorer, tables
+from vi_compare.report.path.words import alpha, end, finding, holds
 from vi_compare.report.view import View, short
 
 ORDER = 48
@@ -57,8 +56,8 @@ def section(view: View) -> Section | None:
     blocks = [
         Note(MEANING + (MIRRORED if mirrored else "")),
         explored,
-        path_tables.branches(path),
-        *path_tables.transitions(path),
+        tables.branches(path),
+        *tables.transitions(path),
         Command(path.data["command"]),
     ]
     return Section("path", "Between reverse and forward KL", finding(path), blocks)

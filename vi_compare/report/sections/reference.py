@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vi_compare import formatting
-from vi_compare.reference.chains import LEAST_ESS, MOST_DIVERGENT, MOST_RHAT
 from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table
 from vi_compare.report.view import View
 
@@ -52,18 +51,18 @@ def _of_chains(known: dict | None) -> list[list[Cell]]:
     if known is None:
         return []
     chains, draws = known["chains"], formatting.count(known["draws"])
+    limits = known["limits"]
     rows = [[Cell("Chains"), Cell(f"{chains}, with {draws} draws in all"), Cell("")]]
     if (rhat := known["rhat"]) is not None:
-        rows.append(
-            _judged("R-hat, largest", f"{rhat:.4f}", rhat <= MOST_RHAT, f"at most {MOST_RHAT}")
-        )
+        most = limits["rhat"]
+        rows.append(_judged("R-hat, largest", f"{rhat:.4f}", rhat <= most, f"at most {most}"))
     worth = formatting.count(round(known["ess"]))
-    title, limit = "Effective draws in the test set, smallest", f"at least {LEAST_ESS}"
-    rows.append(_judged(title, worth, known["ess"] >= LEAST_ESS, limit))
+    title, limit = "Effective draws in the test set, smallest", f"at least {limits['ess']}"
+    rows.append(_judged(title, worth, known["ess"] >= limits["ess"], limit))
     if (share := known["divergences"]) is not None:
-        limit = f"at most {100 * MOST_DIVERGENT:g} %"
-        found = f"{100 * share:.2g} %"
-        rows.append(_judged("Divergent transitions", found, share <= MOST_DIVERGENT, limit))
+        most, found = limits["divergences"], f"{100 * share:.2g} %"
+        limit = f"at most {100 * most:g} %"
+        rows.append(_judged("Divergent transitions", found, share <= most, limit))
     return rows
 
 

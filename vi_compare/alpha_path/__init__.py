@@ -12,10 +12,10 @@ import numpy as np
 from jax import Array
 
 from vi_compare import families, formatting
-from vi_compare.alpha_path import AlphaPath, Rules, follow
+from vi_compare.alpha_path.branches import AlphaPath, Rules, follow
+from vi_compare.alpha_path.facts import results
 from vi_compare.comparison import Comparison
 from vi_compare.errors import InputError
-from vi_compare.path_results import results
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
 from vi_compare.run.environment import this_command

@@ -15,14 +15,13 @@ from jax import Array
 from scipy.stats import norm
 
 from vi_compare import families
-from vi_compare.alpha_path import AlphaPath, Branch, End, Rules, Transition
-from vi_compare.amari import Optimum, terms
+from vi_compare.alpha_path.branches import AlphaPath, Branch, End, Rules, Transition
+from vi_compare.alpha_path.integration import Line, Lot, Rule
+from vi_compare.alpha_path.objective import Optimum, terms
 from vi_compare.comparison import number
 from vi_compare.estimate import margin
 from vi_compare.evidence import Draws
-from vi_compare.lot import Lot
 from vi_compare.metrics._quantiles import LEVEL
-from vi_compare.nodes import Line, Rule
 from vi_compare.reference.modes import FoundModes, find_modes
 from vi_compare.target import Target
 

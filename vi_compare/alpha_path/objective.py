@@ -22,8 +22,8 @@ from jax.typing import ArrayLike
 from numpyro.infer import SVI, Trace_ELBO
 from scipy.optimize import minimize
 
+from vi_compare.alpha_path.integration import Points, Rule, mass
 from vi_compare.approximation import GuideApproximation
-from vi_compare.nodes import Points, Rule, mass
 from vi_compare.target import Target
 
 # Nearer to 0 and 1 than this the general form loses its digits, and the limits are right to it.

@@ -14,7 +14,7 @@ from vi_compare import formatting
 from vi_compare.report.blocks import spread_line
 from vi_compare.report.figures.morph import Stage
 from vi_compare.report.path import Branch, Path
-from vi_compare.report.path_words import alpha, end, holds
+from vi_compare.report.path.words import alpha, end, holds
 
 # Steps between density 0 and the top of the axis: a third of a pixel each.
 LEVELS = 600

@@ -22,10 +22,10 @@ from jax import Array
 from scipy.optimize import brentq
 
 from vi_compare import families
-from vi_compare.amari import Optimum, Problem
+from vi_compare.alpha_path.integration import Drawn, Line, Rule
+from vi_compare.alpha_path.objective import Optimum, Problem
 from vi_compare.evidence import Draws
 from vi_compare.gaussian.frames import Frame, from_draws
-from vi_compare.nodes import Drawn, Line, Rule
 from vi_compare.randomness import generator
 from vi_compare.solvers import Progress, quiet
 from vi_compare.solvers._stochastic import Begin, starts

@@ -7,7 +7,7 @@ import numpy as np
 from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Row, Table
 from vi_compare.report.path import Branch, End, Path
-from vi_compare.report.path_words import SHARP, alpha, change, holds
+from vi_compare.report.path.words import SHARP, alpha, change, holds
 
 
 def branches(path: Path) -> Table:
