@@ -39,7 +39,7 @@ def a_fit(name, metrics, word="Faithful"):
     return {
         "name": name, "guide": "mvn", "divergence": "reverse-kl", "solver": "svi",
         "label": f"{name}/svi", "group": "fits/g", "seed": 0, "status": "converged",
-        "message": "", "params": None, "mixture": None, "chosen": 0, "restarts": [],
+        "message": "", "remedy": "", "params": None, "mixture": None, "chosen": 0, "restarts": [],
         "basins": [], "settings": {}, "metrics": metrics,
         "verdict": {
             "word": word, "also": [], "reasons": [], "use_for": "", "next_step": "",

@@ -86,6 +86,7 @@ def normal_fit(name, group, d, *, mean=0.0, word="Faithful", status="converged")
         "seed": 0,
         "status": status,
         "message": "the mean loss fell by 0.0001 ± 0.0003 nats",
+        "remedy": "",
         "params": {"loc": [mean] * d, "big": {"file": "fits.nc", "path": "p", "shape": [200, 100]}},
         "mixture": None,
         "chosen": None if status == "given" else 1,

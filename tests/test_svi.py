@@ -83,7 +83,7 @@ def test_too_few_steps_are_called_too_few():
 
     fit = solved(model, steps=400, restarts=2)
     assert fit.status == "not converged"
-    assert "svi:steps=" in fit.message
+    assert "svi:steps=" in fit.remedy
 
 
 def test_restarts_begin_apart_and_the_same_key_gives_the_same_fit():

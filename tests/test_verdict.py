@@ -113,10 +113,10 @@ def test_failed_and_not_converged_come_first():
     bad = faithful(mode_coverage=number(0.0), width_ratio=number(0.5))
     assert judge("failed", "site 'x' is NaN", {}).word == "Failed"
     assert "site 'x' is NaN" in judge("failed", "site 'x' is NaN", {}).reasons[0]
-    found = judge("not converged", "the loss still falls; raise svi:steps=80000", bad)
+    found = judge("not converged", "the loss still falls", bad, remedy="raise svi:steps=80000")
     assert found.word == "Not converged"
     assert found.also == ("Misses modes", "Too sure")
-    assert "svi:steps=80000" in found.next_step
+    assert found.next_step == "raise svi:steps=80000"
 
 
 def test_the_first_of_the_table_is_the_headline_and_all_are_listed():

@@ -114,6 +114,7 @@ def run(
     _start(float32)
     with timed("imports"):
         from vi_compare.terminal import Terminal, summarise
+        from vi_compare.verdict import Status
 
     study = _study(script, fit, data)
     settings = Settings(seed, draws, restarts, reference, keep_draws)
@@ -122,7 +123,7 @@ def run(
         page = _save(comparison, folder, terminal)
     summarise(comparison, page)
     _end(page, open_page, show_profile)
-    return FAILED if any(f["status"] == "failed" for f in comparison.fits) else 0
+    return FAILED if any(f["status"] == Status.FAILED for f in comparison.fits) else 0
 
 
 @app.command()

@@ -37,6 +37,7 @@ from vi_compare.comparison import number
 from vi_compare.errors import InputError
 from vi_compare.estimate import ALL
 from vi_compare.formatting import count, listed, with_error
+from vi_compare.verdict import Status
 
 # Two runs between which nothing changed are told apart so often.
 LEVEL = 0.01
@@ -364,7 +365,7 @@ def _pairs(a: _Facts, b: _Facts, shared: set[str]) -> tuple[list[_Pair], list[st
     for key in _keys(a.numbers, b.numbers, shared):
         fit, metric = key
         # A fit that failed has no numbers, and its status says so.
-        if fit and (a.fits[fit] == "failed") != (b.fits[fit] == "failed"):
+        if fit and (a.fits[fit] == Status.FAILED) != (b.fits[fit] == Status.FAILED):
             continue
         one, two = (run.numbers.get(key, {ALL: NOT_MEASURED}) for run in (a, b))
         pairs += _of_metric(key, one, two, a.margins)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from statistics import NormalDist
 
 from vi_compare import formatting
@@ -29,6 +30,15 @@ LEAST_DRAWS = 400
 # A tail of 0.5 % needs more than a whole distribution: of 2,000 draws it holds ten, and
 # the worst of many tails seems half empty more often than not.
 LEAST_DRAWS_TAIL = 10_000
+
+
+class Status(StrEnum):
+    """How a fit ended."""
+
+    CONVERGED = "converged"
+    NOT_CONVERGED = "not converged"
+    FAILED = "failed"
+    GIVEN = "given"
 
 
 @dataclass(frozen=True)
@@ -153,17 +163,24 @@ class Verdict:
 
 
 def judge(
-    status: str,
+    status: Status,
     message: str,
     scores: Scores,
     doubts: tuple[str, ...] = (),
     rules: tuple[Rule, ...] = RULES,
     caution: str = "",
+    remedy: str = "",
 ) -> Verdict:
-    """The verdict on a fit that ended with `status`, from its metrics alone; with `doubts`
-    about the reference that they rest on, none is stronger than Unverified. `caution`, about
-    the loss that it was fitted by, is said and changes nothing."""
-    if status == "failed":
+    """The verdict on a fit that ended with `status`, from its metrics alone.
+
+    Args:
+        message: how it ended, in words.
+        doubts: about the reference that the metrics rest on; with any, no word is stronger
+            than Unverified.
+        caution: about the loss that it was fitted by; it is said and changes nothing.
+        remedy: what to do about a fit that did not converge.
+    """
+    if status == Status.FAILED:
         advice = "mend what is named, or start closer with init_loc_fn"
         return Verdict("Failed", (), (f"It failed: {message}.",), "nothing", advice)
     crossed = [c for c in (_cross(rule, scores) for rule in rules) if c]
@@ -191,12 +208,12 @@ def judge(
         reasons = [f"The reference is in doubt: {'; '.join(doubts)}.", *reasons]
         use_for = "exploration, until a reference that can be believed confirms it"
         step = "mend the reference first: longer chains, another parameterisation, exact draws"
-    if status == "not converged":
+    if status == Status.NOT_CONVERGED:
         words, reasons = (
             ["Not converged", *words],
             [f"{message[0].upper()}{message[1:]}.", *reasons],
         )
-        use_for, step = "nothing yet", "run it longer; " + message.rpartition("; ")[2]
+        use_for, step = "nothing yet", remedy or "run it longer, or from more starts"
     if caution:
         reasons = [*reasons, f"{caution[0].upper()}{caution[1:]}."]
     reweightable = _reweightable(scores) and "Misses modes" not in words and not doubts

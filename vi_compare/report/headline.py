@@ -106,7 +106,7 @@ def _published(view: View) -> list[str]:
         return []
     wrong = [r for r in judged if r["result"] == "not reproduced"]
     fits = {f.key: f for f in view.fits}
-    stated = [r for r in wrong if fits[r["fit"]].data["status"] == "given" and _is_metric(fits, r)]
+    stated = [r for r in wrong if fits[r["fit"]].given and _is_metric(fits, r)]
     stated.sort(key=lambda r: -abs(r["difference_in_standard_errors"]))
     sentences = [_false(view, fits[r["fit"]], r) for r in stated]
     if not sentences:

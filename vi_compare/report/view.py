@@ -13,6 +13,7 @@ from vi_compare import formatting
 from vi_compare.comparison import Comparison
 from vi_compare.estimate import ALL, margins
 from vi_compare.report.palette import Style
+from vi_compare.verdict import Status
 
 # Overlays of more curves than this cannot be read.
 MOST_IN_ONE = 6
@@ -146,8 +147,13 @@ class FitView:
         return self.data["divergence"] if own else None
 
     @property
+    def given(self) -> bool:
+        """Whether nothing was fitted."""
+        return self.data["status"] == Status.GIVEN
+
+    @property
     def failed(self) -> bool:
-        return self.data["status"] == "failed"
+        return self.data["status"] == Status.FAILED
 
     def reading(self, metric: str, label: str = ALL) -> Reading:
         """A metric, or one label of it; with a reason where it does not exist."""

@@ -148,6 +148,7 @@ def fit(measured: Measured, seed: int, group: str) -> dict[str, Any]:
         "seed": seed,
         "status": found.status,
         "message": found.message,
+        "remedy": found.remedy,
         "doubt": found.doubt,
         "params": _params(found, group),
         "mixture": _mixture(found, group),

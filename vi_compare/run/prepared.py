@@ -187,7 +187,9 @@ class Prepared:
         for name, module in catalogue.load_all("metrics").items():
             with timed(name):
                 scores[name.replace("-", "_")] = dict(module.measure(evidence))
-        verdict = judge(fit.status, fit.message, scores, doubts, caution=fit.doubt)
+        verdict = judge(
+            fit.status, fit.message, scores, doubts, caution=fit.doubt, remedy=fit.remedy
+        )
         return Measured(plan, fit, evidence, scores, verdict)
 
     def _training_floor(self, plan: Plan, fit: Fit) -> float | None:

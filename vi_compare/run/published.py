@@ -18,6 +18,7 @@ from vi_compare.approximation import GuideApproximation
 from vi_compare.errors import InputError
 from vi_compare.estimate import ALL, Estimate
 from vi_compare.solvers import Fit
+from vi_compare.verdict import Status
 
 # A figure that was printed right differs by more than this once in 370 times.
 LIMIT = 3.0
@@ -125,7 +126,7 @@ def _components(fit: Fit, means: np.ndarray, mirror: bool):
     order = np.argsort(sign * ours["means"])
     # Of a mirrored mean the slope has the other sign, and the variance is the same.
     ours = {k: v[order] for k, v in (ours | {"means": sign * ours["means"]}).items()}
-    if fit.status == "given":
+    if fit.status == Status.GIVEN:
         return ours, {k: np.zeros_like(v) for k, v in ours.items()}
     if fit.covariance is None:
         return ours, None

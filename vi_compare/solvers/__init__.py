@@ -18,6 +18,7 @@ from vi_compare.batches import by_rows as by_rows
 from vi_compare.evidence import Draws as Draws
 from vi_compare.randomness import split as split
 from vi_compare.target import Target
+from vi_compare.verdict import Status
 
 # called with (done, total, what) as a solver goes on
 Progress = Callable[[int, int, str], None]
@@ -65,7 +66,7 @@ class Fit:
 
     Attributes:
         approximation: q at the chosen parameters; None when every restart failed.
-        status: "converged", "not converged", "failed" or "given".
+        status: how it ended.
         message: the same in words, with numbers.
         losses: (restarts, steps) training losses in nats; (0, 0) when given.
         restarts: how each restart ended, in order.
@@ -77,10 +78,11 @@ class Fit:
             where the solver knows.
         settings: what the solver was set to.
         doubt: why the loss that it was fitted by cannot be trusted, in words; or "".
+        remedy: what to do where it did not converge, in words; or "".
     """
 
     approximation: GuideApproximation | DrawsApproximation | None
-    status: str
+    status: Status
     message: str
     losses: np.ndarray
     restarts: tuple[Restart, ...] = ()
@@ -90,6 +92,7 @@ class Fit:
     training_floor: float | None = None
     settings: dict[str, Any] | None = None
     doubt: str = ""
+    remedy: str = ""
 
 
 class Solver(Protocol):

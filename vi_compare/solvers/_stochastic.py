@@ -12,6 +12,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ from vi_compare.solvers import Cost, Fit, Progress
 from vi_compare.solvers._loop import CHUNK, WINDOW, Loop, Trajectory
 from vi_compare.solvers._restarts import choose
 from vi_compare.target import Target
+from vi_compare.verdict import Status
 
 SEARCH_STEPS = (1.0, 0.2)  # step sizes, as shares of learning_rate
 POLISH_STEP = 0.04
@@ -54,6 +56,14 @@ class Begin:
     points: Callable[[Array, int, int], Array | np.ndarray]
     place: Callable[[dict], dict] = lambda params: params
     shape: Callable[[dict], dict] = lambda params: params
+
+
+class Ended(NamedTuple):
+    """How the polish ended, in words, and what to do about it."""
+
+    status: Status
+    message: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,9 @@ class Stochastic:
         if best is None:
             message = f"every restart broke down; the first at {rows[0].status}"
             spent = _cost(guide, divergence, search, restarts)
-            return Fit(None, "failed", message, search.trajectory.loss(), tuple(rows), cost=spent)
+            return Fit(
+                None, Status.FAILED, message, search.trajectory.loss(), tuple(rows), cost=spent
+            )
 
         finer = copy.copy(divergence)
         finer.num_particles = POLISH_DRAWS * divergence.num_particles
@@ -134,9 +146,11 @@ class Stochastic:
         spent += Cost(0, 0, asked + _evaluations(guide, divergence, judged), asked)
         seconds = time.perf_counter() - began - spent.compile_seconds
         spent = replace(spent, run_seconds=seconds)
+        ended = self._ended(polish.trajectory, left)
         return Fit(
             q,
-            *self._status(polish.trajectory, left),
+            ended.status,
+            ended.message,
             _losses(search.trajectory, polish.trajectory, best),
             tuple(rows),
             best,
@@ -148,40 +162,41 @@ class Stochastic:
                 "polish_steps": polish.trajectory.steps,
                 "tested_steps": CHUNK * min(WINDOW, len(polish.trajectory.losses)),
             },
+            remedy=ended.remedy,
         )
 
-    def _status(self, polish: Trajectory, left: Estimate | None) -> tuple[str, str]:
+    def _ended(self, polish: Trajectory, left: Estimate | None) -> Ended:
         """What is known to be left to gain decides; where it is not, whether the loss fell."""
         if broke := polish.failed[0]:
-            return "not converged", f"the search ended, but polishing broke at {broke}"
+            message = f"the search ended, but polishing broke at {broke}"
+            return Ended(Status.NOT_CONVERGED, message, "mend what is named, or lower the rate")
         low, high = _between(left)
         if low > ENOUGH:
-            much = f"about {plain(high, 2)} nats are left to gain"
-            return "not converged", much + self._way_on(polish)
+            message = f"about {plain(high, 2)} nats are left to gain"
+            if polish.stationary:
+                message += ", though the loss has stopped falling: its steps are small"
+            return Ended(Status.NOT_CONVERGED, message, self._way_on(polish))
         if len(polish.losses) < WINDOW:
-            needed = CHUNK * AVERAGED
-            return (
-                "not converged",
-                f"too few steps to tell; raise {self.name}:steps={needed} or more",
-            )
+            remedy = f"raise {self.name}:steps={CHUNK * AVERAGED} or more"
+            return Ended(Status.NOT_CONVERGED, "too few steps to tell", remedy)
         fall, error = (float(x[0]) for x in polish.fall())
         if high < ENOUGH and fall - 2 * error < ENOUGH:
-            return "converged", f"at most {plain(high, 2)} nats are left to gain"
+            return Ended(Status.CONVERGED, f"at most {plain(high, 2)} nats are left to gain")
         window = CHUNK * WINDOW // 2
         change = with_error(-fall, error)
-        moved = f"the mean loss moved by {change} nats over the last {window} steps"
+        message = f"the mean loss moved by {change} nats over the last {window} steps"
         if polish.stationary:
-            return "converged", moved
-        return "not converged", f"{moved} and all are used{self._way_on(polish)}"
+            return Ended(Status.CONVERGED, message)
+        message += f", and all {self.steps} are used"
+        return Ended(Status.NOT_CONVERGED, message, self._way_on(polish))
 
     def _way_on(self, polish: Trajectory) -> str:
         if polish.stationary:
             return (
-                ", though the loss has stopped falling: its steps are small against the target; "
                 f"raise {self.name}:learning_rate={10 * self.learning_rate:g}, or name no solver: "
                 "the default needs no step size"
             )
-        return f"; raise {self.name}:steps={self.steps * 4}"
+        return f"raise {self.name}:steps={self.steps * 4}"
 
 
 def _between(left: Estimate | None) -> tuple[float, float]:

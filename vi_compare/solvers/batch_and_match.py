@@ -32,6 +32,7 @@ from vi_compare.scores import Scores
 from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
 from vi_compare.solvers._restarts import choose, side_by_side
 from vi_compare.target import Target
+from vi_compare.verdict import Status
 
 PATHS, MOST_STARTS = 10, 4
 LEAST_DRAWS = 256
@@ -178,19 +179,20 @@ def _fit(
     cost = _cost(*spent, judged)
     if best is None:
         message = f"every start broke down; the first: {runs[0].trouble or rows[0].status}"
-        return Fit(None, "failed", message, losses, tuple(rows), cost=cost)
+        return Fit(None, Status.FAILED, message, losses, tuple(rows), cost=cost)
     run = runs[best]
     still = run.moved < STILL
     moved = f"it moved by {plain(run.moved)} nats in the last half of {len(run.path)} steps"
     return Fit(
         GuideApproximation(guide, made[best], target),
-        "converged" if still else "not converged",
-        moved if still else f"{moved}; raise batch-and-match:steps={4 * len(run.path)}",
+        Status.CONVERGED if still else Status.NOT_CONVERGED,
+        moved,
         losses,
         tuple(rows),
         best,
         cost,
         settings={"starts": len(runs), "steps": len(run.path)},
+        remedy="" if still else f"raise batch-and-match:steps={4 * len(run.path)}",
     )
 
 

@@ -12,6 +12,7 @@ from jax import Array
 from vi_compare.approximation import DrawsApproximation, GuideApproximation, set_up
 from vi_compare.solvers import Fit, Progress, quiet
 from vi_compare.target import Target
+from vi_compare.verdict import Status
 
 
 def suits(guide: Callable, divergence) -> int | None:
@@ -43,7 +44,9 @@ class GivenParameters:
     ) -> Fit:
         set_up(guide, target, key)
         q = GuideApproximation(guide, self.params, target)
-        return Fit(q, "given", "parameters as they stand; nothing was fitted", np.zeros((0, 0)))
+        return Fit(
+            q, Status.GIVEN, "parameters as they stand; nothing was fitted", np.zeros((0, 0))
+        )
 
 
 @dataclass(frozen=True)
@@ -64,4 +67,4 @@ class GivenDraws:
         progress: Progress = quiet,
     ) -> Fit:
         message = f"{len(self.approximation.draws)} draws as they stand; nothing was fitted"
-        return Fit(self.approximation, "given", message, np.zeros((0, 0)))
+        return Fit(self.approximation, Status.GIVEN, message, np.zeros((0, 0)))

@@ -34,6 +34,7 @@ from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
 from vi_compare.solvers._restarts import grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
+from vi_compare.verdict import Status
 
 # Up to so many dimensions BFGS keeps its whole matrix, which costs d³ a step in SciPy;
 # above, the last so many pairs.
@@ -184,7 +185,7 @@ class ModeFinder:
         if target.subsampled:
             plates = ", ".join(map(repr, target.subsampled))
             message = f"the model sees a minibatch of {plates}, and a mode needs all of the data"
-            return Fit(None, "failed", message, np.zeros((0, 0)))
+            return Fit(None, Status.FAILED, message, np.zeros((0, 0)))
         start_key, setup_key = split(key, 2)
         set_up(guide, target, setup_key)
         climber = Climber(target, self.iterations, self.tolerance)
@@ -214,7 +215,7 @@ def _fit(guide: AutoLaplaceApproximation, target: Target, ends: list[End], cost:
             f"no start of {len(ends)} reached a mode; at the highest point found {highest.why}; "
             f"without a mode there is no Laplace approximation"
         )
-        return Fit(None, "failed", minus(message), losses, rows, cost=cost)
+        return Fit(None, Status.FAILED, minus(message), losses, rows, cost=cost)
     best = max((r for r, m in enumerate(modes) if m == 0), key=lambda r: ends[r].log_p)
     loc = jnp.asarray(_into_latent(guide, target, ends[best].u))
     q = GuideApproximation(guide, {f"{guide.prefix}_loc": loc}, target)
@@ -224,10 +225,15 @@ def _fit(guide: AutoLaplaceApproximation, target: Target, ends: list[End], cost:
         "decrement": ends[best].decrement,
         "optimises_divergence": False,
     }
-    return Fit(q, status, minus(message), losses, rows, best, cost, settings=settings)
+    remedy = "" if status == Status.CONVERGED else (
+        "keep log p from rising without bound (another parameterisation, or a proper prior)"
+    )  # fmt: skip
+    return Fit(
+        q, status, minus(message), losses, rows, best, cost, settings=settings, remedy=remedy
+    )
 
 
-def _status(ends: list[End], modes: list[int | None], best: int) -> tuple[str, str]:
+def _status(ends: list[End], modes: list[int | None], best: int) -> tuple[Status, str]:
     top = ends[best].log_p
     words = (
         f"{modes.count(0)} of {len(ends)} starts reached the highest mode found, "
@@ -235,9 +241,9 @@ def _status(ends: list[End], modes: list[int | None], best: int) -> tuple[str, s
     )
     above = [e for e in ends if e.why and e.log_p > top + SAME_HEIGHT]
     if not above:
-        return "converged", words
+        return Status.CONVERGED, words
     rose = f"{len(above)} of {len(ends)} starts rose above it without reaching a mode"
-    return "not converged", f"{words}; {rose}: there {above[0].why}"
+    return Status.NOT_CONVERGED, f"{words}; {rose}: there {above[0].why}"
 
 
 def _modes(ends: list[End]) -> list[int | None]:

@@ -24,6 +24,7 @@ from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
 from vi_compare.solvers._em import EM, em, kmeans_start
 from vi_compare.solvers._restarts import basins, jeffreys, log_probs
 from vi_compare.target import Target
+from vi_compare.verdict import Status
 
 
 def suits(guide: Callable, divergence) -> int | None:
@@ -97,19 +98,22 @@ class MomentFit:
         last = losses[:, -1]
         if not np.isfinite(last).any():
             message = "no restart has a finite likelihood; are the draws finite?"
-            return Fit(None, "failed", message, losses, rows, settings=settings)
+            return Fit(None, Status.FAILED, message, losses, rows, settings=settings)
         best = int(np.nanargmin(last))
         q = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[best]), stacked)
         covariance, floor = sandwich(q, u) or (None, None)
+        converged, message = self._ended(result, best)
         return Fit(
             q,
-            *self._status(result, best),
+            Status.CONVERGED if converged else Status.NOT_CONVERGED,
+            message,
             losses,
             rows,
             best,
             covariance=covariance,
             training_floor=floor,
             settings=settings,
+            remedy="" if converged else f"raise moments:iterations={self.iterations * 5}",
         )
 
     def _run(self, components: int, diagonal: bool, u: Array, key: Array):
@@ -122,12 +126,10 @@ class MomentFit:
             diagonal=diagonal,
         )
 
-    def _status(self, result, best: int) -> tuple[str, str]:
+    def _ended(self, result, best: int) -> tuple[bool, str]:
         used, gain = int(result.iterations[best]), float(result.gain[best])
         words = f"the last of {used} EM iterations gained {plain(gain, 1)} nats"
-        if gain <= self.tolerance:
-            return "converged", words
-        return "not converged", f"{words}; raise moments:iterations={self.iterations * 5}"
+        return gain <= self.tolerance, words
 
 
 def _losses(result: EM, draws: Draws) -> np.ndarray:

@@ -59,6 +59,7 @@ from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
 from vi_compare.solvers._restarts import SAME_BASIN, SELECTION_DRAWS, grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
+from vi_compare.verdict import Status
 
 PLAIN_STARTS, PLAIN_SCALE = 2, 0.1
 MOST_PATHS = 10
@@ -456,14 +457,15 @@ class Search:
         if best is None:
             first = next((one.why for one in self.runs if one.why), "no start was usable")
             message = f"no start led to a Gaussian with a finite ELBO; the first: {first}"
-            return Fit(None, "failed", message, losses, rows, cost=self._cost())
+            return Fit(None, Status.FAILED, message, losses, rows, cost=self._cost())
         q = best.gaussian
         assert q is not None
         assert best.polished is not None
         params = self.family.params(guide, q, self.target)
+        converged = best.polished.converged and not _holes(best)
         return Fit(
             GuideApproximation(guide, params, self.target),
-            "converged" if best.polished.converged and not _holes(best) else "not converged",
+            Status.CONVERGED if converged else Status.NOT_CONVERGED,
             _message(self.runs, self.ended, best),
             losses,
             rows,
@@ -475,6 +477,7 @@ class Search:
                 "tested_steps": best.polished.steps // 2,
                 "nats_left": _number(best.polished.left),
             },
+            remedy="" if converged else _remedy(best),
         )
 
     def _cost(self) -> Cost:
@@ -515,6 +518,12 @@ def _message(runs: list[Run], ended: list[Run], best: Run) -> str:
         parts.append(f"log p is not finite at {holes} of {len(best.excess)} draws of it")
     parts.append("a better optimum that no start reached cannot be excluded")
     return "; ".join(parts)
+
+
+def _remedy(best: Run) -> str:
+    if _holes(best):
+        return "keep log p finite (a proper support for the site, or another parameterisation)"
+    return "name the solver framed or svi, whose steps can be raised"
 
 
 def _gap(best: Run, other: Run) -> str:

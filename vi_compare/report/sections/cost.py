@@ -64,7 +64,7 @@ def _drawn(view: View) -> list[Pictures]:
 def _seconds(fit: FitView) -> float:
     """All that the fit took; 0 where nothing was fitted."""
     cost = fit.data["cost"]
-    if fit.data["status"] == "given":
+    if fit.given:
         return 0.0
     return (cost["compile_seconds"] or 0.0) + (cost["run_seconds"] or 0.0)
 
@@ -76,7 +76,7 @@ def _cells(fit: FitView) -> list[Cell]:
         _or_missing(cost[k], formatting.count)
         for k in ("log_density_evaluations", "gradient_evaluations")
     ]
-    if fit.data["status"] == "given":
+    if fit.given:
         seconds = [Cell("–", title="given: nothing was fitted") for _ in seconds]
     return [
         name_of(fit, about=True),

@@ -20,14 +20,15 @@ from vi_compare.report.blocks import (
 )
 from vi_compare.report.figures.losses import losses
 from vi_compare.report.view import FitView, View
+from vi_compare.verdict import Status
 
 ORDER = 50
 
-MARKS = {"converged": "good", "not converged": "near", "failed": "bad"}
+MARKS = {Status.CONVERGED: "good", Status.NOT_CONVERGED: "near", Status.FAILED: "bad"}
 
 
 def section(view: View) -> Section | None:
-    fitted = [f for f in view.fits if f.data["status"] != "given"]
+    fitted = [f for f in view.fits if not f.given]
     if not fitted:
         why = "All parameters were given; nothing was fitted."
         return Section("optimisation", "Optimisation", blocks=[Note(why)])
@@ -74,9 +75,14 @@ def _end(fit: FitView) -> list[Cell]:
         if restarts
         else missing("there were no restarts")
     )
-    message = fit.data["message"]
     ended = Cell(status, mark=MARKS.get(status, ""))
-    return [name_of(fit), ended, share, Cell(f"{message[:1].upper()}{message[1:]}.")]
+    return [name_of(fit), ended, share, Cell(_sentence(fit))]
+
+
+def _sentence(fit: FitView) -> str:
+    message, remedy = fit.data["message"], fit.data["remedy"]
+    words = f"{message}; {remedy}" if remedy else message
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _basins(fits: list[FitView]) -> list[Table]:

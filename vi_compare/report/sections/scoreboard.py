@@ -128,7 +128,7 @@ def _time(fit: FitView) -> Cell:
     parts = (cost["compile_seconds"], cost["run_seconds"])
     if any(p is None for p in parts) or not math.isfinite(sum(parts)):
         return missing("the times were not recorded")
-    if fit.data["status"] == "given":
+    if fit.given:
         return Cell("–", title="given: nothing was fitted")
     return Cell(formatting.seconds(sum(parts)), value=sum(parts))
 
