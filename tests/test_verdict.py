@@ -6,7 +6,7 @@ import pytest
 
 from vi_compare.evidence import ALL, Estimate
 from vi_compare.psis import khat_limit
-from vi_compare.verdict import LEAST_DRAWS, RULES, judge
+from vi_compare.verdict import LEAST_DRAWS, RULES, Concern, Doubt, judge
 
 N = 20_000
 
@@ -90,10 +90,10 @@ def test_without_a_reference_it_is_unverified():
 
 
 def test_no_verdict_is_stronger_than_the_reference_that_it_rests_on():
-    doubt = "its chains disagree: R-hat 1.2, above 1.01"
+    doubt = Doubt(Concern.CHAINS_DISAGREE, "its chains disagree: R-hat 1.2, above 1.01")
     found = judge("converged", "", faithful(), (doubt,))
     assert (found.word, found.also) == ("Unverified", ())
-    assert doubt in found.reasons[0]
+    assert doubt.words in found.reasons[0]
     assert not found.reweightable
     found = judge("converged", "", faithful(width_ratio=number(0.5)), (doubt,))
     assert (found.word, found.also) == ("Unverified", ("Too sure",))

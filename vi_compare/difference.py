@@ -25,7 +25,6 @@ Needs no JAX: the command must answer at once.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -274,7 +273,7 @@ def _words(results: Mapping[str, Any]) -> dict[Key, str]:
     out = {("", "reference"): str(reference["source"])}
     # The numbers in a doubt are another run's chance; what is doubted is the fact.
     for doubt in reference.get("doubts", []):
-        out["", f"reference, {re.sub(r'[0-9.]*[0-9]', '…', doubt)}"] = "in doubt"
+        out["", f"reference: {doubt['kind']}"] = "in doubt"
     for rule in results["rules"]:
         key = ("", f"rule {rule['word']}")
         out[key] = " and ".join(filter(None, (out.get(key), rule["when"])))

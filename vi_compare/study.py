@@ -126,7 +126,7 @@ class Study:
         known = found.diagnosis
         assert known is not None
         observer.end(
-            "; ".join(found.doubts)
+            "; ".join(doubt.words for doubt in found.doubts)
             or f"{known.draws} draws of {known.chains} chains, R-hat {known.rhat:.3f}"
         )
         return found

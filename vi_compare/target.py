@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 from numpyro import handlers
-from numpyro.distributions import biject_to
+from numpyro.distributions import biject_to, constraints
 from numpyro.infer.initialization import init_to_uniform
 from numpyro.infer.util import constrain_fn, potential_energy
 from numpyro.primitives import Messenger
@@ -32,6 +32,7 @@ class Site:
         shape: of a value.
         unconstrained_shape: of its unconstrained value.
         support: NumPyro's constraint, as the model was traced; in words.
+        is_real: whether a value is its own unconstrained value.
         dims: a name for every axis of a value: the plate's, or ``<site>_dim_<i>``.
     """
 
@@ -39,6 +40,7 @@ class Site:
     shape: tuple[int, ...]
     unconstrained_shape: tuple[int, ...]
     support: str
+    is_real: bool
     dims: tuple[str, ...]
 
     @property
@@ -232,7 +234,8 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
         normalised &= site["scale"] is None and not _improper(fn)
         shape = jnp.shape(site["value"])
         unconstrained_shape = biject_to(fn.support).inverse_shape(shape)
-        sites.append(Site(name, shape, unconstrained_shape, str(fn.support), _dims(site, shape)))
+        support, real = str(fn.support), _is_real(fn.support)
+        sites.append(Site(name, shape, unconstrained_shape, support, real, _dims(site, shape)))
     if not sites:
         raise InputError(
             "the model has no latent site, so there is nothing to approximate; "
@@ -249,6 +252,13 @@ def _dims(site: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[str, ...]:
         if shape[batch + frame.dim] == frame.size:
             dims[batch + frame.dim] = frame.name
     return tuple(dims)
+
+
+def _is_real(support: constraints.Constraint) -> bool:
+    """Whether every value is its own unconstrained value."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support is constraints.real
 
 
 def _improper(fn: dist.Distribution) -> bool:

@@ -182,7 +182,7 @@ def show_check(found: Inspection) -> None:
     else:
         print("reference: none; missed mass cannot be seen")
     for doubt in found.doubts:
-        print(f"reference in doubt: {doubt}")
+        print(f"reference in doubt: {doubt.words}")
     print(f"one gradient of log p: {1e6 * found.gradient_seconds:.2g} µs in a batch")
     for name, solver, seconds in found.fits:
         when = "a few seconds" if seconds is None else f"about {seconds:.0f} s"

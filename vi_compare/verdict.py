@@ -10,7 +10,7 @@ of perfect, it is what chance gives the worst of many, and is not mentioned.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import NormalDist
 
@@ -41,6 +41,57 @@ class Status(StrEnum):
     GIVEN = "given"
 
 
+class Word(StrEnum):
+    """The vocabulary of verdicts."""
+
+    FAITHFUL = "Faithful"
+    UNVERIFIED = "Unverified"
+    FAILED = "Failed"
+    NOT_CONVERGED = "Not converged"
+    MISSES_MODES = "Misses modes"
+    WRONG_MODE_WEIGHTS = "Wrong mode weights"
+    TOO_SURE = "Too sure"
+    TOO_DIFFUSE = "Too diffuse"
+    SHIFTED = "Shifted"
+    LOSES_DEPENDENCE = "Loses dependence"
+    LIGHT_TAILS = "Light tails"
+    HEAVY_TAILS = "Heavy tails"
+    MISSES_MASS = "Misses mass"
+    INVENTS_MASS = "Invents mass"
+
+
+class Concern(StrEnum):
+    """What a reference can be doubted for."""
+
+    CHAINS_DISAGREE = "its chains disagree"
+    FEW_DRAWS = "few effective draws"
+    DIVERGENCES = "divergent transitions"
+    STEIN = "Stein's identities fail"
+    MISSED_MODE = "it may miss a mode"
+
+
+class Outcome(StrEnum):
+    """What became of a published figure."""
+
+    REPRODUCED = "reproduced"
+    NOT_REPRODUCED = "not reproduced"
+    NO_ERROR = "error of ours unknown"
+    NOT_AVAILABLE = "not available"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why the reference that a verdict rests on should not be believed.
+
+    Attributes:
+        kind: what it is doubted for; two runs have the same doubt when the kinds agree.
+        words: the same in a clause with numbers.
+    """
+
+    kind: Concern
+    words: str
+
+
 @dataclass(frozen=True)
 class Rule:
     """One row of the table.
@@ -56,9 +107,10 @@ class Rule:
         use_for, next_step: what the fit is still good for, and what to do.
         least_draws: with fewer only what is clear counts.
         residual: headline only when no other rule has crossed.
+        mild: whether the fit errs on the wide side, which is the lesser fault.
     """
 
-    word: str
+    word: Word
     metric: str
     side: int
     threshold: float
@@ -68,6 +120,7 @@ class Rule:
     next_step: str
     least_draws: int = LEAST_DRAWS
     residual: bool = False
+    mild: bool = False
 
     @property
     def condition(self) -> str:
@@ -76,68 +129,69 @@ class Rule:
 
 RULES = (
     Rule(
-        "Misses modes", "mode_coverage", -1, 0.1, 1,
+        Word.MISSES_MODES, "mode_coverage", -1, 0.1, 1,
         "It drops {crossed} of {tried} modes: {label} has {percent} of the target's mass there.",
         "describing the modes it has; no intervals, no tail risks",
         "add components or restarts, or fit by forward KL, which pays for every missed mode",
     ),
     Rule(
-        "Wrong mode weights", "mode_distance", 1, 0.1, 0,
+        Word.WRONG_MODE_WEIGHTS, "mode_distance", 1, 0.1, 0,
         "The masses of the modes are off: Jensen-Shannon distance {value}.",
         "the shape of each mode, not how much each weighs",
         "reweight the draws if k̂ allows it, or use a guide with one component per mode",
     ),
     Rule(
-        "Too sure", "width_ratio", -1, 0.9, 1,
+        Word.TOO_SURE, "width_ratio", -1, 0.9, 1,
         "90 % intervals of {label} are too narrow: {value} times the target's.",
         "point estimates; no intervals",
         "use a more flexible guide (correlated, more components, a flow), or forward KL",
     ),
     Rule(
-        "Too diffuse", "width_ratio", 1, 1.1, 1,
+        Word.TOO_DIFFUSE, "width_ratio", 1, 1.1, 1,
         "90 % intervals of {label} are too wide: {value} times the target's.",
         "cautious intervals; as a proposal for importance sampling if k̂ allows it",
         "use a more flexible guide, or reweight the draws if k̂ allows it",
+        mild=True,
     ),
     Rule(
-        "Shifted", "mean_shift", 1, 0.2, 0,
+        Word.SHIFTED, "mean_shift", 1, 0.2, 0,
         "The mean of {label} is off by {value} sd.",
         "rough location only",
         "run longer or from more starts; if it stays, the guide is too rigid",
     ),
     Rule(
-        "Loses dependence", "correlation", 1, 0.15, 0,
+        Word.LOSES_DEPENDENCE, "correlation", 1, 0.15, 0,
         "The rank correlation of {label} is off by {value}.",
         "single margins, not their combinations",
         "use a guide with full covariance (mvn) or a mixture",
     ),
     Rule(
-        "Light tails", "tail_mass", -1, 0.5, 1,
+        Word.LIGHT_TAILS, "tail_mass", -1, 0.5, 1,
         "It gives {label} {value} times the mass that the target has there.",
         "the bulk; no rare events",
         "use a heavier-tailed guide, or forward KL",
         LEAST_DRAWS_TAIL,
     ),
     Rule(
-        "Heavy tails", "tail_mass", 1, 2.0, 1,
+        Word.HEAVY_TAILS, "tail_mass", 1, 2.0, 1,
         "It gives {label} {value} times the mass that the target has there.",
         "the bulk; as a proposal for importance sampling if k̂ allows it",
         "use a more flexible guide, or reweight the draws if k̂ allows it",
-        LEAST_DRAWS_TAIL,
+        LEAST_DRAWS_TAIL, mild=True,
     ),
     Rule(
-        "Misses mass", "missed_mass", 1, 0.05, 0.01,
+        Word.MISSES_MASS, "missed_mass", 1, 0.05, 0.01,
         "{percent} of the target lies where the fit has almost nothing (1 % is perfect).",
         "the region it covers",
         "use a more flexible guide, or forward KL",
         residual=True,
     ),
     Rule(
-        "Invents mass", "invented_mass", 1, 0.05, 0.01,
+        Word.INVENTS_MASS, "invented_mass", 1, 0.05, 0.01,
         "{percent} of the fit lies where the target has almost nothing (1 % is perfect).",
         "moments and cautious intervals, not its shape; as a proposal if k̂ allows it",
         "reweight the draws if k̂ allows it, or use a more flexible guide",
-        residual=True,
+        residual=True, mild=True,
     ),
 )  # fmt: skip
 
@@ -152,6 +206,8 @@ class Verdict:
         reasons: sentences with the numbers, one per word; what is near a threshold, in one.
         use_for, next_step: what it is still good for, what to do.
         reweightable: whether importance weights can repair it.
+        vague: whether the headline lies within error of a threshold, "between Faithful and ...".
+        mild: whether every fault found errs on the wide side.
     """
 
     word: str
@@ -160,13 +216,15 @@ class Verdict:
     use_for: str
     next_step: str
     reweightable: bool = False
+    vague: bool = False
+    mild: bool = False
 
 
 def judge(
     status: Status,
     message: str,
     scores: Scores,
-    doubts: tuple[str, ...] = (),
+    doubts: tuple[Doubt, ...] = (),
     rules: tuple[Rule, ...] = RULES,
     caution: str = "",
     remedy: str = "",
@@ -182,42 +240,83 @@ def judge(
     """
     if status == Status.FAILED:
         advice = "mend what is named, or start closer with init_loc_fn"
-        return Verdict("Failed", (), (f"It failed: {message}.",), "nothing", advice)
-    crossed = [c for c in (_cross(rule, scores) for rule in rules) if c]
+        return Verdict(Word.FAILED, (), (f"It failed: {message}.",), "nothing", advice)
+    found = _from_scores(scores, rules)
+    if doubts:
+        found = _doubted(found, doubts)
+    if status == Status.NOT_CONVERGED:
+        found = _stopped(found, message, remedy)
+    reasons = (*found.reasons, _sentence(caution)) if caution else found.reasons
+    dropped = Word.MISSES_MODES in (found.word, *found.also)
+    reweightable = _reweightable(scores) and not dropped and not doubts
+    return replace(found, reasons=reasons, reweightable=reweightable)
+
+
+def _from_scores(scores: Scores, rules: tuple[Rule, ...]) -> Verdict:
+    """The verdict on a fit that converged, against a reference that is believed."""
     # What is only left over counts for the headline if nothing above explains it.
-    crossed.sort(key=lambda c: c.rule.residual)
+    crossed = sorted(
+        (c for rule in rules if (c := _cross(rule, scores))), key=lambda c: c.rule.residual
+    )
     clear = [c for c in crossed if c.clear]
     vague = [c for c in crossed if not c.clear]
-    words = [c.rule.word for c in clear]
+    if not crossed:
+        return _nothing_found(scores)
     reasons = [c.sentence for c in clear or vague]
     if clear and vague:
         near = formatting.listed(list(dict.fromkeys(c.rule.word for c in vague)))
         reasons.append(f"Within error of the threshold: {near}.")
-    use_for = (clear + vague)[0].rule.use_for if clear + vague else "its draws can be used directly"
-    step = (clear + vague)[0].rule.next_step if clear + vague else "nothing needs doing"
-    if not words and vague:
-        words = [f"between Faithful and {vague[0].rule.word}"]
+    words: list[str] = [c.rule.word for c in clear]
     if not words:
-        words = ["Faithful" if _has_reference(scores) else "Unverified"]
-        reasons = _summary(scores)
-    if words[0] == "Unverified":
-        use_for = "exploration, until draws of the target confirm it"
-        step = "give exact(key, n) or a reference, so that missed mass can be seen"
-    if doubts:
-        words = ["Unverified", *(w for w in words if w not in ("Faithful", "Unverified"))]
-        reasons = [f"The reference is in doubt: {'; '.join(doubts)}.", *reasons]
-        use_for = "exploration, until a reference that can be believed confirms it"
-        step = "mend the reference first: longer chains, another parameterisation, exact draws"
-    if status == Status.NOT_CONVERGED:
-        words, reasons = (
-            ["Not converged", *words],
-            [f"{message[0].upper()}{message[1:]}.", *reasons],
-        )
-        use_for, step = "nothing yet", remedy or "run it longer, or from more starts"
-    if caution:
-        reasons = [*reasons, f"{caution[0].upper()}{caution[1:]}."]
-    reweightable = _reweightable(scores) and "Misses modes" not in words and not doubts
-    return Verdict(words[0], tuple(words[1:]), tuple(reasons), use_for, step, reweightable)
+        words = [f"between {Word.FAITHFUL} and {vague[0].rule.word}"]
+    first = (clear + vague)[0].rule
+    return Verdict(
+        words[0],
+        tuple(words[1:]),
+        tuple(reasons),
+        first.use_for,
+        first.next_step,
+        vague=not clear,
+        mild=bool(clear) and all(c.rule.mild for c in clear),
+    )
+
+
+def _nothing_found(scores: Scores) -> Verdict:
+    reasons = tuple(_summary(scores))
+    if _has_reference(scores):
+        use_for, step = "its draws can be used directly", "nothing needs doing"
+        return Verdict(Word.FAITHFUL, (), reasons, use_for, step)
+    use_for = "exploration, until draws of the target confirm it"
+    step = "give exact(key, n) or a reference, so that missed mass can be seen"
+    return Verdict(Word.UNVERIFIED, (), reasons, use_for, step)
+
+
+def _doubted(found: Verdict, doubts: tuple[Doubt, ...]) -> Verdict:
+    """No word about a fit is stronger than the reference that it rests on."""
+    others = (w for w in (found.word, *found.also) if w not in (Word.FAITHFUL, Word.UNVERIFIED))
+    why = "; ".join(doubt.words for doubt in doubts)
+    return Verdict(
+        Word.UNVERIFIED,
+        tuple(others),
+        (f"The reference is in doubt: {why}.", *found.reasons),
+        "exploration, until a reference that can be believed confirms it",
+        "mend the reference first: longer chains, another parameterisation, exact draws",
+    )
+
+
+def _stopped(found: Verdict, message: str, remedy: str) -> Verdict:
+    """What the metrics say of a fit that did not converge comes second."""
+    return Verdict(
+        Word.NOT_CONVERGED,
+        (found.word, *found.also),
+        (_sentence(message), *found.reasons),
+        "nothing yet",
+        remedy or "run it longer, or from more starts",
+    )
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:]}."
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def results(path: AlphaPath, target: Target, draws: Draws, key: Array) -> dict[s
         "margins": [
             {"label": m.label, "grid": _short(m.grid), "target": _short(m.target)} for m in margins
         ],
-        "modes": [] if modes is None else list(modes.names),
+        "modes": [] if modes is None else list(modes.places),
         "target_basins": _masses(lot, modes),
         "branches": [describe.branch(branch) for branch in path.branches],
         "transitions": [_transition(one) for one in path.transitions],
@@ -169,8 +169,7 @@ def coordinates(target: Target) -> list[str]:
     """A name for each entry of u: the site's, in words where it is not the site's own value."""
     out = []
     for site in target.sites:
-        own = "Real()" in site.support
-        name = site.name if own else f"unconstrained {site.name}"
+        name = site.name if site.is_real else f"unconstrained {site.name}"
         out += [margin(name, index) for index in np.ndindex(site.unconstrained_shape)]
     return out
 

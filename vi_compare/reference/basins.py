@@ -20,6 +20,7 @@ import numpy as np
 from vi_compare.estimate import Estimate
 from vi_compare.psis import pareto_khat
 from vi_compare.reference.modes import FoundModes
+from vi_compare.verdict import Concern, Doubt
 
 # A good reference is doubted so often when the weights behave; and a difference below
 # one percent of the mass would change no verdict.
@@ -37,14 +38,14 @@ class BasinCheck:
         masses, errors: (M,) by importance sampling, shares of the basins that the fits
             visit and NaN in others; None where it could not be made.
         khat: of the weights, in the basin where it is largest.
-        doubts: what is wrong with the reference, in words.
+        doubts: what is wrong with the reference.
         reason: why it could not be made; "" where it was.
     """
 
     masses: np.ndarray | None
     errors: np.ndarray | None
     khat: float | None
-    doubts: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     reason: str = ""
 
 
@@ -83,7 +84,7 @@ def check_basins(
     return BasinCheck(unknown(masses), unknown(errors), khat, doubts)
 
 
-def _apart(modes: FoundModes, known, masses, errors, limit: float) -> tuple[str, ...]:
+def _apart(modes: FoundModes, known, masses, errors, limit: float) -> tuple[Doubt, ...]:
     """Known basins whose share the two put apart by more than chance."""
     # The reference's own draws in the basins that the fits know.
     whole = float(modes.shares["test"][known].sum())
@@ -101,7 +102,7 @@ def _apart(modes: FoundModes, known, masses, errors, limit: float) -> tuple[str,
 
 def _unseen(
     modes: FoundModes, known, inside, log_w, log_z: Estimate, limit: float
-) -> tuple[str, ...]:
+) -> tuple[Doubt, ...]:
     """Known basins where the reference has nothing, and bad weights find mass for certain."""
     if log_z.value is None:
         return ()
@@ -118,8 +119,9 @@ def _unseen(
     return tuple(doubts)
 
 
-def _doubt(mode: str, share: float, found: str) -> str:
-    return f"it may miss a mode: {mode} has {100 * share:.3g} % of its draws, and {found}"
+def _doubt(mode: str, share: float, found: str) -> Doubt:
+    words = f"it may miss a mode: {mode} has {100 * share:.3g} % of its draws, and {found}"
+    return Doubt(Concern.MISSED_MODE, words)
 
 
 def _khat(log_w: np.ndarray) -> float:

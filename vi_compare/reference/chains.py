@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vi_compare.verdict import Concern, Doubt
+
 if TYPE_CHECKING:
     from vi_compare.evidence import Draws
 
@@ -42,7 +44,7 @@ class Diagnosis:
         ess: the smallest of bulk and tail over the same, of the draws that metrics see.
         divergences: share of transitions that diverged; None where it is not known.
         chains, draws: how many chains, and draws of all of them.
-        doubts: why they should not be believed, in words.
+        doubts: why they should not be believed.
         limits: that they were held against.
     """
 
@@ -51,7 +53,7 @@ class Diagnosis:
     divergences: float | None
     chains: int
     draws: int
-    doubts: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
     limits: Limits = LIMITS
 
 
@@ -72,12 +74,15 @@ def diagnose(
     )
     doubts = []
     if rhat is not None and rhat > limits.rhat:
-        doubts.append(f"its chains disagree: R-hat {rhat:.3f}, above {limits.rhat}")
+        words = f"its chains disagree: R-hat {rhat:.3f}, above {limits.rhat}"
+        doubts.append(Doubt(Concern.CHAINS_DISAGREE, words))
     if ess < limits.ess:
-        doubts.append(f"it is worth {ess:.0f} independent draws, fewer than {limits.ess}")
+        words = f"it is worth {ess:.0f} independent draws, fewer than {limits.ess}"
+        doubts.append(Doubt(Concern.FEW_DRAWS, words))
     if divergences is not None and divergences > limits.divergences:
         share, most = f"{100 * divergences:.2g} %", f"{100 * limits.divergences:g} %"
-        doubts.append(f"{share} of its transitions diverged, above {most}")
+        words = f"{share} of its transitions diverged, above {most}"
+        doubts.append(Doubt(Concern.DIVERGENCES, words))
     chains = max(1, every.chains)
     return Diagnosis(rhat, ess, divergences, chains, len(every), tuple(doubts), limits)
 

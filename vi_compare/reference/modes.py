@@ -43,7 +43,8 @@ class FoundModes:
 
     Attributes:
         locations: (M, d) over u, in the order of the first set's shares.
-        names: (M,) for people: where a mode is, or its number where that is too long.
+        names: (M,) for people: "the mode at x = −2", or "mode 3" where that is too long.
+        places: (M,) the same without an article, for headings: "x = −2", or "mode 3".
         shares: {set: (M,)}.
         n: how many draws of each set were assigned.
         members: {set: (m,)} the mode of each of the first m draws.
@@ -52,6 +53,7 @@ class FoundModes:
 
     locations: np.ndarray
     names: tuple[str, ...]
+    places: tuple[str, ...]
     shares: dict[str, np.ndarray]
     n: int
     members: dict[str, np.ndarray]
@@ -96,7 +98,7 @@ def _follow(target: Target, sets: Mapping[str, Draws], most: int) -> FoundModes:
     worth = [effective((members[first] == m).astype(float), chains) for m in range(len(modes))]
     return FoundModes(
         modes[order],
-        _names(target, modes[order]),
+        *_names(target, modes[order]),
         {name: share(m) for name, m in members.items()},
         min(map(len, members.values())),
         members,
@@ -113,17 +115,18 @@ def _first(draws: Draws, most: int) -> np.ndarray:
     return u.reshape(draws.chains, -1, d)[:, ::step].reshape(-1, d)
 
 
-def _names(target: Target, modes: np.ndarray) -> tuple[str, ...]:
-    """ "the mode at x = −2" where that says all, "mode 3" where it would be too long."""
+def _names(target: Target, modes: np.ndarray) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and places: "the mode at x = −2" and "x = −2" where that says all, "mode 3" for
+    both where it would be too long or not tell two modes apart."""
+    numbers = tuple(f"mode {m}" for m in range(1, len(modes) + 1))
     if target.dim > 2:
-        return tuple(f"mode {m}" for m in range(1, len(modes) + 1))
+        return numbers, numbers
     values = jax.tree.map(np.asarray, target.complete(jnp.asarray(modes)).values)
-    names = []
-    for m in range(len(modes)):
-        place = [f"{site} = {_place(value[m])}" for site, value in values.items()]
-        names.append(minus(f"the mode at {', '.join(place)}"))
-    unique = len(set(names)) == len(names)
-    return tuple(names) if unique else tuple(f"mode {m + 1}" for m in range(len(names)))
+    where = lambda m: ", ".join(f"{site} = {_place(value[m])}" for site, value in values.items())
+    places = tuple(minus(where(m)) for m in range(len(modes)))
+    if len(set(places)) < len(places):
+        return numbers, numbers
+    return tuple(f"the mode at {place}" for place in places), places
 
 
 def _place(value: np.ndarray) -> str:

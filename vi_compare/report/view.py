@@ -13,7 +13,7 @@ from vi_compare import formatting
 from vi_compare.comparison import Comparison
 from vi_compare.estimate import ALL, margins
 from vi_compare.report.palette import Style
-from vi_compare.verdict import Status
+from vi_compare.verdict import Doubt, Status
 
 # Overlays of more curves than this cannot be read.
 MOST_IN_ONE = 6
@@ -77,7 +77,8 @@ class Mode:
     Attributes:
         number: from 1, the largest first.
         name: "the mode at x = 0", or "mode 1" where that would be too long.
-        place: (d,) over u.
+        place: the same without its article, for headings.
+        location: (d,) over u.
         mass: share of the target's draws.
         n: draws of each that were assigned; 0 where it was not recorded.
         fits: {fit: share of its draws}.
@@ -85,15 +86,16 @@ class Mode:
 
     number: int
     name: str
-    place: np.ndarray
+    place: str
+    location: np.ndarray
     mass: float
     n: int
     fits: dict[str, float]
 
     @property
     def short(self) -> str:
-        """Without its article, for headings."""
-        return short(self.name.removeprefix("the mode at "), LONGEST)
+        """The place, as far as there is room."""
+        return short(self.place, LONGEST)
 
 
 @dataclass(frozen=True)
@@ -238,9 +240,9 @@ class View:
         return self.target["reference"]["source"] != "none"
 
     @property
-    def doubts(self) -> list[str]:
+    def doubts(self) -> list[Doubt]:
         """Why the reference should not be believed; empty when nothing is held against it."""
-        return self.target["reference"].get("doubts", [])
+        return [Doubt(**entry) for entry in self.target["reference"].get("doubts", [])]
 
     @property
     def confirms(self) -> bool:
@@ -264,8 +266,8 @@ class View:
     @property
     def axis(self) -> str:
         """What a one-dimensional u is called: the site itself where it is the whole line."""
-        name, support = next(iter(self.target["supports"].items()), ("u", ""))
-        return name if support.startswith("Real") else f"u (unconstrained {name})"
+        name, real = next(iter(self.target["real"].items()), ("u", True))
+        return name if real else f"u (unconstrained {name})"
 
     @cached_property
     def modes(self) -> tuple[Mode, ...]:
@@ -273,7 +275,8 @@ class View:
         return tuple(
             Mode(
                 i + 1,
-                m.get("name", f"mode {i + 1}"),
+                m["name"],
+                m["place"],
                 np.asarray(m["location"], dtype=float),
                 m["target"],
                 m.get("n") or 0,
@@ -291,7 +294,7 @@ class View:
         """What is to be said of it among the others: "the middle and largest one"."""
         words = []
         if self.target["dim"] == 1 and len(self.modes) > 2:
-            rank = sorted(float(m.place[0]) for m in self.modes).index(float(mode.place[0]))
+            rank = sorted(float(m.location[0]) for m in self.modes).index(float(mode.location[0]))
             words += ["middle"] if 2 * rank + 1 == len(self.modes) else []
         # Larger than the next by more than chance, or not called largest.
         if mode.number == 1 and len(self.modes) > 1 and mode.n:

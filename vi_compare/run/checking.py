@@ -12,6 +12,7 @@ from vi_compare import families
 from vi_compare.randomness import key_for
 from vi_compare.run.prepared import Prepared
 from vi_compare.starts import starting_points
+from vi_compare.verdict import Doubt
 
 POINTS = 1024
 # A stochastic fit that converges takes about so many steps per restart; a rough guide.
@@ -28,7 +29,7 @@ class Inspection:
             support).
         starts: how many starting points were tried and are usable.
         stein: largest z-score of the reference's check and its limit, or None.
-        doubts: why the reference should not be believed, in words.
+        doubts: why the reference should not be believed.
         gradient_seconds: of one gradient of log p, in a batch of 1,024.
         fits: (name, solver, predicted seconds or None where nothing is iterated on p).
     """
@@ -40,7 +41,7 @@ class Inspection:
     subsampled: tuple[str, ...]
     starts: int
     stein: tuple[float, float] | None
-    doubts: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
     gradient_seconds: float
     fits: tuple[tuple[str, str, float | None], ...]
 

@@ -66,6 +66,7 @@ def target(
         "dim": target.dim,
         "sites": {site.name: list(site.shape) for site in target.sites},
         "supports": {site.name: site.support for site in target.sites},
+        "real": {site.name: site.is_real for site in target.sites},
         "normalised": target.normalised,
         "log_normalizer": normaliser,
         "log_normalizer_reason": log_z.estimate.reason,
@@ -82,7 +83,10 @@ def _reference(reference: Reference | None, basins: BasinCheck) -> dict[str, Any
         "source": reference.source,
         "draws": len(reference.test),
         "parts": list(PARTS),
-        "doubts": [*reference.doubts, *basins.doubts],
+        "doubts": [
+            {"kind": doubt.kind, "words": doubt.words}
+            for doubt in (*reference.doubts, *basins.doubts)
+        ],
         "settings": reference.settings,
         "diagnosis": None
         if diagnosis is None
@@ -116,6 +120,7 @@ def _modes(modes: FoundModes | str, basins: BasinCheck) -> dict[str, Any]:
         "found": [
             {
                 "name": name,
+                "place": modes.places[m],
                 "location": modes.locations[m].tolist(),
                 "target": float(modes.shares["test"][m]),
                 "floor": float(modes.shares["floor"][m]),
@@ -137,7 +142,7 @@ def _modes(modes: FoundModes | str, basins: BasinCheck) -> dict[str, Any]:
 
 def fit(measured: Measured, seed: int, group: str) -> dict[str, Any]:
     """Everything about one fit; `group` is where its draws stand in fits.nc."""
-    plan, found, verdict = measured.plan, measured.fit, measured.verdict
+    plan, found = measured.plan, measured.fit
     return {
         "name": plan.name,
         "guide": plan.guide,
@@ -164,14 +169,7 @@ def fit(measured: Measured, seed: int, group: str) -> dict[str, Any]:
         ],
         "basins": _basins(found),
         "metrics": {name: _metric(by) for name, by in measured.scores.items()},
-        "verdict": {
-            "word": verdict.word,
-            "also": list(verdict.also),
-            "reasons": list(verdict.reasons),
-            "use_for": verdict.use_for,
-            "next_step": verdict.next_step,
-            "usable_after_reweighting": verdict.reweightable,
-        },
+        "verdict": in_words(measured.verdict),
         "cost": {
             "compile_seconds": found.cost.compile_seconds,
             "run_seconds": found.cost.run_seconds,
@@ -179,6 +177,20 @@ def fit(measured: Measured, seed: int, group: str) -> dict[str, Any]:
             "gradient_evaluations": found.cost.gradient_evaluations,
         },
         "settings": found.settings or {},
+    }
+
+
+def in_words(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain data."""
+    return {
+        "word": verdict.word,
+        "also": list(verdict.also),
+        "reasons": list(verdict.reasons),
+        "use_for": verdict.use_for,
+        "next_step": verdict.next_step,
+        "usable_after_reweighting": verdict.reweightable,
+        "vague": verdict.vague,
+        "mild": verdict.mild,
     }
 
 

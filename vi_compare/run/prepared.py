@@ -31,7 +31,7 @@ from vi_compare.settings import Settings
 from vi_compare.solvers import Fit
 from vi_compare.target import Target
 from vi_compare.timing import timed
-from vi_compare.verdict import judge
+from vi_compare.verdict import Doubt, judge
 
 GRID = 601
 
@@ -165,7 +165,7 @@ class Prepared:
         q: Draws | None,
         log_z: Estimate,
         modes: FoundModes | str,
-        doubts: tuple[str, ...],
+        doubts: tuple[Doubt, ...],
     ) -> Measured:
         if q is None or fit.approximation is None:
             return Measured(plan, fit, None, {}, judge(fit.status, fit.message, {}))

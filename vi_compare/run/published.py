@@ -18,7 +18,7 @@ from vi_compare.approximation import GuideApproximation
 from vi_compare.errors import InputError
 from vi_compare.estimate import ALL, Estimate
 from vi_compare.solvers import Fit
-from vi_compare.verdict import Status
+from vi_compare.verdict import Outcome, Status
 
 # A figure that was printed right differs by more than this once in 370 times.
 LIMIT = 3.0
@@ -96,18 +96,19 @@ def _row(entry: Published, quantity: str, text: str, ours: Estimate) -> dict[str
     row = {"fit": entry.fit, "quantity": quantity, "source": entry.source, "published": text}
     if ours.value is None:
         return row | {"ours": None, "standard_error": None, "difference_in_standard_errors": None,
-                      "result": f"not available: {ours.reason}"}  # fmt: skip
+                      "result": Outcome.NOT_AVAILABLE, "reason": ours.reason}  # fmt: skip
     # A rounded figure is uniform over its last digit: variance (half a unit)² / 3.
     error = np.hypot(ours.standard_error or 0.0, half_digit(text) / np.sqrt(3))
     difference = float((float(text) - ours.value) / error)
-    result = "reproduced" if abs(difference) <= LIMIT else "not reproduced"
+    result = Outcome.REPRODUCED if abs(difference) <= LIMIT else Outcome.NOT_REPRODUCED
     if ours.standard_error is None:
-        result = "error of ours unknown"
+        result = Outcome.NO_ERROR
     return row | {
         "ours": ours.value,
         "standard_error": ours.standard_error,
         "difference_in_standard_errors": difference,
         "result": result,
+        "reason": "",
     }
 
 

@@ -122,7 +122,7 @@ class Path:
     Attributes:
         data: as stored, for what needs no preparation.
         branches: those that have points.
-        modes, masses: names of the target's modes and the target's mass in each.
+        modes, masses: places of the target's modes and the target's mass in each.
     """
 
     data: dict[str, Any]
@@ -148,7 +148,7 @@ class Path:
                 Margin(short(m["label"], LONGEST), _line(m["grid"]), _line(m["target"]))
                 for m in data.get("margins") or []
             ),
-            tuple(short(m.removeprefix("the mode at "), 40) for m in data.get("modes") or []),
+            tuple(short(m, 40) for m in data.get("modes") or []),
             _line(data.get("target_basins") or []),
         )
 
