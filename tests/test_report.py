@@ -7,6 +7,7 @@ import json
 import re
 from html.parser import HTMLParser
 from importlib.resources import files
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ import xarray as xr
 from vi_compare import catalogue, formatting
 from vi_compare.comparison import Comparison
 from vi_compare.evidence import Draws, Estimate, Evidence, Modes
-from vi_compare.report import render, sections
+from vi_compare.report import palette, render, sections
+from vi_compare.report.blocks import Section
 from vi_compare.report.curves import Penalty
 from vi_compare.report.headline import answer
 from vi_compare.report.page import _soft
@@ -605,10 +607,22 @@ def test_a_name_breaks_after_a_slash_and_not_at_its_hyphen():
     assert "<b>" not in _soft("<b>-<b>")
 
 
-def test_sections_are_found_by_their_place_and_ordered():
-    found = sections.modules()
-    orders = [module.ORDER for module in found]
+def test_sections_stand_in_the_order_that_they_ask_for():
+    orders = [section.order for section in sections.all_of(View.of(published()))]
     assert orders == sorted(set(orders)), "two sections claim one place"
+
+
+def test_a_section_without_a_place_comes_before_what_is_looked_up(monkeypatch):
+    found = sections.modules()
+    own = SimpleNamespace(__name__="own", section=lambda view: Section("own", "My section"))
+    monkeypatch.setattr(sections, "modules", lambda: [own, *found])
+    keys = [section.key for section in sections.all_of(View.of(published()))]
+    after = keys[keys.index("own") + 1 :]
+    assert after == ["numbers", "information", "reproduce"]
+
+
+def test_sections_are_found_by_their_place():
+    found = sections.modules()
     assert len(found) == len(list(files("vi_compare.report.sections").iterdir())) - 1 - sum(
         p.name == "__pycache__" for p in files("vi_compare.report.sections").iterdir()
     )
@@ -620,6 +634,19 @@ def test_every_alternative_text_states_numbers(case):
         assert re.search(r"\d", description), description
     assert text.count('<svg class="figure"') == text.count("<desc")
     assert text.count("How to read.") == text.count('<div class="pictures')
+
+
+def test_every_colour_of_a_figure_is_a_variable_of_the_style_sheet():
+    sheet = (files("vi_compare.report") / "style.css").read_text(encoding="utf-8")
+    for colour in palette.Colour:
+        assert f"  {palette.variable(colour)}: light-dark(" in sheet, colour
+    assert palette.variable(palette.Style(300).colour) == "--f300"
+    assert palette.variable("#123456") is None
+
+
+def test_fits_that_share_a_colour_differ_in_dashes_and_marker():
+    looks = [palette.Style(i) for i in range(100)]
+    assert len({(one.light, one.dashes, one.marker) for one in looks}) == len(looks)
 
 
 def test_script_is_small_and_plain():

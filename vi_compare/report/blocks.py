@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vi_compare import formatting
 from vi_compare.report.marks import SIGNS, Scale
 from vi_compare.report.view import FitView, Reading
-
-# Second lines of headings that are no part of the name.
-UNITS = ("", "nats", "s")
 
 
 @dataclass(frozen=True)
@@ -71,8 +68,8 @@ class Column:
 
     @property
     def name(self) -> str:
-        """The heading in one line, without its unit."""
-        return self.head if self.below in UNITS else f"{self.head} {self.below}"
+        """The heading in one line; a second line that is a unit is no part of it."""
+        return self.head if self.below in ("", "nats", "s") else f"{self.head} {self.below}"
 
     @property
     def css(self) -> str:
@@ -187,12 +184,21 @@ class Command:
 
 @dataclass(frozen=True)
 class Section:
-    """A card of the page, with an entry in the contents."""
+    """A card of the page, with an entry in the contents.
+
+    Attributes:
+        key: its anchor, unique on the page.
+        lead: the paragraph that opens it.
+        order: sections stand in ascending order, from 0. One that asks for no place comes
+            after the findings and before what is there to look things up: "All numbers" (125),
+            "Information" (130) and "Reproduce" (140).
+    """
 
     key: str
     title: str
     lead: str = ""
-    blocks: Sequence[Any] = field(default_factory=list)
+    blocks: Sequence[Any] = ()
+    order: int = 122
 
     @property
     def tally(self) -> tuple[str, str]:

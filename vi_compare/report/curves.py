@@ -9,9 +9,6 @@ import numpy as np
 
 from vi_compare.report.view import Mode, View
 
-# Densities below e^-700 are zero in float64.
-LOWEST = -700.0
-
 
 @dataclass(frozen=True)
 class Curves:
@@ -39,10 +36,7 @@ class Curves:
             return None
         log_z, how = view.log_z, "exact"
         if log_z is None:
-            top = np.nanmax(log_p)
-            log_z = top + float(
-                np.log(np.trapezoid(np.exp(np.nan_to_num(log_p, nan=LOWEST) - top), x))
-            )
+            log_z = _log_integral(log_p, x)
             how = "normalised by quadrature over the range shown"
         log_q = {
             str(name): np.asarray(q, dtype=float)
@@ -71,8 +65,17 @@ class Curves:
         return list(zip(ordered, [0, *cuts], [*cuts, len(self.x) - 1], strict=True))
 
 
-def _floored(log_density: np.ndarray) -> np.ndarray:
-    return np.maximum(np.nan_to_num(log_density, nan=LOWEST, neginf=LOWEST, posinf=-LOWEST), LOWEST)
+def _log_integral(log_density: np.ndarray, x: np.ndarray) -> float:
+    """log ∫ over the grid, by the trapezoidal rule."""
+    top = np.nanmax(log_density)
+    density = np.exp(np.nan_to_num(log_density, nan=-np.inf, neginf=-np.inf) - top)
+    return top + float(np.log(np.trapezoid(density, x)))
+
+
+def _floored(log_density: np.ndarray, lowest: float = -700.0) -> np.ndarray:
+    """Finite log densities: below e^-700 a density is zero in float64."""
+    finite = np.nan_to_num(log_density, nan=lowest, neginf=lowest, posinf=-lowest)
+    return np.maximum(finite, lowest)
 
 
 @dataclass(frozen=True)

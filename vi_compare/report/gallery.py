@@ -13,10 +13,7 @@ from vi_compare import formatting
 from vi_compare.comparison import PAGE, RESULTS, read_results
 from vi_compare.errors import InputError
 from vi_compare.report.page import environment, mark_of, style
-from vi_compare.report.view import LONGEST, short
-
-# Chips of one entry; more fits are counted. Characters of its description.
-MOST_CHIPS, LINE = 8, 200
+from vi_compare.report.view import short, shown
 
 
 @dataclass(frozen=True)
@@ -79,13 +76,22 @@ def _entry(folder: Path, base: Path) -> Entry:
     where = folder.resolve().relative_to(base.resolve()).as_posix()
     try:
         results = read_results(folder)
-        return _shown(results, folder, where)
+        return _read(results, folder, where)
     except (InputError, KeyError, TypeError, AttributeError) as error:
         why = str(error) if isinstance(error, InputError) else "results.json is incomplete"
-        return Entry(short(where, LONGEST), "", "", "", (), 0, why)
+        return Entry(shown(where), "", "", "", (), 0, why)
 
 
-def _shown(results: dict[str, Any], folder: Path, where: str) -> Entry:
+def _read(
+    results: dict[str, Any], folder: Path, where: str, most_fits: int = 8, line_length: int = 200
+) -> Entry:
+    """The entry of a folder whose results can be read.
+
+    Args:
+        where: the folder, relative to the gallery.
+        most_fits: shown with their verdicts; more are counted.
+        line_length: characters of the description.
+    """
     target, fits = results["target"], results["fits"]
     line = " ".join((target.get("description") or "").partition("\n\n")[0].split())
     reference = target["reference"]
@@ -95,10 +101,10 @@ def _shown(results: dict[str, Any], folder: Path, where: str) -> Entry:
         f"{len(fits)} fit{'' if len(fits) == 1 else 's'}",
         "no reference" if reference["source"] == "none" else f"reference: {reference['source']}",
     ]
-    chips = tuple(_chip(fit) for fit in fits[:MOST_CHIPS])
+    chips = tuple(_chip(fit) for fit in fits[:most_fits])
     page = quote(f"{where}/{PAGE}") if (folder / PAGE).is_file() else ""
     return Entry(
-        short(target["name"], LONGEST), page, short(line, LINE), " · ".join(filter(None, facts)),
+        shown(target["name"]), page, short(line, line_length), " · ".join(filter(None, facts)),
         chips, len(fits) - len(chips),
     )  # fmt: skip
 

@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vi_compare import formatting
-from vi_compare.report.view import LONGEST, NAMES, FitView, View, short
+from vi_compare.report.view import NAMES, FitView, View, shown
 from vi_compare.verdict import Outcome, Word
-
-# Off by this many standard errors and by a tenth of itself, a figure is called false.
-FALSE = 10.0
 
 
 @dataclass(frozen=True)
@@ -125,18 +122,21 @@ def _is_metric(fits: dict[str, FitView], row: dict[str, Any]) -> bool:
     return row["quantity"] in fits[row["fit"]].data["metrics"]
 
 
-def _false(view: View, fit: FitView, row: dict[str, Any]) -> str:
-    """A figure that does not follow from the parameters printed with it."""
+def _false(view: View, fit: FitView, row: dict[str, Any], errors: float = 10.0) -> str:
+    """A figure that does not follow from the parameters printed with it.
+
+    Off by this many standard errors, and by a tenth of itself, it is called false.
+    """
     name = NAMES.get(row["quantity"], row["quantity"].replace("_", " "))
     entry = fit.data["metrics"][row["quantity"]]
     unit = entry["unit"] if entry["unit"] != "1" else ""
-    far = abs(row["difference_in_standard_errors"]) > FALSE
+    far = abs(row["difference_in_standard_errors"]) > errors
     off = abs(float(row["published"]) - row["ours"]) > 0.1 * abs(row["ours"])
     verdict = "is false" if far and off else "does not hold"
     ours = formatting.with_error(row["ours"], row["standard_error"], unit)
-    shown = str(row["published"]).replace("-", "−")
+    printed = str(row["published"]).replace("-", "−")
     sentence = (
-        f"The published {name} {verdict}: at the published parameters it is {ours}, not {shown}"
+        f"The published {name} {verdict}: at the published parameters it is {ours}, not {printed}"
     )
     return f"{sentence}{_left_out(view, fit)}."
 
@@ -150,7 +150,7 @@ def _left_out(view: View, fit: FitView) -> str:
         filter(None, [view.position(first), f"{formatting.percent(first.mass)} of the target"])
     )
     more = f", and {formatting.words(len(missed) - 1)} more" if len(missed) > 1 else ""
-    return f", and they leave out {short(first.name, LONGEST)} ({which}){more}"
+    return f", and they leave out {shown(first.name)} ({which}){more}"
 
 
 def _overall(fits: dict[str, FitView], judged: list[dict], wrong: list[dict]) -> str:

@@ -19,15 +19,8 @@ from vi_compare.comparison import Comparison
 from vi_compare.report import headline, sections
 from vi_compare.report.advice import advice
 from vi_compare.report.marks import SIGNS
-from vi_compare.report.view import COUNTED, LONGEST, View, short
+from vi_compare.report.view import COUNTED, View, short, shown
 from vi_compare.verdict import Word
-
-HERE = Path(__file__).parent
-# Characters; longer texts from outside are folded.
-LONGEST_TEXT = 600
-HYPHENATED = re.compile(r"(?<![\w-])(?=[\w-]{,20}(?![\w-]))\w+(?:-\w+)+")
-# {headline: mark} where no fault was found; every other word is one.
-MARKS = {Word.FAITHFUL: "good", Word.UNVERIFIED: "near", Word.NOT_CONVERGED: "near"}
 
 
 def page(comparison: Comparison) -> str:
@@ -58,8 +51,12 @@ def _title(n: int) -> str:
 
 def mark_of(verdict: dict[str, Any]) -> str:
     """The mark beside a verdict's word: a fit that errs on the wide side has a lesser fault."""
-    lesser = verdict["vague"] or verdict["mild"]
-    return MARKS.get(verdict["word"], "near" if lesser else "bad")
+    match verdict["word"]:
+        case Word.FAITHFUL:
+            return "good"
+        case Word.UNVERIFIED | Word.NOT_CONVERGED:
+            return "near"
+    return "near" if verdict["vague"] or verdict["mild"] else "bad"
 
 
 def style() -> Markup:
@@ -71,7 +68,7 @@ def style() -> Markup:
 def environment() -> Environment:
     kept = writable("templates")
     made = Environment(
-        loader=FileSystemLoader(HERE),
+        loader=FileSystemLoader(Path(__file__).parent),
         bytecode_cache=FileSystemBytecodeCache(str(kept)) if kept else None,
         autoescape=True,
         undefined=StrictUndefined,
@@ -89,27 +86,30 @@ def _soft(text: str) -> Markup:
     """`text`, which may break after a slash, a comma or an underscore, and not at the hyphens
     of a short word."""
     soft = re.sub(r"(?<=[/,_])(?=\w)", "<wbr>", str(escape(text)))
-    return Markup(HYPHENATED.sub(r'<span class="whole">\g<0></span>', soft))
+    # Words with hyphens, of 20 characters at the most.
+    hyphenated = r"(?<![\w-])(?=[\w-]{,20}(?![\w-]))\w+(?:-\w+)+"
+    return Markup(re.sub(hyphenated, r'<span class="whole">\g<0></span>', soft))
 
 
-def _fold(text: str) -> Markup:
-    """`text`, or its beginning with the rest folded where nobody would read it all."""
-    if len(text) <= LONGEST_TEXT:
+def _fold(text: str, most: int = 600) -> Markup:
+    """`text`, or half of `most` characters with the rest folded where nobody would read it all."""
+    if len(text) <= most:
         return escape(text)
-    start, rest = text[: LONGEST_TEXT // 2], text[LONGEST_TEXT // 2 :]
+    start, rest = text[: most // 2], text[most // 2 :]
     return Markup("<details><summary>{}…</summary>{}</details>").format(start, rest)
 
 
 @cache
 def _asset(name: str) -> Markup:
-    return Markup((HERE / name).read_text(encoding="utf-8"))
+    return Markup((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
 
-def _paragraphs(text: str) -> list[str]:
+def _paragraphs(text: str, most: int = 300) -> list[str]:
+    """The paragraphs of a text; the first, which opens the others, has at most `most` characters
+    and is followed by itself where it is longer."""
     parts = [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
-    # The first is the line that opens the others.
-    long = parts and len(parts[0]) > LONGEST_TEXT // 2
-    return [short(parts[0], LONGEST_TEXT // 2), *parts] if long else parts
+    long = parts and len(parts[0]) > most
+    return [short(parts[0], most), *parts] if long else parts
 
 
 def _facts(view: View) -> list[tuple[str, str]]:
@@ -149,7 +149,7 @@ def _modes(view: View) -> str:
 
 
 def _site(name: str, shape: list[int]) -> str:
-    name = short(name, LONGEST)
+    name = shown(name)
     return f"{name} {' × '.join(map(str, shape))}" if shape else name
 
 

@@ -8,40 +8,30 @@ and a marker of its own as well.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-# (light, dark). The first four stay apart for colour-blind readers; the rest lean on
-# their dashes and markers.
-COLOURS = (
-    ("#cc5119", "#f27e3b"),
-    ("#0854e1", "#64a2e6"),
-    ("#770584", "#cf8eb3"),
-    ("#349c79", "#4be08c"),
-    ("#8a6400", "#dcb53c"),
-    ("#b81d6b", "#ff86b9"),
-    ("#00758a", "#45c4da"),
-    ("#5b6270", "#aab2be"),
-)
-# Lengths of ink and gap in points.
-DASHES = ((), (5, 2), (6, 2, 1.5, 2), (1.5, 1.5), (9, 2), (4, 1.5, 1.5, 1.5, 1.5, 1.5), (3, 3))
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
 
-# Sentinel -> CSS variable. Nothing else may be drawn with.
-INK, MUTED, LINE, TARGET, SURFACE = "#0a0a01", "#0a0a02", "#0a0a03", "#0a0a04", "#0a0a05"
-AVOID, FORCE = "#0a0a06", "#0a0a07"
-GOOD, NEAR, BAD = "#0a0a08", "#0a0a09", "#0a0a0a"
-VARIABLES = {
-    INK: "--ink",
-    MUTED: "--muted",
-    LINE: "--line",
-    TARGET: "--target",
-    SURFACE: "--surface",
-    AVOID: "--avoid",
-    FORCE: "--force",
-    GOOD: "--good",
-    NEAR: "--near",
-    BAD: "--bad",
-}
-FIT = "#0b{:04x}"
+class Colour(StrEnum):
+    """What figures are drawn with beside the colours of fits; nothing else may be.
+
+    Each is a sentinel, a colour that no figure would choose. It stands for the CSS variable of
+    the same name.
+    """
+
+    INK = "#0a0a01"  # lines and text that matter most
+    MUTED = "#0a0a02"  # labels, and lines in the background
+    LINE = "#0a0a03"  # axes and grids
+    TARGET = "#0a0a04"  # the area under the target's density
+    SURFACE = "#0a0a05"  # the page itself, as a rim around markers
+    AVOID = "#0a0a06"  # the zone where p is far above q
+    FORCE = "#0a0a07"  # the zone where q is far above p
+    GOOD = "#0a0a08"
+    NEAR = "#0a0a09"
+    BAD = "#0a0a0a"
+
+    @property
+    def variable(self) -> str:
+        return f"--{self.name.lower()}"
 
 
 @dataclass(frozen=True)
@@ -49,10 +39,25 @@ class Style:
     """How the fit of this index looks everywhere.
 
     Attributes:
-        index: position of the fit in the study.
+        index: position of the fit in the study. Colours, dashes and markers repeat after
+            different numbers of fits, so that their combination does not.
+        colours: (light, dark) as the page shows them. The first four stay apart for colour-blind
+            readers; the rest lean on their dashes and markers.
+        markers: matplotlib's signs for them.
     """
 
     index: int
+    colours: tuple[tuple[str, str], ...] = (
+        ("#cc5119", "#f27e3b"),
+        ("#0854e1", "#64a2e6"),
+        ("#770584", "#cf8eb3"),
+        ("#349c79", "#4be08c"),
+        ("#8a6400", "#dcb53c"),
+        ("#b81d6b", "#ff86b9"),
+        ("#00758a", "#45c4da"),
+        ("#5b6270", "#aab2be"),
+    )
+    markers: str = "osD^vPX<>"
 
     @property
     def css(self) -> str:
@@ -61,33 +66,48 @@ class Style:
 
     @property
     def light(self) -> str:
-        return COLOURS[self.index % len(COLOURS)][0]
+        return self.colours[self.index % len(self.colours)][0]
 
     @property
     def dark(self) -> str:
-        return COLOURS[self.index % len(COLOURS)][1]
+        return self.colours[self.index % len(self.colours)][1]
 
     @property
     def colour(self) -> str:
         """The sentinel to draw with."""
-        return FIT.format(self.index)
+        return f"#0b{self.index:04x}"
 
     @property
     def dashes(self) -> tuple[float, ...]:
-        return DASHES[self.index % len(DASHES)]
+        return dashes(self.index)
 
     @property
     def line(self):
         """matplotlib's linestyle."""
-        return (0, self.dashes) if self.dashes else "solid"
+        return linestyle(self.index)
 
     @property
     def marker(self) -> str:
-        return MARKERS[self.index % len(MARKERS)]
+        return self.markers[self.index % len(self.markers)]
+
+
+def dashes(
+    index: int,
+    patterns: tuple[tuple[float, ...], ...] = (
+        (), (5, 2), (6, 2, 1.5, 2), (1.5, 1.5), (9, 2), (4, 1.5, 1.5, 1.5, 1.5, 1.5), (3, 3),
+    ),
+) -> tuple[float, ...]:  # fmt: skip
+    """Lengths of ink and gap, in points, of the line with this index; () for one without gaps."""
+    return patterns[index % len(patterns)]
+
+
+def linestyle(index: int):
+    """The same as matplotlib's linestyle."""
+    return (0, dashes(index)) if dashes(index) else "solid"
 
 
 def variable(sentinel: str) -> str | None:
     """The CSS variable that a sentinel stands for; None for any other colour."""
     if sentinel.startswith("#0b"):
         return f"--f{int(sentinel[3:], 16)}"
-    return VARIABLES.get(sentinel)
+    return Colour(sentinel).variable if sentinel in Colour else None

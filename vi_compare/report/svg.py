@@ -13,43 +13,47 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from vi_compare.report import palette
+from vi_compare.report.palette import Colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 4.9  # inches; one column of the page
 Margins = tuple[float, float, float, float]  # left, bottom, right, top, in inches
-RC = {
-    "svg.fonttype": "none",
-    "savefig.transparent": True,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "axes.edgecolor": palette.LINE,
-    "axes.labelcolor": palette.MUTED,
-    "axes.titlecolor": palette.INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "axes.labelsize": 8.5,
-    "axes.unicode_minus": True,
-    "axes.formatter.useoffset": False,
-    "xtick.color": palette.LINE,
-    "ytick.color": palette.LINE,
-    "xtick.labelcolor": palette.MUTED,
-    "ytick.labelcolor": palette.MUTED,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "text.color": palette.INK,
-    "font.family": ["DejaVu Sans"],
-    "font.size": 8.5,
-    # A site called "$x$" is a name, not mathematics.
-    "text.parse_math": False,
-    "lines.linewidth": 1.6,
-    "lines.dash_capstyle": "butt",
-    "lines.scale_dashes": False,
-    "path.simplify": True,
-    "path.simplify_threshold": 0.1,
-}
+
+
+def looks() -> dict[str, object]:
+    """matplotlib's settings for every figure: small type, thin axes, no background."""
+    return {
+        "svg.fonttype": "none",
+        "savefig.transparent": True,
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "axes.edgecolor": Colour.LINE,
+        "axes.labelcolor": Colour.MUTED,
+        "axes.titlecolor": Colour.INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.8,
+        "axes.labelsize": 8.5,
+        "axes.unicode_minus": True,
+        "axes.formatter.useoffset": False,
+        "xtick.color": Colour.LINE,
+        "ytick.color": Colour.LINE,
+        "xtick.labelcolor": Colour.MUTED,
+        "ytick.labelcolor": Colour.MUTED,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "text.color": Colour.INK,
+        "font.family": ["DejaVu Sans"],
+        "font.size": 8.5,
+        # A site called "$x$" is a name, not mathematics.
+        "text.parse_math": False,
+        "lines.linewidth": 1.6,
+        "lines.dash_capstyle": "butt",
+        "lines.scale_dashes": False,
+        "path.simplify": True,
+        "path.simplify_threshold": 0.1,
+    }
 
 
 @contextmanager
@@ -57,7 +61,7 @@ def drawing(key: str) -> Iterator[None]:
     """The settings to draw the figure `key` under; restored afterwards."""
     import matplotlib
 
-    with matplotlib.rc_context({**RC, "svg.hashsalt": key}), warnings.catch_warnings():
+    with matplotlib.rc_context({**looks(), "svg.hashsalt": key}), warnings.catch_warnings():
         # Names may hold signs that the measuring font lacks; the page's font has them.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
@@ -74,7 +78,7 @@ def sheet(key: str, height: float, margins: Margins | None = None) -> Iterator[F
     from matplotlib.figure import Figure
 
     with drawing(key):
-        figure = Figure(figsize=(WIDTH, height), layout=None if margins else "constrained")
+        figure = Figure(figsize=_size(height), layout=None if margins else "constrained")
         if margins:
             frame(figure, margins)
         yield figure
@@ -89,7 +93,12 @@ def frame(figure: Figure, margins: Margins) -> None:
 
 def arviz_size(height: float) -> dict[str, object]:
     """`figure_kwargs` that make ArviZ draw as wide as everything else."""
-    return {"figsize": (WIDTH, height), "figsize_units": "inches", "layout": "constrained"}
+    return {"figsize": _size(height), "figsize_units": "inches", "layout": "constrained"}
+
+
+def _size(height: float, width: float = 4.9) -> tuple[float, float]:
+    """Width and height in inches; by default as wide as one column of the page."""
+    return width, height
 
 
 def mine(artist, style: palette.Style) -> None:
@@ -98,7 +107,10 @@ def mine(artist, style: palette.Style) -> None:
 
 
 def fill(ax, x, y, base: float = 0.0, **looks) -> None:
-    """Fill between y (g,) and `base`: half the points that ``fill_between`` writes, or fewer."""
+    """Fill between y (g,) and `base`: half the points that ``fill_between`` writes, or fewer.
+
+    Of long curves about 300 points are drawn: two or more a pixel.
+    """
     from matplotlib.patches import Polygon
 
     thin = slice(None, None, max(1, len(x) // 300))
@@ -146,6 +158,21 @@ def settle(figure: Figure) -> None:
         FigureCanvasSVG(figure)  # text is measured as it will be written
         engine.execute(figure)
         figure.set_layout_engine(None)
+
+
+def plain_ticks(axis, subs: tuple[int, ...] = (1, 2, 5), most: int = 9) -> None:
+    """1, 2, 5, 10 on a log scale instead of powers of ten: figures hold no mathematics.
+
+    Args:
+        axis: ``ax.xaxis`` or ``ax.yaxis``.
+        subs: in each decade, ticks at these multiples.
+        most: ticks; matplotlib leaves decades out beyond.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=subs, numticks=most))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def place(figure: Figure, ax, points) -> np.ndarray:

@@ -15,12 +15,6 @@ from vi_compare.estimate import ALL, margins
 from vi_compare.report.palette import Style
 from vi_compare.verdict import Doubt, Status
 
-# Overlays of more curves than this cannot be read.
-MOST_IN_ONE = 6
-# Unicode's signs that change the direction of the text after them.
-TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-# Names of fits and margins are shown up to so many characters.
-LONGEST = 80
 # A basin of which the fit holds less than this share of the target's mass is missed.
 COVERED = 0.1
 # ... and a mode of less than this share of the target is not counted, as in mode_coverage.
@@ -49,9 +43,15 @@ NAMES = {
 
 
 def short(name: str, most: int = 24) -> str:
-    """A name that fits where there is little room, and turns no text around it."""
-    name = TURNING.sub("", name)
+    """A name of at most `most` characters, for where there is little room."""
+    # Without Unicode's signs that change the direction of the text after them.
+    name = re.sub("[\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", name)
     return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def shown(name: str, most: int = 80) -> str:
+    """A name as sentences and tables show it: 80 characters are a line or two."""
+    return short(name, most)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Mode:
     @property
     def short(self) -> str:
         """The place, as far as there is room."""
-        return short(self.place, LONGEST)
+        return shown(self.place)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class FitView:
     @property
     def name(self) -> str:
         """The name as it is shown: no longer than a line or two."""
-        return short(self.key, LONGEST)
+        return shown(self.key)
 
     @property
     def css(self) -> str:
@@ -213,18 +213,19 @@ class View:
     @property
     def name(self) -> str:
         """The target's, as it is shown."""
-        return short(self.target["name"], LONGEST)
+        return shown(self.target["name"])
 
     @property
     def drawn(self) -> tuple[FitView, ...]:
-        """Fits for overlays: at most six, one of each verdict before a second of any."""
+        """Fits for overlays, one of each verdict before a second of any; of more than six
+        curves in one figure none can be read."""
         alive = [f for f in self.fits if f.margins]
         seen: dict[str, int] = {}
         rank = {}
         for fit in alive:
             rank[fit.css] = seen.setdefault(fit.word, 0)
             seen[fit.word] += 1
-        chosen = sorted(alive, key=lambda f: (rank[f.css], f.style.index))[:MOST_IN_ONE]
+        chosen = sorted(alive, key=lambda f: (rank[f.css], f.style.index))[:6]
         return tuple(sorted(chosen, key=lambda f: f.style.index))
 
     @property

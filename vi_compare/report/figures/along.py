@@ -9,18 +9,10 @@ import numpy as np
 from markupsafe import Markup
 
 from vi_compare import formatting
-from vi_compare.report import palette, svg
+from vi_compare.report import svg
+from vi_compare.report.palette import Colour, linestyle
 from vi_compare.report.path import Branch, Path
-
-# Of more lines than this only those are drawn of branches that are the lowest somewhere, and
-# letters at them would hide them.
-MOST_LINES = 24
-# Of a panel's height: letters that would stand closer share one place.
-APART = 0.13
-MOST_TOGETHER = 3
-POLES = {0.0: "reverse KL", 1.0: "forward KL"}
-# Over a longer range of α their names would touch in one line.
-CROWDED = 4.0
+from vi_compare.report.path.words import pole
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,7 @@ class Panel:
 def stack(
     key: str, path: Path, panels: Sequence[Panel], title: str, description: str, each: float
 ) -> Markup:
-    """The panels above each other, each so many inches high."""
+    """The panels above each other, each of them `each` inches high."""
     with svg.sheet(key, 0.75 + each * len(panels)) as figure:
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for ax, panel in zip(axes, panels, strict=True):
@@ -58,9 +50,13 @@ def stack(
         )
 
 
-def crowded(panel: Panel) -> bool:
-    """Whether only some of its lines are drawn."""
-    return sum(lines.shape[1] for lines in panel.lines.values()) > MOST_LINES
+def crowded(panel: Panel, most: int = 24) -> bool:
+    """Whether it has more lines than a reader can tell apart.
+
+    Then only branches that are the lowest somewhere are drawn, without letters: these would
+    hide the lines.
+    """
+    return sum(lines.shape[1] for lines in panel.lines.values()) > most
 
 
 def _drawn(path: Path, panel: Panel) -> Sequence[Branch]:
@@ -69,7 +65,7 @@ def _drawn(path: Path, panel: Panel) -> Sequence[Branch]:
 
 def _panel(ax, path: Path, panel: Panel) -> None:
     if panel.level is not None:
-        ax.axhline(panel.level, color=palette.TARGET, linewidth=4)
+        ax.axhline(panel.level, color=Colour.TARGET, linewidth=4)
     for jump in path.jumps:
         _jump(ax, jump.alpha, jump.error)
     for branch in _drawn(path, panel):
@@ -85,19 +81,18 @@ def _panel(ax, path: Path, panel: Panel) -> None:
 
 def _line(ax, path: Path, branch: Branch, y: np.ndarray, k: int) -> None:
     """The branch thin, and thick where no other is lower."""
-    dashes = palette.DASHES[k % len(palette.DASHES)]
-    style = (0, dashes) if dashes else "solid"
-    ax.plot(branch.alpha, y, color=palette.MUTED, linewidth=0.9, linestyle=style)
+    style = linestyle(k)
+    ax.plot(branch.alpha, y, color=Colour.MUTED, linewidth=0.9, linestyle=style)
     for low, high in path.where_best(branch):
         inside = branch.alpha[(branch.alpha >= low) & (branch.alpha <= high)]
         x = np.unique([low, *inside, high])
-        ax.plot(x, np.interp(x, branch.alpha, y), color=palette.INK, linewidth=2.4, linestyle=style)
+        ax.plot(x, np.interp(x, branch.alpha, y), color=Colour.INK, linewidth=2.4, linestyle=style)
     for end, i in ((branch.begin, 0), (branch.end, -1)):
         if end.lost and np.isfinite(y[i]):
             # The end lies between two points of the path, or beyond the last.
-            ax.plot([branch.alpha[i], end.alpha], [y[i]] * 2, color=palette.MUTED, linewidth=0.9)
+            ax.plot([branch.alpha[i], end.alpha], [y[i]] * 2, color=Colour.MUTED, linewidth=0.9)
             ax.errorbar(
-                [end.alpha], [y[i]], xerr=[end.error or 0.0], fmt="x", color=palette.INK,
+                [end.alpha], [y[i]], xerr=[end.error or 0.0], fmt="x", color=Colour.INK,
                 markersize=4.5, markeredgewidth=1.2, elinewidth=1.2,
             )  # fmt: skip
 
@@ -107,14 +102,14 @@ def _band(ax, branch: Branch, y: np.ndarray, error: np.ndarray) -> None:
     known = np.isfinite(y) & np.isfinite(error)
     if known.any() and error[known].max() > 0:
         x, y, error = branch.alpha[known], y[known], error[known]
-        ax.fill_between(x, y - error, y + error, color=palette.MUTED, alpha=0.25, linewidth=0)
+        ax.fill_between(x, y - error, y + error, color=Colour.MUTED, alpha=0.25, linewidth=0)
 
 
 def _jump(ax, alpha: float, error: float | None) -> None:
-    ax.axvline(alpha, color=palette.LINE, linewidth=1.0, linestyle=(0, (3, 2)))
+    ax.axvline(alpha, color=Colour.LINE, linewidth=1.0, linestyle=(0, (3, 2)))
     if error:
         ax.errorbar(
-            [alpha], [0.97], xerr=[error], color=palette.INK, elinewidth=1.2, capsize=2.5,
+            [alpha], [0.97], xerr=[error], color=Colour.INK, elinewidth=1.2, capsize=2.5,
             transform=ax.get_xaxis_transform(),
         )  # fmt: skip
 
@@ -133,38 +128,38 @@ def _letters(ax, path: Path, panel: Panel) -> None:
     for x, height, names in placed:
         ax.annotate(
             _together(names), (x, low + height * (high - low)), xytext=(5, 0),
-            textcoords="offset points", va="center", fontsize=8, color=palette.INK,
+            textcoords="offset points", va="center", fontsize=8, color=Colour.INK,
             annotation_clip=False,
         )  # fmt: skip
 
 
-def _together(names: list[str]) -> str:
+def _together(names: list[str], most: int = 3) -> str:
     """ "B D", "B–L": never so long that it leaves the figure."""
-    return " ".join(names) if len(names) <= MOST_TOGETHER else f"{names[0]}–{names[-1]}"
+    return " ".join(names) if len(names) <= most else f"{names[0]}–{names[-1]}"
 
 
-def _join(placed: list, x: float, height: float, name: str) -> None:
+def _join(placed: list, x: float, height: float, name: str, apart: float = 0.13) -> None:
+    """Put a letter beside those that stand closer than `apart`, a share of the panel's height."""
     for other_x, other, names in placed:
-        if abs(other_x - x) < 1e-9 and abs(other - height) < APART:
+        if abs(other_x - x) < 1e-9 and abs(other - height) < apart:
             names += [] if name in names else [name]
             return
     placed.append((x, height, [name]))
 
 
-def _alpha(ax, path: Path) -> None:
+def _alpha(ax, path: Path, longest: float = 4.0) -> None:
+    """The axis of α; over a range longer than `longest` the two KLs' names need two lines."""
     low, high = path.range
     room = 0.03 * (high - low) or 0.1
     ax.set(xlabel="α", xlim=(low - room, high + room))
     ticks = [t for t in ax.get_xticks() if low - 1e-9 <= t <= high + 1e-9]
-    ticks = sorted({*np.round(ticks, 6).tolist(), *(p for p in POLES if low <= p <= high)})
-    ax.set_xticks(ticks, [_tick(t, folded=high - low > CROWDED) for t in ticks])
+    ticks = sorted({*np.round(ticks, 6).tolist(), *(p for p in (0.0, 1.0) if low <= p <= high)})
+    ax.set_xticks(ticks, [_tick(t, folded=high - low > longest) for t in ticks])
 
 
 def _tick(alpha: float, *, folded: bool) -> str:
-    text = formatting.minus(f"{alpha:g}")
-    if alpha not in POLES:
-        return text
-    return f"{text}\n{POLES[alpha].replace(' ', chr(10)) if folded else POLES[alpha]}"
+    text, name = formatting.minus(f"{alpha:g}"), pole(alpha)
+    return f"{text}\n{name.replace(' ', chr(10)) if folded else name}" if name else text
 
 
 def _cursor(figure, axes, ends: tuple[float, float]) -> Markup:

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from vi_compare import formatting
-from vi_compare.report import palette, svg
+from vi_compare.report import svg
+from vi_compare.report.palette import Colour
 from vi_compare.report.view import FitView, Mode, short
 
-STEP = 0.17  # between fits, where modes are 1 apart
 
-
-def masses(modes: Sequence[Mode], fits: Sequence[FitView]) -> Markup:
-    """One group of stalks for each mode, the first on top."""
+def masses(modes: Sequence[Mode], fits: Sequence[FitView], step: float = 0.17) -> Markup:
+    """One group of stalks for each mode, the first on top; fits stand `step` apart, or less
+    where they are many, and modes 1 apart."""
     height = 0.75 + len(modes) * (0.18 + 0.14 * len(fits))
     with svg.sheet("basins", height) as figure:
         ax = figure.subplots()
         most = max(max(mode.mass, *(mode.fits[fit.key] for fit in fits)) for mode in modes)
-        step = min(STEP, 0.7 / max(1, len(fits)))
+        step = min(step, 0.7 / max(1, len(fits)))
         half = step * (len(fits) - 1) / 2
         for row, mode in enumerate(modes):
             ax.vlines(
-                mode.mass, row - half - 0.14, row + half + 0.14, color=palette.INK, linewidth=2
+                mode.mass, row - half - 0.14, row + half + 0.14, color=Colour.INK, linewidth=2
             )
             for k, fit in enumerate(fits):
                 y, share = row - half + k * step, mode.fits[fit.key]

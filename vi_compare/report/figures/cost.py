@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from vi_compare import formatting
-from vi_compare.report import palette, svg
+from vi_compare.report import svg
+from vi_compare.report.palette import Colour
 from vi_compare.report.view import FitView
 
 
@@ -33,11 +34,12 @@ def against_seconds(
             for artist in (bar, point):
                 svg.mine(artist, fit.style)
         ax.set_xscale("log")
+        svg.plain_ticks(ax.xaxis)
         if log:
             ax.set_yscale("log")
-        _plain_ticks(ax, log)
+            svg.plain_ticks(ax.yaxis)
         ax.set(xlabel="seconds, compilation included", ylabel=what)
-        ax.grid(color=palette.LINE, linewidth=0.4, alpha=0.6)
+        ax.grid(color=Colour.LINE, linewidth=0.4, alpha=0.6)
         ax.margins(0.15, 0.2)
         said = ", ".join(
             f"{fit.name} {formatting.plain(value)} after {formatting.seconds(seconds)} s"
@@ -46,14 +48,3 @@ def against_seconds(
         return svg.inline(
             figure, "cost", f"Seconds against {what}", f"One marker a fit: {said}."
         )  # fmt: skip
-
-
-def _plain_ticks(ax, log: bool) -> None:
-    """1, 2, 5, 10 instead of powers of ten: the page has no mathematics in figures."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    for axis in (ax.xaxis, ax.yaxis) if log else (ax.xaxis,):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
-        axis.set_major_formatter(plain)
-        axis.set_minor_formatter(NullFormatter())

@@ -8,11 +8,9 @@ import numpy as np
 from markupsafe import Markup
 
 from vi_compare import formatting
-from vi_compare.report import palette, svg
+from vi_compare.report import svg
+from vi_compare.report.palette import Colour
 from vi_compare.report.view import FitView, short
-
-# Further down than this nothing can be told apart, and the page has no room.
-DEEPEST = 25.0  # nats below the target's peak
 
 
 def density(
@@ -21,8 +19,8 @@ def density(
     """x (g,), p (g,), and q (g,) of every fit, per unit of x."""
     with svg.sheet("density", 3.1) as figure:
         ax = figure.subplots()
-        svg.fill(ax, x, p, color=palette.TARGET)
-        ax.plot(x, p, color=palette.INK, linewidth=1.0)
+        svg.fill(ax, x, p, color=Colour.TARGET)
+        ax.plot(x, p, color=Colour.INK, linewidth=1.0)
         for fit, q in fits:
             _line(ax, x, q, fit)
         ax.set(xlabel=short(axis, 60), ylabel="density", xlim=(x[0], x[-1]), ylim=(0, None))
@@ -36,16 +34,18 @@ def density(
 
 
 def log_density(
-    x: np.ndarray, log_p: np.ndarray, fits: Sequence[tuple[FitView, np.ndarray]], axis: str
-) -> Markup:
-    """The same in nats."""
+    x: np.ndarray, log_p: np.ndarray, fits: Sequence[tuple[FitView, np.ndarray]], axis: str,
+    deepest: float = 25.0,
+) -> Markup:  # fmt: skip
+    """The same in nats, down to `deepest` below the target's peak: further down nothing can be
+    told apart, and the page has no room."""
     top = max([log_p.max(), *(np.nanmax(q) for _, q in fits)])
-    bottom = max(log_p.max() - DEEPEST, min([log_p.min(), *(np.nanmin(q) for _, q in fits)]) - 1)
+    bottom = max(log_p.max() - deepest, min([log_p.min(), *(np.nanmin(q) for _, q in fits)]) - 1)
     with svg.sheet("log-density", 3.1) as figure:
         ax = figure.subplots()
         clip = lambda y: np.maximum(y, bottom - 5)
-        svg.fill(ax, x, clip(log_p), bottom - 5, color=palette.TARGET)
-        ax.plot(x, clip(log_p), color=palette.INK, linewidth=1.0)
+        svg.fill(ax, x, clip(log_p), bottom - 5, color=Colour.TARGET)
+        ax.plot(x, clip(log_p), color=Colour.INK, linewidth=1.0)
         for fit, q in fits:
             _line(ax, x, clip(q), fit)
         ax.set(xlabel=short(axis, 60), ylabel="log density (nats)", xlim=(x[0], x[-1]))

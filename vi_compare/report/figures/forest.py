@@ -8,25 +8,34 @@ import numpy as np
 from markupsafe import Markup
 
 from vi_compare import formatting
-from vi_compare.report import palette, svg
+from vi_compare.report import svg
+from vi_compare.report.palette import Colour
 from vi_compare.report.view import FitView, short
-
-TARGET_NAME = "target"
 
 
 def intervals(
     draws: Mapping[str, Mapping[str, np.ndarray]],
+    target: Mapping[str, np.ndarray] | None,
     fits: Sequence[FitView],
     labels: Sequence[str],
     axis: str,
 ) -> Markup:
-    """{"target" or a fit's css: {margin: (n,)}}; 50 % and 90 % intervals and the mean."""
+    """The mean, the 50 % and the 90 % interval of every margin.
+
+    Args:
+        draws: {css of a fit: {margin: (n,)}}.
+        target: {margin: (n,)} of the target, which stands on top; None without a reference.
+        fits: those in `draws`.
+        labels: margins, the topmost first.
+        axis: what stands below the axis.
+    """
     styles = {fit.css: fit.style for fit in fits}
     names = [f"m{i}" for i in range(len(labels))]
+    sources = ({} if target is None else {"target": target}) | dict(draws)
     with svg.drawing("forest"):
-        trees = {who: _tree([draws[who][label] for label in labels], names) for who in draws}
-        colours = [styles[who].colour if who in styles else palette.INK for who in trees]
-        told = _told(draws, fits, labels)
+        trees = {who: _tree([sources[who][label] for label in labels], names) for who in sources}
+        colours = [styles[who].colour if who in styles else Colour.INK for who in trees]
+        told = _told(draws, target, fits, labels)
         return _drawn(trees, colours, styles, names, labels, axis, told)
 
 
@@ -79,9 +88,9 @@ def _drawn(trees, colours, styles, names, labels, axis, told: str) -> Markup:
         plt.close(figure)
 
 
-def _told(draws, fits: Sequence[FitView], labels: Sequence[str]) -> str:
+def _told(draws, target, fits: Sequence[FitView], labels: Sequence[str]) -> str:
     """For the margin shown first: how far off every fit is, and how long its interval."""
-    label, p = labels[0], draws.get(TARGET_NAME)
+    label, p = labels[0], target
     if p is None:
         means = ", ".join(f"{f.name} {formatting.plain(draws[f.css][label].mean())}" for f in fits)
         return f"Means of {short(label)}: {means}."

@@ -6,10 +6,9 @@ import numpy as np
 from markupsafe import Markup
 
 from vi_compare import formatting
-from vi_compare.report import palette, svg
+from vi_compare.report import svg
+from vi_compare.report.palette import Colour
 from vi_compare.report.view import FitView, short
-
-POINTS = 400
 
 
 def cloud(
@@ -18,13 +17,14 @@ def cloud(
     labels: tuple[str, str],
     p: tuple[np.ndarray, np.ndarray],
     q: tuple[np.ndarray, np.ndarray],
+    points: int = 400,
 ) -> Markup:
-    """p and q: each the (n,) draws of the two margins; thinned to `POINTS`."""
+    """p and q: each the (n,) draws of the two margins, of which `points` are drawn."""
     key = f"{key}-{fit.css}"
     with svg.sheet(key, 3.0) as figure:
         ax = figure.subplots()
-        thin = tuple(tuple(x[:: max(1, x.size // POINTS)][:POINTS] for x in xy) for xy in (p, q))
-        _points(ax, *thin[0], colour=palette.MUTED, size=4.5, alpha=0.45)
+        thin = tuple(tuple(x[:: max(1, x.size // points)][:points] for x in xy) for xy in (p, q))
+        _points(ax, *thin[0], colour=Colour.MUTED, size=4.5, alpha=0.45)
         _points(ax, *thin[1], colour=fit.style.colour, size=2.8, alpha=0.9)
         for axis, i in (("x", 0), ("y", 1)):
             _limits(ax, axis, thin[0][i], thin[1][i])

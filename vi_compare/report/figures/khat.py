@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from vi_compare import formatting
-from vi_compare.report import palette, svg
+from vi_compare.report import svg
+from vi_compare.report.palette import Colour
 from vi_compare.report.view import FitView
-
-MARGINS = (0.1, 0.44, 0.1, 0.06)  # nothing stands beside the rows
 
 
 def shapes(readings: Sequence[tuple[FitView, float, float]], limit: float) -> Markup:
@@ -18,14 +17,15 @@ def shapes(readings: Sequence[tuple[FitView, float, float]], limit: float) -> Ma
     values = [khat for _, khat, _ in readings]
     low, high = min([-0.5, *values]), max([1.0, *values])
     room = 0.12 * (high - low)
-    with svg.sheet("khat", 0.75 + 0.3 * len(readings), MARGINS) as figure:
+    margins = (0.1, 0.44, 0.1, 0.06)  # nothing stands beside the rows
+    with svg.sheet("khat", 0.75 + 0.3 * len(readings), margins) as figure:
         ax = figure.subplots()
         edges = (low - room, 0.5, limit, high + 2 * room)
         for left, right, colour in zip(
-            edges, edges[1:], (palette.GOOD, palette.NEAR, palette.BAD), strict=False
+            edges, edges[1:], (Colour.GOOD, Colour.NEAR, Colour.BAD), strict=False
         ):
             ax.axvspan(left, right, color=colour, linewidth=0)
-        ax.axvline(limit, color=palette.MUTED, linewidth=1, linestyle=(0, (3, 2)))
+        ax.axvline(limit, color=Colour.MUTED, linewidth=1, linestyle=(0, (3, 2)))
         for row, (fit, khat, error) in enumerate(readings):
             (bar,) = ax.plot(
                 [khat - error, khat + error],

@@ -9,15 +9,10 @@ import numpy as np
 from markupsafe import Markup
 
 from vi_compare import formatting
-from vi_compare.report import palette, svg
+from vi_compare.report import svg
+from vi_compare.report.palette import Colour
 from vi_compare.report.path import Branch, Margin, Path
 from vi_compare.report.path.words import alpha
-
-# A spike may rise so many times above the target's peak before it is cut off.
-HIGHEST = 4.0
-COLUMNS = 3
-# Points of a curve in a small multiple.
-SMALL_GRID = 120
 
 
 @dataclass(frozen=True)
@@ -59,34 +54,39 @@ def stage(path: Path, k: int) -> Stage:
         return Stage(svg.over(picture, layer), spots[:, 0], float(spots[0, 1]), ceiling, top)
 
 
-def stills(path: Path, k: int, looks: Sequence[tuple[Branch, int]], description: str) -> Markup:
-    """Small multiples of margin `k`: these points of these branches."""
+def stills(
+    path: Path, k: int, looks: Sequence[tuple[Branch, int]], description: str,
+    columns: int = 3, points: int = 120,
+) -> Markup:  # fmt: skip
+    """Small multiples of margin `k`: these points of these branches, in so few pixels that a
+    curve needs `points` at most."""
     margin, key, top = path.margins[k], f"path-stills-{k}", _top(path, k)
-    rows, step = -(-len(looks) // COLUMNS), -(-len(margin.grid) // SMALL_GRID)
+    rows, step = -(-len(looks) // columns), -(-len(margin.grid) // points)
     few = Margin(margin.label, margin.grid[::step], margin.target[::step])
     with svg.sheet(key, 0.4 + 1.25 * rows) as figure:
-        grid = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for ax, (branch, i) in zip(grid, looks, strict=False):
             _target(ax, few, top)
-            ax.plot(few.grid, branch.densities[i, k, ::step], color=palette.INK, linewidth=1.5)
+            ax.plot(few.grid, branch.densities[i, k, ::step], color=Colour.INK, linewidth=1.5)
             ax.set_title(f"α = {alpha(branch.alpha[i])}, {branch.name}", fontsize=8)
             ax.set(yticks=[])
         for ax in grid[len(looks) :]:
             ax.set_axis_off()
-        figure.supxlabel(margin.label, fontsize=8.5, color=palette.MUTED)
+        figure.supxlabel(margin.label, fontsize=8.5, color=Colour.MUTED)
         return svg.inline(figure, key, f"The lowest optimum over {margin.label}", description)
 
 
 def _target(ax, margin: Margin, top: float) -> None:
-    svg.fill(ax, margin.grid, np.nan_to_num(margin.target), color=palette.TARGET)
+    svg.fill(ax, margin.grid, np.nan_to_num(margin.target), color=Colour.TARGET)
     ax.set(xlim=(margin.grid[0], margin.grid[-1]), ylim=(0, top))
 
 
-def _top(path: Path, k: int) -> float:
-    """Top of the axis: every curve fits under it, but for spikes."""
+def _top(path: Path, k: int, spike: float = 4.0) -> float:
+    """Top of the axis: every curve fits under it, but for one that rises more than `spike` times
+    as high as the target, which is cut off."""
     peak = np.nanmax(path.margins[k].target, initial=0.0)
     highest = max((_peak(b, k) for b in path.branches), default=0.0)
-    return 1.05 * max(min(highest, HIGHEST * peak), peak) or 1.0
+    return 1.05 * max(min(highest, spike * peak), peak) or 1.0
 
 
 def _peak(branch: Branch, k: int) -> float:

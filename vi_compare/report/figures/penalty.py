@@ -6,15 +6,10 @@ import numpy as np
 from markupsafe import Markup
 
 from vi_compare import formatting
-from vi_compare.report import palette, svg
+from vi_compare.report import svg
 from vi_compare.report.curves import Curves, Penalty
+from vi_compare.report.palette import Colour
 from vi_compare.report.view import FitView, short
-
-TEN_TIMES = np.log(10.0)
-# Zones where both densities are nothing say nothing.
-NEGLIGIBLE = 1e-4
-# The strips of all fits stand in one frame: their labels are the same, and readers compare them.
-MARGINS = (0.36, 0.44, 0.06, 0.04)
 
 
 def strips(
@@ -25,14 +20,15 @@ def strips(
     x, p, q = curves.x, curves.p, np.exp(log_q)
     avoid, force = zones(curves.log_p, log_q)
     totals = [curves.integral(penalty.paid) for penalty in (forward, reverse)]
-    with svg.sheet(key, 3.7, MARGINS) as figure:
+    # One frame for all fits: their labels are the same, and readers compare them.
+    with svg.sheet(key, 3.7, (0.36, 0.44, 0.06, 0.04)) as figure:
         axes = figure.subplots(3, 1, sharex=True, height_ratios=(1, 0.9, 0.9))
-        _tint(axes[0], x, avoid, palette.AVOID)
-        _tint(axes[0], x, force, palette.FORCE)
-        _tint(axes[1], x, avoid, palette.AVOID)
-        _tint(axes[2], x, force, palette.FORCE)
-        svg.fill(axes[0], x, p, color=palette.TARGET)
-        axes[0].plot(x, p, color=palette.INK, linewidth=0.9)
+        _tint(axes[0], x, avoid, Colour.AVOID)
+        _tint(axes[0], x, force, Colour.FORCE)
+        _tint(axes[1], x, avoid, Colour.AVOID)
+        _tint(axes[2], x, force, Colour.FORCE)
+        svg.fill(axes[0], x, p, color=Colour.TARGET)
+        axes[0].plot(x, p, color=Colour.INK, linewidth=0.9)
         axes[0].plot(x, q, color=fit.style.colour, linestyle=fit.style.line)
         axes[0].set(ylabel="p and q", ylim=(0, None), yticks=[])
         for ax, penalty, total, name in zip(
@@ -57,10 +53,16 @@ def strips(
         )  # fmt: skip
 
 
-def zones(log_p: np.ndarray, log_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(g,) masks: p more than ten times q, and q more than ten times p."""
-    seen = np.exp(np.maximum(log_p, log_q)) > NEGLIGIBLE * np.exp(max(log_p.max(), log_q.max()))
-    return seen & (log_p - log_q > TEN_TIMES), seen & (log_q - log_p > TEN_TIMES)
+def zones(
+    log_p: np.ndarray, log_q: np.ndarray, times: float = 10.0, negligible: float = 1e-4
+) -> tuple[np.ndarray, np.ndarray]:
+    """(g,) masks: p more than ten `times` q, and q more than ten times p.
+
+    Where both densities are a `negligible` share of the highest peak neither says anything.
+    """
+    ratio, peak = log_p - log_q, np.exp(max(log_p.max(), log_q.max()))
+    seen = np.exp(np.maximum(log_p, log_q)) > negligible * peak
+    return seen & (ratio > np.log(times)), seen & (-ratio > np.log(times))
 
 
 def _tint(ax, x: np.ndarray, zone: np.ndarray, colour: str) -> None:
@@ -70,10 +72,10 @@ def _tint(ax, x: np.ndarray, zone: np.ndarray, colour: str) -> None:
 
 
 def _strip(ax, x: np.ndarray, penalty: Penalty, total: float, name: str, style) -> None:
-    ax.plot(x, penalty.usual, color=palette.MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+    ax.plot(x, penalty.usual, color=Colour.MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
     svg.fill(ax, x, penalty.paid, color=style.colour, alpha=0.35)
     ax.plot(x, penalty.paid, color=style.colour, linewidth=1.2)
-    ax.axhline(0, color=palette.LINE, linewidth=0.7)
+    ax.axhline(0, color=Colour.LINE, linewidth=0.7)
     low, high = min(penalty.usual.min(), 0.0), max(penalty.usual.max(), penalty.paid.max(), 1e-12)
     # Room on top for the total, which must not lie on the curve.
     ax.set(ylabel=name, yticks=[0], ylim=(low - 0.05 * (high - low), high + 0.3 * (high - low)))

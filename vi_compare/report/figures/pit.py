@@ -6,47 +6,32 @@ import numpy as np
 from markupsafe import Markup
 
 from vi_compare import formatting
-from vi_compare.report import palette, svg
+from vi_compare.report import svg
+from vi_compare.report.palette import Colour
 from vi_compare.report.view import FitView, short
 
-# ArviZ's envelope is meant for hundreds of values, and thousands show every trifle.
-MOST = 500
-# One frame for all fits; the numbers on the left are differences, of three digits at most.
-MARGINS = (0.66, 0.44, 0.06, 0.06)
 
+def transform(p: np.ndarray, q: np.ndarray, most: int = 500) -> np.ndarray:
+    """Share of q (m,) below each of at most `most` of the draws p (n,), away from 0 and 1.
 
-def transform(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """(≤ MOST,) share of q (m,) below each of some draws p (n,), away from 0 and 1."""
-    p = p[:: max(1, -(-p.size // MOST))]
+    ArviZ's envelope is meant for hundreds of values; thousands show every trifle.
+    """
+    p = p[:: max(1, -(-p.size // most))]
     share = np.searchsorted(np.sort(q), p) / q.size
     return np.clip(share, 1e-9, 1 - 1e-9)
 
 
 def calibration(fit: FitView, u: np.ndarray, margin: str) -> Markup:
     """u (n,): uniform if the fit is calibrated for this margin."""
-    import arviz_base as azb
-    import arviz_plots as azp
     import matplotlib.pyplot as plt
 
     key = f"pit-{fit.css}"
     with svg.drawing(key):
-        pc = azp.plot_ecdf_pit(
-            azb.from_dict({"posterior": {"u": u[None]}}),
-            group="posterior",
-            backend="matplotlib",
-            visuals={
-                "title": False,
-                "xlabel": False,
-                "ylabel": False,
-                "p_value_text": False,
-                "ecdf_lines": {"color": fit.style.colour},
-                "suspicious_points": {"color": palette.INK},
-            },
-            figure_kwargs=svg.arviz_size(2.3),
-        )
-        pc.viz["ref_line"]["u"].item().set_color(palette.MUTED)
+        pc = _plotted(fit, u)
+        pc.viz["ref_line"]["u"].item().set_color(Colour.MUTED)
         figure = pc.get_viz("figure")
-        svg.frame(figure, MARGINS)
+        # One frame for all fits; the numbers on the left are differences of three digits at most.
+        svg.frame(figure, (0.66, 0.44, 0.06, 0.06))
         try:
             ax = figure.axes[0]
             _room(ax, u.size)
@@ -63,6 +48,27 @@ def calibration(fit: FitView, u: np.ndarray, margin: str) -> Markup:
             )  # fmt: skip
         finally:
             plt.close(figure)
+
+
+def _plotted(fit: FitView, u: np.ndarray):
+    """ArviZ's figure, without the words that this page has elsewhere."""
+    import arviz_base as azb
+    import arviz_plots as azp
+
+    return azp.plot_ecdf_pit(
+        azb.from_dict({"posterior": {"u": u[None]}}),
+        group="posterior",
+        backend="matplotlib",
+        visuals={
+            "title": False,
+            "xlabel": False,
+            "ylabel": False,
+            "p_value_text": False,
+            "ecdf_lines": {"color": fit.style.colour},
+            "suspicious_points": {"color": Colour.INK},
+        },
+        figure_kwargs=svg.arviz_size(2.3),
+    )
 
 
 def _room(ax, n: int) -> None:

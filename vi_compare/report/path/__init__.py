@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from vi_compare.report.view import LONGEST, Reading, short
+from vi_compare.report.view import Reading, short, shown
 
-# What is measured at every point of a path.
-MEASURES = ("value", "forward_kl", "reverse_kl", "missed_mass", "invented_mass")
-ROUNDING = 1e-9
-WHY_NOT = "it is infinite there or could not be measured"
+
+class Measure(StrEnum):
+    """What is measured at every point of a path, by its name in ``path.json``."""
+
+    VALUE = "value"
+    FORWARD_KL = "forward_kl"
+    REVERSE_KL = "reverse_kl"
+    MISSED_MASS = "missed_mass"
+    INVENTED_MASS = "invented_mass"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is shown in per cent."""
+        return self in (Measure.MISSED_MASS, Measure.INVENTED_MASS)
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class Branch:
             _end(data.get("end"), last),
             np.array([p["alpha"] for p in points], dtype=float),
             np.array([bool(p.get("best")) for p in points]),
-            {name: np.array([_pair(p.get(name)) for p in points]) for name in MEASURES},
+            {name: np.array([_pair(p.get(name)) for p in points]) for name in Measure},
             _pairs([p.get("basins") for p in points]),
             None if None in weights else _numbers(weights, 2),
             _numbers([p.get("means") for p in points], 3),
@@ -90,7 +101,7 @@ class Branch:
         return _reading(*self.basins[i, mode])
 
     def at(self, alpha: float) -> int | None:
-        """Which of its points stands at this α."""
+        """The index of its point at this α, None where it has none."""
         found = np.flatnonzero(np.isclose(self.alpha, alpha, rtol=0, atol=1e-9))
         return int(found[0]) if found.size else None
 
@@ -145,7 +156,7 @@ class Path:
             tuple(branches),
             tuple(sorted(map(_jump, data.get("transitions") or []), key=lambda j: j.alpha)),
             tuple(
-                Margin(short(m["label"], LONGEST), _line(m["grid"]), _line(m["target"]))
+                Margin(shown(m["label"]), _line(m["grid"]), _line(m["target"]))
                 for m in data.get("margins") or []
             ),
             tuple(short(m, 40) for m in data.get("modes") or []),
@@ -154,7 +165,7 @@ class Path:
 
     @property
     def guide(self) -> str:
-        return short(self.data["guide"], LONGEST)
+        return shown(self.data["guide"])
 
     @cached_property
     def alphas(self) -> np.ndarray:
@@ -170,6 +181,18 @@ class Path:
         """The branch that is lowest at this α, and which of its points stands there."""
         here = [(b, i) for b in self.branches if (i := b.at(alpha)) is not None]
         return next(((b, i) for b, i in here if b.best[i]), None)
+
+    def sides(self, jump: Jump) -> tuple[tuple[Branch, int], tuple[Branch, int]] | None:
+        """The last point before a jump and the first after it; None where one is not known."""
+        named = {b.name: b for b in self.branches}
+        old, new = named.get(jump.old), named.get(jump.new)
+        if old is None or new is None:
+            return None
+        before = np.flatnonzero(old.alpha <= jump.alpha)
+        after = np.flatnonzero(new.alpha >= jump.alpha)
+        if not before.size or not after.size:
+            return None
+        return (old, int(before[-1])), (new, int(after[0]))
 
     @cached_property
     def ever_best(self) -> tuple[Branch, ...]:
@@ -239,9 +262,9 @@ def _line(values: Sequence[Any]) -> np.ndarray:
     return np.array([_number(v) for v in values])
 
 
-def _reading(value: float, error: float) -> Reading:
+def _reading(value: float, error: float, rounding: float = 1e-9) -> Reading:
+    """`rounding`: errors below this share of the value come from floating point alone."""
     if not np.isfinite(value):
-        return Reading(None, reason=WHY_NOT)
-    # An error of rounding says nothing to anybody.
-    told = np.isfinite(error) and error > ROUNDING * abs(value)
+        return Reading(None, reason="it is infinite there or could not be measured")
+    told = np.isfinite(error) and error > rounding * abs(value)
     return Reading(float(value), float(error) if told else None)

@@ -13,39 +13,36 @@ import numpy as np
 from vi_compare import formatting
 from vi_compare.report.blocks import spread_line
 from vi_compare.report.figures.morph import Stage
-from vi_compare.report.path import Branch, Path
+from vi_compare.report.path import Branch, Measure, Path
 from vi_compare.report.path.words import alpha, end, holds
 
-# Steps between density 0 and the top of the axis: a third of a pixel each.
-LEVELS = 600
-MOST_GRID = 200
-READINGS = ("value", "forward_kl", "reverse_kl", "missed_mass", "invented_mass")
-SHARES = ("missed_mass", "invented_mass")
 
-
-def packed(path: Path, stages: Sequence[Stage], places: dict[str, np.ndarray]) -> str:
+def packed(
+    path: Path, stages: Sequence[Stage], places: dict[str, np.ndarray], levels: int = 600
+) -> str:
     """base64 of gzip of JSON.
 
     Args:
         stages: of every margin.
         places: {branch: (n, 2)} where its points stand on the trade-off, or nothing.
+        levels: steps between density 0 and the top of the axis; 600 are a third of a pixel each.
     """
     data = {
         "alphas": path.alphas.tolist(),
         "said": [alpha(a) for a in path.alphas],
         "range": path.range,
         "best": [_best(path, a) for a in path.alphas],
-        "stages": [_stage(stage) for stage in stages],
-        "branches": [_branch(path, b, stages, places.get(b.name)) for b in path.branches],
+        "stages": [_stage(stage, levels) for stage in stages],
+        "branches": [_branch(path, b, stages, places.get(b.name), levels) for b in path.branches],
     }
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # No time inside: the same path gives the same page.
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
 
 
-def thin(values: np.ndarray) -> np.ndarray:
-    """At most MOST_GRID of them, the last axis being the grid."""
-    return values[..., :: -(-values.shape[-1] // MOST_GRID) or 1]
+def thin(values: np.ndarray, most: int = 200) -> np.ndarray:
+    """Every k-th point of the grid, which is the last axis: at most `most` of them."""
+    return values[..., :: -(-values.shape[-1] // most) or 1]
 
 
 def _best(path: Path, a: float) -> int:
@@ -53,13 +50,13 @@ def _best(path: Path, a: float) -> int:
     return -1 if found is None else path.branches.index(found[0])
 
 
-def _stage(stage: Stage) -> dict[str, Any]:
+def _stage(stage: Stage, levels: int) -> dict[str, Any]:
     x = [round(float(v), 1) for v in thin(stage.x)]
-    return {"x": x, "floor": round(stage.floor, 1), "step": (stage.floor - stage.ceiling) / LEVELS}
+    return {"x": x, "floor": round(stage.floor, 1), "step": (stage.floor - stage.ceiling) / levels}
 
 
 def _branch(
-    path: Path, branch: Branch, stages: Sequence[Stage], places: np.ndarray | None
+    path: Path, branch: Branch, stages: Sequence[Stage], places: np.ndarray | None, levels: int
 ) -> dict[str, Any]:
     points = [(k, i) for k, a in enumerate(path.alphas) if (i := branch.at(a)) is not None]
     return {
@@ -67,30 +64,32 @@ def _branch(
         "range": f"{end(branch.begin)} to {end(branch.end)}",
         "at": [k for k, _ in points],
         "curves": [
-            [_steps(branch.densities[i, m], stage.top) for m, stage in enumerate(stages)]
+            [_steps(branch.densities[i, m], stage.top, levels) for m, stage in enumerate(stages)]
             for _, i in points
         ],
         "place": [None if places is None else _spot(places[i]) for _, i in points],
         "holds": [holds(path, branch, i) for _, i in points],
-        "readings": [[_said(branch, name, i) for name in READINGS] for _, i in points],
+        "readings": [[_said(branch, name, i) for name in Measure] for _, i in points],
     }
 
 
-def _steps(density: np.ndarray, top: float) -> list[int]:
+def _steps(density: np.ndarray, top: float, levels: int) -> list[int]:
     """Changes from grid point to grid point: small numbers, most of them 0, pack well."""
     level = np.clip(np.nan_to_num(thin(density), posinf=top) / top, 0.0, 1.0)
-    return np.diff(np.rint(LEVELS * level).astype(int), prepend=0).tolist()
+    return np.diff(np.rint(levels * level).astype(int), prepend=0).tolist()
 
 
 def _spot(spot: np.ndarray) -> list[float] | None:
     return [round(float(v), 1) for v in spot] if np.isfinite(spot).all() else None
 
 
-def _said(branch: Branch, measure: str, i: int) -> str:
+def _said(branch: Branch, measure: Measure, i: int) -> str:
     reading = branch.reading(measure, i)
     if reading.value is None:
         return "not available"
-    if measure in SHARES:
+    if measure.is_share:
         return formatting.percent(reading.value, reading.error or None)
     value, spread = formatting.pair(reading.value, reading.error or None)
-    return " ".join([value, *spread_line(spread), "nats" if measure != "value" else ""]).strip()
+    return " ".join(
+        [value, *spread_line(spread), "nats" if measure != Measure.VALUE else ""]
+    ).strip()

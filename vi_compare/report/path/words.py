@@ -6,35 +6,36 @@ import numpy as np
 
 from vi_compare import formatting
 from vi_compare.report.path import Branch, End, Jump, Path
-from vi_compare.report.view import COVERED, NAMES
-
-# Jumps and ends beyond these stand in the tables only.
-MOST_JUMPS, MOST_ENDS = 3, 3
-SMALLEST_MODE = 0.01  # modes with less of the target are not spoken of
-# A line must not end before a number.
-UNBROKEN = "\u00a0{}\u00a0"
-# Errors of α below this are not worth their digits in a sentence.
-SHARP = 5e-5
-# A mass that changes by less is not called a change.
-MOVED = 0.02
+from vi_compare.report.view import COUNTED, COVERED, NAMES
 
 
-def finding(path: Path) -> str:
-    """The lead of the section."""
-    told = sorted(path.jumps, key=lambda j: -(j.nats or 0.0))[:MOST_JUMPS]
+def finding(path: Path, most: int = 3) -> str:
+    """The lead of the section; the `most` largest jumps are told, the others stand in a table."""
+    told = sorted(path.jumps, key=lambda j: -(j.nats or 0.0))[:most]
     parts = [_jump(path, j) for j in sorted(told, key=lambda j: j.alpha)] or [_smooth(path)]
     if more := len(path.jumps) - len(told):
         parts.append(f"It jumps {formatting.words(more)} more time{'s' * (more > 1)}.")
     text = " ".join([*parts, *_crowd(path), *_ends(path), *_either(path)])
-    return text.replace(" = ", UNBROKEN.format("=")).replace(" ± ", UNBROKEN.format("±"))
+    # Spaces that do not break: a line must not end before a number.
+    return text.replace(" = ", "\u00a0=\u00a0").replace(" ± ", "\u00a0±\u00a0")
 
 
 def alpha(value: float, error: float | None = None) -> str:
     """An α with its error, where that is large enough to matter."""
-    if error and error >= SHARP:
+    if error and not sharp(error):
         return formatting.with_error(value, error)
     text = f"{value:.4f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else formatting.minus(text)
+
+
+def sharp(error: float, least: float = 5e-5) -> bool:
+    """Whether the error of an α is too small to be worth its digits in a sentence."""
+    return error < least
+
+
+def pole(value: float) -> str:
+    """What the divergence is called at this α: "reverse KL" at 0, "forward KL" at 1, else ""."""
+    return {0.0: "reverse KL", 1.0: "forward KL"}.get(value, "")
 
 
 def holds(path: Path, branch: Branch, i: int) -> str:
@@ -56,7 +57,7 @@ def holds(path: Path, branch: Branch, i: int) -> str:
 
 def change(path: Path, jump: Jump) -> str:
     """What is different on the other side: "leaves out x = 2 → covers all three modes"."""
-    sides = _sides(path, jump)
+    sides = path.sides(jump)
     if sides is None:
         return "–"
     below, above = (holds(path, *side) for side in sides)
@@ -68,7 +69,7 @@ def change(path: Path, jump: Jump) -> str:
 def _jump(path: Path, jump: Jump) -> str:
     far = "" if jump.nats is None else f" by {formatting.plain(jump.nats, 2)} nats (symmetrised KL)"
     at, branches = alpha(jump.alpha, jump.error), f"from branch {jump.old} to {jump.new}"
-    sides = _sides(path, jump)
+    sides = path.sides(jump)
     below, above = (holds(path, *side) for side in sides) if sides else ("", "")
     begin = f"At α = {at} the best {path.guide} jumps{far}, {branches}"
     if not sides:
@@ -92,18 +93,6 @@ def _two_halves(path: Path, jump: Jump, below: str, above: str) -> bool:
     )
 
 
-def _sides(path: Path, jump: Jump) -> tuple[tuple[Branch, int], tuple[Branch, int]] | None:
-    """The last point before it and the first after it."""
-    named = {b.name: b for b in path.branches}
-    old, new = named.get(jump.old), named.get(jump.new)
-    if old is None or new is None:
-        return None
-    before, after = np.flatnonzero(old.alpha <= jump.alpha), np.flatnonzero(new.alpha >= jump.alpha)
-    if not before.size or not after.size:
-        return None
-    return (old, int(before[-1])), (new, int(after[0]))
-
-
 def _smooth(path: Path) -> str:
     known = [found for a in path.alphas if (found := path.best(a))]
     if not known:
@@ -117,12 +106,12 @@ def _smooth(path: Path) -> str:
     return f"The best {path.guide} {how} from α = {low} to {high}: {moved}."
 
 
-def _moved(path: Path, old: Branch, i: int, new: Branch, j: int) -> str:
-    """The mode whose mass changes most, or the forward KL where none does."""
+def _moved(path: Path, old: Branch, i: int, new: Branch, j: int, least: float = 0.02) -> str:
+    """The mode whose mass changes most; a measure where none changes by more than `least`."""
     if path.modes and old.basins.shape[1] == new.basins.shape[1] == len(path.modes):
         gap = np.nan_to_num(new.basins[j, :, 0] - old.basins[i, :, 0])
         k = int(np.argmax(abs(gap)))
-        if abs(gap[k]) > MOVED:
+        if abs(gap[k]) > least:
             masses = (formatting.percent(b.basins[p, k, 0]) for b, p in ((old, i), (new, j)))
             return f"its mass in {path.modes[k]} goes from {' to '.join(masses)}"
     for measure in ("forward_kl", "reverse_kl", "missed_mass"):
@@ -142,7 +131,7 @@ def _covered(path: Path, branch: Branch, i: int) -> dict[int, bool] | None:
     masses = branch.basins[i, :, 0]
     if not np.isfinite(masses).all() or path.masses.shape != masses.shape:
         return None
-    counted = np.flatnonzero(path.masses >= SMALLEST_MODE)
+    counted = np.flatnonzero(path.masses >= COUNTED)
     return {int(k): bool(masses[k] >= COVERED * path.masses[k]) for k in counted}
 
 
@@ -159,15 +148,15 @@ def _crowd(path: Path) -> list[str]:
     ]
 
 
-def _ends(path: Path) -> list[str]:
-    """Where the optima that were lowest somewhere cease to be."""
+def _ends(path: Path, most: int = 3) -> list[str]:
+    """Where the optima that were lowest somewhere begin and end, at the first `most` places."""
     said = [
         f"{b.name} {verb} at α = {alpha(end.alpha, end.error)}"
         for b in path.ever_best
         for end, verb in ((b.begin, "begins"), (b.end, "ends"))
         if end.lost
     ]
-    return [f"Branch {formatting.listed(said[:MOST_ENDS])}."] if said else []
+    return [f"Branch {formatting.listed(said[:most])}."] if said else []
 
 
 def _either(path: Path) -> list[str]:

@@ -1,5 +1,5 @@
-"""The page, section by section. Place is registration: a module here with an ``ORDER``
-(its place on the page) and ``section(view) -> Section | None`` is a section, and no list names it.
+"""The page, section by section. Place is registration: a module here is one function
+``section(view) -> Section | None``; the `Section` says where on the page it stands.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from vi_compare.timing import timed
 
 
 def modules() -> list[ModuleType]:
-    """The modules of this folder in the order of the page."""
+    """The modules of this folder, by name."""
     names = sorted(m.name for m in pkgutil.iter_modules(__path__))
-    found = [importlib.import_module(f"{__name__}.{name}") for name in names]
-    return sorted(found, key=lambda module: module.ORDER)
+    return [importlib.import_module(f"{__name__}.{name}") for name in names]
 
 
 def all_of(view: View) -> list[Section]:
-    """The sections that this comparison has something to say in."""
+    """The sections that this comparison has something to say in, in the order of the page."""
     made = []
     for module in modules():
         with timed(module.__name__.rpartition(".")[2]):
             made.append(module.section(view))
-    return [section for section in made if section is not None]
+    return sorted((section for section in made if section), key=lambda section: section.order)

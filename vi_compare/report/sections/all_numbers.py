@@ -10,8 +10,6 @@ from vi_compare import catalogue, formatting
 from vi_compare.report.blocks import Cell, Column, Row, Section, Table, measured
 from vi_compare.report.view import NAMES, FitView, View
 
-ORDER = 125
-
 UNITS = {"nats": ", nats", "sd": ", sd"}
 
 
@@ -33,6 +31,7 @@ def section(view: View) -> Section | None:
         "numbers",
         "All numbers",
         blocks=[Table(columns, rows, "numbers", caption=caption, folded=folded)],
+        order=125,
     )
 
 

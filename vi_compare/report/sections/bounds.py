@@ -8,7 +8,6 @@ from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table, measured, name_of
 from vi_compare.report.view import FitView, Reading, View
 
-ORDER = 45
 # Standard errors by which a bound may be crossed by chance: a few fits, two bounds each.
 CHANCE = 4.0
 
@@ -36,7 +35,7 @@ def section(view: View) -> Section | None:
     blocks: list = [Table(columns, rows, "bounds", caption=caption)]
     if log_z is None:
         blocks.append(Note(f"No absolute KL: {_why(view)}.", boxed=True))
-    return Section("bounds", "Evidence bounds", lead, blocks)
+    return Section("bounds", "Evidence bounds", lead, blocks, order=45)
 
 
 def _why(view: View) -> str:

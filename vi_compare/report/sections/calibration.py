@@ -8,11 +8,7 @@ from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Picture, Pictures, Row, Section, Table, name_of
 from vi_compare.report.figures.pit import calibration, transform
 from vi_compare.report.pairs import worst_first
-from vi_compare.report.view import LONGEST, FitView, View, short
-
-ORDER = 80
-# Level of the test, before it is shared among the fits.
-LEVEL = 0.05
+from vi_compare.report.view import FitView, View, shown
 
 
 def section(view: View) -> Section | None:
@@ -31,31 +27,36 @@ def section(view: View) -> Section | None:
     equal = "if the fit were the target, every rank would be as likely."
     lead = (
         f"Where {n} draws of the target rank among all draws of the fit, for "
-        f"{short(label, LONGEST)}{which}: {equal} {view.left_out}"
+        f"{shown(label)}{which}: {equal} {view.left_out}"
     )
     return Section(
-        "calibration", "Calibration", lead.strip(), [Pictures(pictures, how), _table(fits, ranks)]
+        "calibration",
+        "Calibration",
+        lead.strip(),
+        [Pictures(pictures, how), _table(fits, ranks)],
+        order=80,
     )
 
 
-def _table(fits: Sequence[FitView], ranks) -> Table:
+def _table(fits: Sequence[FitView], ranks, level: float = 0.05) -> Table:
+    """`level`: of the test, before it is shared among the fits."""
     columns = [Column.words("Fit"), Column("Ranks below", "5 %"), Column("Ranks above", "95 %")]
     columns.append(Column("p-value", "uniform ranks"))
-    rows = [Row([name_of(f), *_cells(ranks[f.css], len(fits))], f) for f in fits]
+    rows = [Row([name_of(f), *_cells(ranks[f.css], level, len(fits))], f) for f in fits]
     caption = (
         "From arviz_stats' test of uniformity. A small p-value says "
-        f"that a fit is off, not by how much; ✗ below {LEVEL:g} shared among the "
+        f"that a fit is off, not by how much; ✗ below {level:g} shared among the "
         f"{formatting.words(len(fits))} fits. Perfect shares are 5 %."
     )
     return Table(columns, rows, "calibration", caption=caption)
 
 
-def _cells(ranks, tests: int) -> list[Cell]:
+def _cells(ranks, level: float, tests: int) -> list[Cell]:
     from arviz_stats.base import array_stats
 
     shares = [float((ranks < 0.05).mean()), float((ranks > 0.95).mean())]
     p = float(array_stats.uniformity_test(ranks)[0])
-    mark = "bad" if p < LEVEL / tests else "near" if p < LEVEL else "good"
+    mark = "bad" if p < level / tests else "near" if p < level else "good"
     text = formatting.plain(p, 2) if p >= 1e-4 else "< 0.0001"
     cells = [Cell(formatting.percent(share), value=share) for share in shares]
     return [*cells, Cell(text, mark=mark, value=p)]

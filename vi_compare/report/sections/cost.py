@@ -21,7 +21,6 @@ from vi_compare.report.blocks import (
 from vi_compare.report.figures.cost import against_seconds
 from vi_compare.report.view import FitView, View
 
-ORDER = 110
 # (metric, its name on the axis, in words): the first that two fits have is drawn.
 YARDSTICKS = (
     ("forward_kl", "forward KL (nats)", "Lower is better"),
@@ -42,7 +41,7 @@ def section(view: View) -> Section:
     caption = "All restarts together. Seconds depend on the machine and on what else it did."
     rows = [Row(_cells(fit), fit) for fit in view.fits]
     table = Table(columns, rows, "cost", caption=caption)
-    return Section("cost", "Cost", blocks=[*_drawn(view), table])
+    return Section("cost", "Cost", blocks=[*_drawn(view), table], order=110)
 
 
 def _drawn(view: View) -> list[Pictures]:

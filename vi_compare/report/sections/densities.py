@@ -14,15 +14,15 @@ from vi_compare.report.figures import ratios as draw_ratios
 from vi_compare.report.ratios import Ratios
 from vi_compare.report.view import FitView, View
 
-ORDER = 10
-
 
 def section(view: View) -> Section | None:
     curves = Curves.of(view)
-    return _ratios(view) if curves is None else _curves(view, curves)
+    found = _ratios(view) if curves is None else _curves(view, curves)
+    return Section("fits", "Target and fits", *found, order=10) if found else None
 
 
-def _curves(view: View, curves: Curves) -> Section:
+def _curves(view: View, curves: Curves) -> tuple[str, list]:
+    """The lead, and what follows it."""
     fits = [(f, curves.log_q[f.key]) for f in view.drawn if f.key in curves.log_q]
     shown = tuple(f for f, _ in fits)
     lead = (
@@ -40,7 +40,7 @@ def _curves(view: View, curves: Curves) -> Section:
         ),
     ]
     how = "A fit that runs below the grey shape misses mass; one that runs above it invents mass."
-    return Section("fits", "Target and fits", lead, [Pictures(pictures, how, shown, True)])
+    return lead, [Pictures(pictures, how, shown, True)]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,21 @@ class Side:
     ratio: Callable[[Ratios], np.ndarray | None]
 
 
-def _ratios(view: View) -> Section | None:
+def _ratios(view: View) -> tuple[str, list] | None:
+    under_p = Side(
+        "the target",
+        "the mean is the forward KL",
+        "A tail to the right under the target is mass that the fit misses.",
+        lambda ratios: ratios.under_p,
+    )
+    under_q = Side(
+        "the fit",
+        "minus the mean is the reverse KL",
+        "A tail to the left under the fit is mass that it invents.",
+        lambda ratios: ratios.under_q,
+    )
     pictures, how = [], []
-    for side in SIDES:
+    for side in (under_p, under_q):
         found = [
             (f, r) for f in view.drawn if (r := _finite(side.ratio(Ratios.of(view, f)), view.log_z))
         ]
@@ -73,7 +85,7 @@ def _ratios(view: View) -> Section | None:
     if not view.has_reference:
         why = "There are no draws of the target, so what a fit misses cannot be seen here."
         blocks.append(Note(why, boxed=True))
-    return Section("fits", "Target and fits", lead, blocks)
+    return lead, blocks
 
 
 def _histogram(view: View, side: Side, found: list[tuple[FitView, np.ndarray]]) -> Picture:
@@ -82,22 +94,6 @@ def _histogram(view: View, side: Side, found: list[tuple[FitView, np.ndarray]]) 
     key = side.under.replace(" ", "-")
     caption = f"Under draws of {side.under}" + (f"; {side.mean}." if known else ".")
     return Picture(draw_ratios.histogram(f"ratio-{key}", side.under, found, axis), caption)
-
-
-SIDES = (
-    Side(
-        "the target",
-        "the mean is the forward KL",
-        "A tail to the right under the target is mass that the fit misses.",
-        lambda ratios: ratios.under_p,
-    ),
-    Side(
-        "the fit",
-        "minus the mean is the reverse KL",
-        "A tail to the left under the fit is mass that it invents.",
-        lambda ratios: ratios.under_q,
-    ),
-)
 
 
 def _finite(ratio: np.ndarray | None, log_z: float | None) -> tuple[np.ndarray] | None:

@@ -9,7 +9,6 @@ from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Row, Section, Table, measured, missing, name_of
 from vi_compare.report.view import FitView, Reading, View
 
-ORDER = 130
 # Odds at which the fit counts as told apart from the target.
 ODDS = 20
 
@@ -32,7 +31,11 @@ def section(view: View) -> Section | None:
     )
     lead = "The same two divergences, as what a wrong fit costs whoever relies on it."
     return Section(
-        "information", "Information", lead, [Table(columns, rows, "information", caption=caption)]
+        "information",
+        "Information",
+        lead,
+        [Table(columns, rows, "information", caption=caption)],
+        order=130,
     )
 
 

@@ -20,25 +20,24 @@ from vi_compare.report.blocks import (
 from vi_compare.report.figures.joint import cloud
 from vi_compare.report.marks import Scale
 from vi_compare.report.pairs import most_telling, uncoupled
-from vi_compare.report.view import LONGEST, FitView, Reading, View, short
+from vi_compare.report.view import FitView, Reading, View, short, shown
 
-ORDER = 100
-# Figures, one for each drawn pair and fit, and pairs in the table.
-MOST_FIGURES, LISTED = 6, 4
 # As in the verdict: a correlation that is off by 0.15 is lost dependence.
 OFF = Scale("✓ within 0.05, ! within 0.15", abs, 0.05, 0.15)
 
 
-def section(view: View) -> Section | None:
+def section(view: View, most_figures: int = 6, most_pairs: int = 4) -> Section | None:
+    """Figures of the first pair for every drawn fit, of more pairs as long as there are at most
+    `most_figures` in all, and a table of `most_pairs` pairs."""
     fits = [f for f in view.fits if f.margins]
     if len(view.reference) < 2 or not fits:
         return None
-    pairs = most_telling(view.reference, fits, LISTED)
+    pairs = most_telling(view.reference, fits, most_pairs)
     if not pairs:
         return None
     blocks: list = [
         Pictures([_picture(view, fit, i, pair) for fit in view.drawn], _how(pair), (), False)
-        for i, pair in enumerate(pairs[: max(1, MOST_FIGURES // len(view.drawn))])
+        for i, pair in enumerate(pairs[: max(1, most_figures // len(view.drawn))])
     ]
     many = len(view.reference) > 2
     lead = (
@@ -46,8 +45,10 @@ def section(view: View) -> Section | None:
         + (" Shown are the pairs where some fit has most draws in the wrong place." if many else "")
         + f" {view.left_out}"
     )
-    listed = list(dict.fromkeys([*uncoupled(view.reference, fits), *pairs]))[:LISTED]
-    return Section("joint", "Joint shape", lead.strip(), [*blocks, _table(view, fits, listed)])
+    listed = list(dict.fromkeys([*uncoupled(view.reference, fits), *pairs]))[:most_pairs]
+    return Section(
+        "joint", "Joint shape", lead.strip(), [*blocks, _table(view, fits, listed)], order=100
+    )
 
 
 def _how(pair: tuple[str, str]) -> str:
@@ -80,7 +81,7 @@ def _cells(view: View, fit: FitView, pair: tuple[str, str]) -> list[Cell]:
     mark = OFF.mark(Reading(difference[0]))
     numbers_of = [_cell(*p), _cell(*q), _cell(*difference, mark)]
     return [
-        Cell(f"{short(pair[0], LONGEST)}, {short(pair[1], LONGEST)}"),
+        Cell(f"{shown(pair[0])}, {shown(pair[1])}"),
         name_of(fit),
         *numbers_of,
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,70 +19,62 @@ from vi_compare.report.blocks import (
     measured,
     name_of,
 )
-from vi_compare.report.figures.forest import TARGET_NAME, intervals
+from vi_compare.report.figures.forest import intervals
 from vi_compare.report.marks import SCALES
 from vi_compare.report.pairs import worst_first
-from vi_compare.report.view import LONGEST, View, short
+from vi_compare.report.view import FitView, View, shown
 
-ORDER = 90
-
-# Shown at once; then folded; more rows would swell the page and are in fits.nc.
-FIRST, MOST_ROWS = 6, 300
-LOWER, UPPER = "eti90_lb", "eti90_ub"
+# ArviZ's table of every fit, after that of the target (None) where there is one.
+Summaries = list[tuple[FitView | None, Any]]
 
 
-def section(view: View) -> Section | None:
+def section(view: View, first: int = 6, most: int = 300) -> Section | None:
+    """The `first` margins at once, then, folded, rows up to `most` in all: more would swell the
+    page and are in fits.nc."""
     fits = [f for f in view.fits if f.margins]
     labels = list(view.reference or (fits[0].margins if fits else {}))
     if not labels:
         return None
     labels = worst_first(fits, labels)
-    blocks: list = [_forest(view, labels[:FIRST])]
+    listed = labels[: max(first, most // (len(fits) + 1))]
     # ArviZ's own table, once for each source and not once for each margin.
-    most = max(FIRST, MOST_ROWS // (len(fits) + 1))
-    shown = labels[:most]
-    summaries = {f.css: _summary(f.margins, shown) for f in fits}
+    summaries: Summaries = [(fit, _summary(fit.margins, listed)) for fit in fits]
     if view.reference:
-        summaries[TARGET_NAME] = _summary(view.reference, shown)
-    blocks.append(_table(fits, labels[:FIRST], summaries, "marginals", ""))
-    if rest := shown[FIRST:]:
-        words = f"{len(rest)} more margins" + (
-            f" (of {len(labels) - FIRST})" if len(labels) > most else ""
-        )
-        blocks.append(_table(fits, rest, summaries, "", words))
+        summaries.insert(0, (None, _summary(view.reference, listed)))
+    blocks: list = [_forest(view, labels[:first]), _table(labels[:first], summaries)]
+    if rest := listed[first:]:
+        of = f" (of {len(labels) - first})" if len(labels) > len(listed) else ""
+        blocks.append(_table(rest, summaries, f"{len(rest)} more margins{of}"))
     lead = "Each margin for itself, in the model's own space." + (
-        f" The worst {formatting.words(FIRST)} come first."
-        if len(labels) > FIRST and view.reference
+        f" The worst {formatting.words(first)} come first."
+        if len(labels) > first and view.reference
         else ""
     )
-    return Section("marginals", "Marginals", lead, blocks)
+    return Section("marginals", "Marginals", lead, blocks, order=90)
 
 
 def _forest(view: View, labels: Sequence[str]) -> Pictures:
-    fits = view.drawn
-    sources = {f.css: f.margins for f in fits}
-    if view.reference:
-        sources = {TARGET_NAME: view.reference, **sources}
-    n = min(len(next(iter(source.values()))) for source in sources.values())
-    standard = bool(view.reference) and len(labels) > 1
-    place = {label: _scale(view.reference[label]) if standard else (0.0, 1.0) for label in labels}
-    draws = {
-        who: {label: (source[label][:n] - place[label][0]) / place[label][1] for label in labels}
-        for who, source in sources.items()
+    fits, reference = view.drawn, view.reference
+    sources = [*([reference] if reference else []), *(f.margins for f in fits)]
+    n = min(len(next(iter(source.values()))) for source in sources)
+    standard = bool(reference) and len(labels) > 1
+    place = {label: _scale(reference[label]) if standard else (0.0, 1.0) for label in labels}
+    placed = lambda source: {
+        label: (source[label][:n] - place[label][0]) / place[label][1] for label in labels
     }
+    draws = {f.css: placed(f.margins) for f in fits}
     axis = (
         "distance from the target's mean, in its sd"
         if standard
-        else short(labels[0], LONGEST)
+        else shown(labels[0])
         if len(labels) == 1
         else "value"
     )
     how = "Dot: mean. Thick: 50 % interval, thin: 90 %. " + (
-        "The topmost is the target: a fit should lie under it, and be as long."
-        if view.reference
-        else ""
+        "The topmost is the target: a fit should lie under it, and be as long." if reference else ""
     )
-    return Pictures([Picture(intervals(draws, fits, labels, axis))], how.strip(), fits)
+    picture = intervals(draws, placed(reference) if reference else None, fits, labels, axis)
+    return Pictures([Picture(picture)], how.strip(), fits)
 
 
 def _scale(x: np.ndarray) -> tuple[float, float]:
@@ -101,7 +94,7 @@ def _summary(margins: dict[str, np.ndarray], labels: Sequence[str]):
     return table.set_axis(list(labels), axis=0)
 
 
-def _table(fits, labels, summaries, name: str, folded: str) -> Table:
+def _table(labels: Sequence[str], summaries: Summaries, folded: str = "") -> Table:
     columns = [
         Column.words("Margin"),
         Column.words("Of"),
@@ -112,40 +105,31 @@ def _table(fits, labels, summaries, name: str, folded: str) -> Table:
         Column("Mean error", "÷ sd"),
         Column("sd ratio"),
     ]
-    rows = [row for label in labels for row in _rows(fits, label, summaries)]
+    rows = [row for label in labels for row in _rows(label, summaries)]
     if folded:
-        return Table(columns, rows, name, folded=folded)
+        return Table(columns, rows, folded=folded)
     caption = 'From arviz_stats.summary(kind="stats", ci_prob=0.9); ± is one standard error.'
-    return Table(columns, rows, name, "Means, widths and quantiles", caption)
+    return Table(columns, rows, "marginals", "Means, widths and quantiles", caption)
 
 
-def _rows(fits, label: str, summaries) -> list[Row]:
+def _rows(label: str, summaries: Summaries) -> list[Row]:
     """The target's row and every fit's, all to the same decimal place."""
-    sources = {TARGET_NAME: [Cell("Target")]} if TARGET_NAME in summaries else {}
-    sources |= {fit.css: [name_of(fit)] for fit in fits}
-    sd = float(summaries[next(iter(sources))].loc[label]["sd"])
-    errors = {
-        fit.css: [measured(fit.reading(m, label), SCALES[m]) for m in ("mean_shift", "sd_ratio")]
-        for fit in fits
-    }
-    nothing = [Cell(""), Cell("")]
-    about = {fit.css: fit for fit in fits}
-    return [
-        Row(
-            [
-                Cell(short(label, LONGEST)),
-                *name,
-                *_statistics(summaries[who], label, sd),
-                *errors.get(who, nothing),
-            ],
-            about.get(who),
+    sd = float(summaries[0][1].loc[label]["sd"])
+    rows = []
+    for fit, summary in summaries:
+        name = name_of(fit) if fit else Cell("Target")
+        errors = (
+            [measured(fit.reading(m, label), SCALES[m]) for m in ("mean_shift", "sd_ratio")]
+            if fit
+            else [Cell(""), Cell("")]
         )
-        for who, name in sources.items()
-    ]
+        cells = [Cell(shown(label)), name, *_statistics(summary, label, sd), *errors]
+        rows.append(Row(cells, fit))
+    return rows
 
 
 def _statistics(summary, label: str, sd: float) -> list[Cell]:
-    values = [float(summary.loc[label][c]) for c in ("mean", "sd", LOWER, UPPER)]
+    values = [float(summary.loc[label][c]) for c in ("mean", "sd", "eti90_lb", "eti90_ub")]
     # To a hundredth of the sd: a mean of 0.00135 beside an sd of 1.6 is 0.00.
     easy = 1e-4 < sd < 1e6
     text = (

@@ -10,7 +10,6 @@ from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table, measured, name_of
 from vi_compare.report.view import FitView, Reading, View
 
-ORDER = 40
 # A rival wins when it is better by this many standard errors of the difference.
 APART = 2.0
 
@@ -51,7 +50,7 @@ def section(view: View) -> Section | None:
         "floor: what two sets of draws of the target would show."
     )
     table = Table(columns, rows, "matrix", caption=caption)
-    return Section("matrix", "Divergence matrix", lead, [table, _check(view, readings)])
+    return Section("matrix", "Divergence matrix", lead, [table, _check(view, readings)], order=40)
 
 
 def _cells(fit: FitView, readings: list[Reading]) -> list[Cell]:

@@ -21,18 +21,21 @@ from vi_compare.report.blocks import (
 from vi_compare.report.figures.basins import masses
 from vi_compare.report.view import COUNTED, COVERED, FitView, Mode, View
 
-ORDER = 60
-
-MOST_MODES = 8
-
 
 def section(view: View) -> Section:
-    title = "Mode coverage"
-    if not view.modes:
-        why = view.target["modes"]["reason"] or "no mode was found"
-        return Section("modes", title, blocks=[Note(f"Not available: {why}.", boxed=True)])
+    lead, blocks = _found(view) if view.modes else ("", [_none(view)])
+    return Section("modes", "Mode coverage", lead, blocks, order=60)
+
+
+def _none(view: View) -> Note:
+    why = view.target["modes"]["reason"] or "no mode was found"
+    return Note(f"Not available: {why}.", boxed=True)
+
+
+def _found(view: View, most: int = 8) -> tuple[str, list]:
+    """The lead and what follows it, on the `most` largest modes."""
     told = [m for m in view.modes if max([m.mass, *m.fits.values()]) >= COUNTED]
-    modes = (tuple(told) or view.modes)[:MOST_MODES]
+    modes = (tuple(told) or view.modes)[:most]
     columns = [Column.words("Fit"), *(Column(m.short) for m in modes), Column("Covered")]
     target = [Cell("Target"), *(_mass(m.mass, m.n) for m in modes), Cell("")]
     rows = [Row(target), *(Row(_cells(view, fit, modes), fit) for fit in view.fits)]
@@ -56,7 +59,7 @@ def section(view: View) -> Section:
         "From each draw, steepest ascent on log p ends at a mode; the share of draws that end "
         f"there is the mass of its basin. {formatting.count(modes[0].n)} draws of each were sent."
     )
-    return Section("modes", title, lead, [*pictures, table])
+    return lead, [*pictures, table]
 
 
 def _mass(share: float, n: int, mark: str = "") -> Cell:

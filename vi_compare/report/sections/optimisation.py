@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from vi_compare import formatting
@@ -14,24 +16,24 @@ from vi_compare.report.blocks import (
     Row,
     Section,
     Table,
+    measured,
     missing,
     name_of,
-    spread_line,
 )
 from vi_compare.report.figures.losses import losses
-from vi_compare.report.view import FitView, View
+from vi_compare.report.view import FitView, Reading, View
 from vi_compare.verdict import Status
 
-ORDER = 50
 
-MARKS = {Status.CONVERGED: "good", Status.NOT_CONVERGED: "near", Status.FAILED: "bad"}
-
-
-def section(view: View) -> Section | None:
+def section(view: View) -> Section:
     fitted = [f for f in view.fits if not f.given]
-    if not fitted:
-        why = "All parameters were given; nothing was fitted."
-        return Section("optimisation", "Optimisation", blocks=[Note(why)])
+    nothing = Note("All parameters were given; nothing was fitted.")
+    lead, blocks = _reached(view, fitted) if fitted else ("", [nothing])
+    return Section("optimisation", "Optimisation", lead, blocks, order=50)
+
+
+def _reached(view: View, fitted: list[FitView]) -> tuple[str, list]:
+    """The lead and what follows it."""
     drawn = [f for f in view.drawn if f in fitted]
     pictures = [p for p in map(_picture, drawn) if p]
     how = (
@@ -42,8 +44,7 @@ def section(view: View) -> Section | None:
     )
     blocks: list = [Pictures(pictures, how)] if pictures else []
     lead = "The restart with the smallest loss on draws that all restarts share is the fit."
-    lead = f"{lead} {view.left_out}".strip()
-    return Section("optimisation", "Optimisation", lead, [*blocks, _ends(fitted), *_basins(fitted)])
+    return f"{lead} {view.left_out}".strip(), [*blocks, _ends(fitted), *_basins(fitted)]
 
 
 def _picture(fit: FitView) -> Picture | None:
@@ -75,8 +76,19 @@ def _end(fit: FitView) -> list[Cell]:
         if restarts
         else missing("there were no restarts")
     )
-    ended = Cell(status, mark=MARKS.get(status, ""))
+    ended = Cell(status, mark=_mark(status))
     return [name_of(fit), ended, share, Cell(_sentence(fit))]
+
+
+def _mark(status: str) -> str:
+    match status:
+        case Status.CONVERGED:
+            return "good"
+        case Status.NOT_CONVERGED:
+            return "near"
+        case Status.FAILED:
+            return "bad"
+    return ""
 
 
 def _sentence(fit: FitView) -> str:
@@ -89,24 +101,7 @@ def _basins(fits: list[FitView]) -> list[Table]:
     rows = []
     for fit in fits:
         basins = [b for b in fit.data.get("basins", []) if b["loss"] is not None]
-        for basin in basins:
-            above = basin["loss"] - basins[0]["loss"]
-            text, spread = formatting.pair(basin["loss"], basin["standard_error"])
-            cells = [
-                name_of(fit),
-                Cell(str(basin["basin"] + 1), value=basin["basin"] + 1),
-                Cell(
-                    text,
-                    spread_line(spread),
-                    value=basin["loss"],
-                    error=basin["standard_error"],
-                ),
-                Cell(
-                    "best" if basin is basins[0] else f"+{formatting.plain(above, 2)}", value=above
-                ),
-                Cell(str(basin["restarts"]), value=basin["restarts"]),
-            ]
-            rows.append(Row(cells, fit))
+        rows += [Row(_optimum(fit, basin, basins[0]), fit) for basin in basins]
     if not rows:
         return []
     columns = [
@@ -121,3 +116,14 @@ def _basins(fits: list[FitView]) -> list[Table]:
         "losses do."
     )
     return [Table(columns, rows, "optima", "Optima that the restarts found", caption)]
+
+
+def _optimum(fit: FitView, basin: dict[str, Any], best: dict[str, Any]) -> list[Cell]:
+    number, above = basin["basin"] + 1, basin["loss"] - best["loss"]
+    return [
+        name_of(fit),
+        Cell(str(number), value=number),
+        measured(Reading(basin["loss"], basin["standard_error"])),
+        Cell("best" if basin is best else f"+{formatting.plain(above, 2)}", value=above),
+        Cell(str(basin["restarts"]), value=basin["restarts"]),
+    ]

@@ -5,26 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from vi_compare import formatting
-from vi_compare.report.blocks import (
-    Command,
-    Explorer,
-    Note,
-    Picture,
-    Section,
-)
+from vi_compare.report.blocks import Command, Explorer, Note, Picture, Section
 from vi_compare.report.figures import morph
 from vi_compare.report.figures.along import Panel, crowded, stack
-from vi_compare.report.figures.tradeoff import Drawn, Sides, tradeoff
+from vi_compare.report.figures.tradeoff import Map, Sides, tradeoff
 from vi_compare.report.path import Branch, Path, explorer, tables
 from vi_compare.report.path.words import alpha, end, finding, holds
 from vi_compare.report.view import View, short
-
-ORDER = 48
-
-MOST_MODES, MOST_STILLS = 6, 6
-LONGEST_LABEL = 15  # of a mode, beside a panel
-KLS = Sides("reverse_kl", "forward_kl", "reverse KL (nats)", "forward KL (nats)")
-MASSES = Sides("invented_mass", "missed_mass", "invented mass", "missed mass")
 
 
 def section(view: View) -> Section | None:
@@ -52,23 +39,25 @@ def section(view: View) -> Section | None:
         choices=[f"branch {b.name}, {end(b.begin)} to {end(b.end)}" for b in path.branches],
         ends=(alpha(path.alphas[0]), alpha(path.alphas[-1])),
     )  # fmt: skip
-    mirrored = any(b.images > 1 for b in path.branches)
     blocks = [
-        Note(MEANING + (MIRRORED if mirrored else "")),
+        _meaning(path),
         explored,
         tables.branches(path),
         *tables.transitions(path),
         Command(path.data["command"]),
     ]
-    return Section("path", "Between reverse and forward KL", finding(path), blocks)
+    return Section("path", "Between reverse and forward KL", finding(path), blocks, order=48)
 
 
-MEANING = (
-    "Amari's α-divergence A = (1 − ∫ pᵅ q¹⁻ᵅ) ÷ (α(1 − α)) is the reverse KL at α = 0 and the "
-    "forward KL at α = 1. Every local optimum that was found is followed along α for as long as "
-    "it exists: a branch."
-)
-MIRRORED = " Mirror images are one branch, and one of them is shown."
+def _meaning(path: Path) -> Note:
+    text = (
+        "Amari's α-divergence A = (1 − ∫ pᵅ q¹⁻ᵅ) ÷ (α(1 − α)) is the reverse KL at α = 0 and "
+        "the forward KL at α = 1. Every local optimum that was found is followed along α for as "
+        "long as it exists: a branch."
+    )
+    mirrored = any(b.images > 1 for b in path.branches)
+    more = " Mirror images are one branch, and one of them is shown." if mirrored else ""
+    return Note(text + more)
 
 
 def _at_slider(path: Path, k: int) -> str:
@@ -117,8 +106,9 @@ def _stills(path: Path) -> list[Picture]:
     ]
 
 
-def _looks(path: Path) -> list[tuple[Branch, int]]:
-    """The lowest optimum at a few α: the ends, the two KLs, both sides of the largest jump."""
+def _looks(path: Path, most: int = 6) -> list[tuple[Branch, int]]:
+    """The lowest optimum at `most` values of α: the ends, the two KLs, both sides of the largest
+    jump, and others between."""
     known = [found for a in path.alphas if (found := path.best(a))]
     if not known:
         return []
@@ -130,16 +120,18 @@ def _looks(path: Path) -> list[tuple[Branch, int]]:
         largest = max(path.jumps, key=lambda jump: jump.nats or 0.0).alpha
         before = int(np.searchsorted(alphas, largest, side="right")) - 1
         wanted += [max(before, 0), min(before + 1, last)]
-    wanted += [nearest(a) for a in (0.5, *np.linspace(alphas[0], alphas[-1], MOST_STILLS))]
-    return [known[k] for k in sorted(list(dict.fromkeys(wanted))[:MOST_STILLS])]
+    wanted += [nearest(a) for a in (0.5, *np.linspace(alphas[0], alphas[-1], most))]
+    return [known[k] for k in sorted(list(dict.fromkeys(wanted))[:most])]
 
 
 Dots = list[tuple]
 
 
-def _tradeoff(view: View, path: Path) -> tuple[Dots, Drawn | None]:
+def _tradeoff(view: View, path: Path) -> tuple[Dots, Map | None]:
     """The two KLs, or the two masses where log Z is not known."""
-    for sides in (KLS, MASSES):
+    kls = Sides("reverse_kl", "forward_kl", "reverse KL (nats)", "forward KL (nats)")
+    masses = Sides("invented_mass", "missed_mass", "invented mass", "missed mass")
+    for sides in (kls, masses):
         if any(_both(b, sides).any() for b in path.branches):
             dots = [
                 (f, x, y)
@@ -183,13 +175,14 @@ def _tradeoff_caption(path: Path, view: View, dots: Dots) -> str:
     )
 
 
-def _basins(path: Path) -> list[Picture]:
-    n = min(len(path.modes), MOST_MODES, *(b.basins.shape[1] for b in path.branches))
+def _basins(path: Path, most: int = 6) -> list[Picture]:
+    """Panels of the `most` largest modes."""
+    n = min(len(path.modes), most, *(b.basins.shape[1] for b in path.branches))
     if not n:
         return []
     panels = [
         Panel(
-            short(path.modes[k], LONGEST_LABEL),
+            short(path.modes[k], 15),  # it stands beside the panel
             {b.name: b.basins[:, k : k + 1, 0] for b in path.branches},
             {b.name: b.basins[:, k : k + 1, 1] for b in path.branches},
             float(path.masses[k]) if k < len(path.masses) else None,

@@ -10,16 +10,7 @@ from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Note, Picture, Pictures, Row, Section, Table
 from vi_compare.report.curves import Curves, Penalty
 from vi_compare.report.figures.penalty import strips
-from vi_compare.report.view import LONGEST, FitView, View, short
-
-ORDER = 20
-
-RULE = (
-    "Where p ≫ q forward KL charges about log(p/q) nats per unit of missed mass, without limit; "
-    "reverse KL never charges more than 1 nat per unit. The mirror image holds for invented mass: "
-    "where q ≫ p reverse KL charges about log(q/p) nats per unit, without limit, and forward KL "
-    "never more than 1."
-)
+from vi_compare.report.view import FitView, View, shown
 
 
 def section(view: View) -> Section | None:
@@ -38,15 +29,24 @@ def section(view: View) -> Section | None:
         "negative and has the same total as the usual integrand, dashed."
     )
     lead = "A divergence is an integral, so it can be read point by point: where is it paid?"
-    notes = [
-        Note("p is more than 10 × q.", "Zero-avoiding zone", True, "avoid"),
-        Note("q is more than 10 × p.", "Zero-forcing zone", True, "force"),
-        Note(RULE),
-    ]
     # About integrals over the grid, not about the Monte Carlo numbers of the scoreboard.
     range_note = "Totals by quadrature over the range shown; " + _held(curves, fits)
-    blocks = [*notes, Pictures(pictures, how), _table(view, curves, fits, paid, range_note)]
-    return Section("penalty", "Where the penalty falls", lead, [b for b in blocks if b])
+    blocks = [*_notes(), Pictures(pictures, how), _table(view, curves, fits, paid, range_note)]
+    return Section("penalty", "Where the penalty falls", lead, blocks, order=20)
+
+
+def _notes() -> list[Note]:
+    rule = (
+        "Where p ≫ q forward KL charges about log(p/q) nats per unit of missed mass, without "
+        "limit; reverse KL never charges more than 1 nat per unit. The mirror image holds for "
+        "invented mass: where q ≫ p reverse KL charges about log(q/p) nats per unit, without "
+        "limit, and forward KL never more than 1."
+    )
+    return [
+        Note("p is more than 10 × q.", "Zero-avoiding zone", True, "avoid"),
+        Note("q is more than 10 × p.", "Zero-forcing zone", True, "force"),
+        Note(rule),
+    ]
 
 
 def _both(curves: Curves, fit: FitView) -> tuple[Penalty, Penalty]:
@@ -73,11 +73,8 @@ def _table(view: View, curves: Curves, fits, paid, caption: str) -> Table | Note
     columns += [Column(f.name, "fwd | rev, %", long=True, fit=f) for f in fits]
     rows = []
     for mode, first, last in regions:
-        cells = [
-            Cell(
-                short(mode.name[:1].upper() + mode.name[1:], LONGEST), value=float(mode.location[0])
-            )
-        ]
+        name = shown(mode.name[:1].upper() + mode.name[1:])
+        cells = [Cell(name, value=float(mode.location[0]))]
         mass = curves.integral(curves.p, first, last)
         cells.append(Cell(formatting.percent(mass), value=mass))
         cells += [_share(curves, paid[f.key], first, last) for f in fits]

@@ -10,10 +10,6 @@ from vi_compare.report.blocks import Cell, Column, Row, Section, Table, missing,
 from vi_compare.report.view import NAMES, FitView, View
 from vi_compare.verdict import Outcome
 
-ORDER = 120
-
-MARKS = {Outcome.REPRODUCED: "good", Outcome.NOT_REPRODUCED: "bad"}
-
 
 def section(view: View) -> Section | None:
     rows = view.results["published"]
@@ -39,7 +35,9 @@ def section(view: View) -> Section | None:
             "compared in the order of their means."
         ),
     )
-    return Section("published", "Published against reproduced", _lead(fits, rows), [table])
+    return Section(
+        "published", "Published against reproduced", _lead(fits, rows), [table], order=120
+    )
 
 
 def _lead(fits: dict[str, FitView], rows: list[dict[str, Any]]) -> str:
@@ -87,9 +85,18 @@ def _cells(fit: FitView, row: dict[str, Any]) -> list[Cell]:
         published,
         Cell(text, spread, value=row["ours"], error=row["standard_error"]),
         Cell(formatting.fixed(difference, 1), value=difference),
-        Cell(row["result"], mark=MARKS.get(row["result"], "near")),
+        Cell(row["result"], mark=_mark(row["result"])),
         source,
     ]
+
+
+def _mark(outcome: str) -> str:
+    match outcome:
+        case Outcome.REPRODUCED:
+            return "good"
+        case Outcome.NOT_REPRODUCED:
+            return "bad"
+    return "near"
 
 
 def _ours(row: dict[str, Any]) -> tuple[str, tuple[str, ...]]:

@@ -7,22 +7,22 @@ from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table
 from vi_compare.report.view import View
 from vi_compare.verdict import Concern
 
-ORDER = 105
-SOURCES = {
-    "exact": "Independent draws of the script's exact(key, n).",
-    "nuts": "NUTS, run by vi_compare on the same log density.",
-    "file": "A file of draws made elsewhere.",
-}
-
 
 def section(view: View) -> Section:
-    reference = view.target["reference"]
-    if not view.has_reference:
-        text = (
-            "There are none, so nothing here says what a fit misses. Leave --reference as it is, "
-            "or give exact(key, n) or a file of draws."
-        )
-        return Section("reference", "Reference", "", [Note(text, boxed=True)])
+    lead, blocks = _found(view) if view.has_reference else ("", [_none()])
+    return Section("reference", "Reference", lead, blocks, order=105)
+
+
+def _none() -> Note:
+    text = (
+        "There are none, so nothing here says what a fit misses. Leave --reference as it is, "
+        "or give exact(key, n) or a file of draws."
+    )
+    return Note(text, boxed=True)
+
+
+def _found(view: View) -> tuple[str, list]:
+    """The lead and what follows it."""
     columns = [Column.words("Check"), Column.words("Found"), Column.words("Good when")]
     rows = [Row(cells) for cells in _checks(view)]
     caption = (
@@ -34,8 +34,20 @@ def section(view: View) -> Section:
         Note(f"{doubt.words[0].upper()}{doubt.words[1:]}.", "In doubt", True)
         for doubt in view.doubts
     ]
-    lead = SOURCES.get(reference["source"], "")
-    return Section("reference", "Reference", lead, [*notes, Table(columns, rows, caption=caption)])
+    lead = _origin(view.target["reference"]["source"])
+    return lead, [*notes, Table(columns, rows, caption=caption)]
+
+
+def _origin(source: str) -> str:
+    """Where the draws came from, in a sentence."""
+    match source:
+        case "exact":
+            return "Independent draws of the script's exact(key, n)."
+        case "nuts":
+            return "NUTS, run by vi_compare on the same log density."
+        case "file":
+            return "A file of draws made elsewhere."
+    return ""
 
 
 def _checks(view: View) -> list[list[Cell]]:

@@ -6,17 +6,11 @@ from vi_compare.report.blocks import Cell, Column, Command, Row, Section, Table
 from vi_compare.report.marks import SCALES
 from vi_compare.report.view import NAMES, View
 
-ORDER = 140
-
-FACTS = (
-    ("Commit", "commit"), ("Device", "device"), ("Precision", "precision"), ("Threads", "threads"),
-    ("Seed", "seed"), ("Created", "created"),
-)  # fmt: skip
-
 
 def section(view: View) -> Section:
     facts, rules = view.results["environment"], view.results["rules"]
-    rows = [_row(name, facts[key]) for name, key in FACTS if facts.get(key) is not None]
+    known = ("commit", "device", "precision", "threads", "seed", "created")
+    rows = [_row(key.capitalize(), facts[key]) for key in known if facts.get(key) is not None]
     rows += [_row(name.capitalize(), value) for name, value in facts.get("settings", {}).items()]
     rows += [_row(name, version) for name, version in facts["versions"].items()]
     run = Table([Column.words(""), Column.words("")], rows)
@@ -43,7 +37,7 @@ def section(view: View) -> Section:
         "times aside."
     )
     return Section(
-        "reproduce", "Reproduce", lead, [Command(facts["command"]), run, verdicts, marks]
+        "reproduce", "Reproduce", lead, [Command(facts["command"]), run, verdicts, marks], order=140
     )
 
 

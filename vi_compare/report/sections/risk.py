@@ -21,7 +21,6 @@ from vi_compare.report.choosing import Criterion, Runner, fold, rank
 from vi_compare.report.marks import SCALES, SIGNS
 from vi_compare.report.view import FitView, View
 
-ORDER = 30
 # Fits named in one cell; more are counted.
 MOST_NAMED = 3
 
@@ -88,7 +87,7 @@ def section(view: View) -> Section | None:
     blocks = [_measured(view)]
     if sum(not fit.failed for fit in view.fits) > 1:
         blocks.append(_advice(view))
-    return Section("risk", "Asymmetric risk", lead, blocks)
+    return Section("risk", "Asymmetric risk", lead, blocks, order=30)
 
 
 def _measured(view: View) -> Table:

@@ -21,8 +21,6 @@ from vi_compare.report.blocks import (
 from vi_compare.report.marks import SCALES
 from vi_compare.report.view import COVERED, FitView, View
 
-ORDER = 0
-
 # metric, heading, unit line, shown in per cent, what it is
 METRICS = (
     ("missed_mass", "Missed", "mass", True, "target mass where the fit has almost nothing"),
@@ -70,7 +68,10 @@ def section(view: View) -> Section:
             "in ELBO between two fits are differences in reverse KL."
         )
     return Section(
-        "scoreboard", "Scoreboard", blocks=[Table(columns, rows, "scoreboard", caption=caption)]
+        "scoreboard",
+        "Scoreboard",
+        blocks=[Table(columns, rows, "scoreboard", caption=caption)],
+        order=0,
     )
 
 

@@ -21,8 +21,6 @@ from vi_compare.report.figures.khat import shapes
 from vi_compare.report.marks import SCALES
 from vi_compare.report.view import FitView, View
 
-ORDER = 70
-
 METRICS = (
     ("khat", "k̂", "", False),
     ("ess", "ESS", "share of draws", True),
@@ -55,6 +53,7 @@ def section(view: View) -> Section:
         "weights",
         "Importance weights",
         blocks=[*blocks, note, Table(columns, rows, "weights", caption=caption)],
+        order=70,
     )
 
 
