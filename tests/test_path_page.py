@@ -83,7 +83,7 @@ def path_of(*, branches=2, points=26, grid=50, margins=1, error=0.0, labels=("x"
         "margins": [
             {"label": label, "grid": x.tolist(), "target": target} for label in labels[:margins]
         ],
-        "modes": ["the mode at x = 2", "the mode at x = −2"],
+        "modes": ["x = 2", "x = −2"],
         "target_basins": [0.6, 0.4],
         "branches": made,
         "transitions": [

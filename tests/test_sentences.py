@@ -45,8 +45,7 @@ def skeleton(page: str) -> list[str]:
     page = re.sub(r"\bprose\b|<wbr>|</?details>|</?summary>", "", page)
     page = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.S)
     page = re.sub(r'(title|aria-label|content|data-\w+)="[^"]*"', "", page)
-    marks = r"[✓✗]"
-    return re.findall(rf"<[^>]+>|{marks}", page)
+    return [" ".join(part.split()) for part in re.findall(r"<[^>]+>|[✓✗]", page)]
 
 
 @pytest.fixture(scope="module")
