@@ -16,6 +16,7 @@ import pytest
 
 from vi_compare.comparison import Comparison
 from vi_compare.difference import difference
+from vi_compare.metrics import abouts
 from vi_compare.report import render
 from vi_compare.report.advice import advice
 from vi_compare.report.gallery import render_index
@@ -171,6 +172,7 @@ def test_the_verdict_does_not_hang_on_words(finished, status, doubted):
             {m: {k: replace(e, reason=e.reason and words) for k, e in by.items()}
              for m, by in scores.items()},
             (Doubt(Concern.STEIN, words),) if doubted else (),
+            abouts=abouts(),
             remedy="the same",
         )
         for words in ("the loss still falls; raise svi:steps=80000", GIBBERISH)
