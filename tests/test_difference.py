@@ -14,10 +14,12 @@ from test_cli import command, refused, snapshot, write
 
 from vi_compare.difference import LEVEL, difference
 from vi_compare.errors import InputError
+from vi_compare.metrics import abouts
 
 SITES = {"a": [], "beta": [11]}
 MARGINS = ["a", *(f"beta[{i}]" for i in range(11))]
 ERROR = 0.02
+ABOUTS = {name: about.plain() for name, about in abouts().items()}
 
 
 def estimate(value, error=ERROR, **more):
@@ -67,6 +69,7 @@ def a_run(fits):
         },
         "fits": fits,
         "published": [],
+        "metrics": ABOUTS,
         "rules": [{"word": "Too sure", "when": "width_ratio < 0.9"}],
         "environment": {
             "versions": {"jax": "0.12"}, "device": "cpu", "platform": "cpu",
@@ -398,7 +401,7 @@ def test_many_changes_of_one_metric_are_counted_not_listed(pair, capsys):
     out = capsys.readouterr().out
     assert "A: one\nB: two\n" in out
     # the clearest first: 12 ÷ (0.02 √2) standard errors
-    assert "mean_shift, beta[10]: 0.10 ± 0.02 -> 12.10 ± 0.02 (424 standard errors)" in out
+    assert "mean_shift, beta[10]: 0.10 ± 0.02 sd -> 12.10 ± 0.02 sd (424 standard errors)" in out
     assert out.count("mean_shift, ") == 3
     assert "mean_shift: 9 more" in out
 

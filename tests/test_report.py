@@ -16,6 +16,7 @@ import xarray as xr
 from vi_compare import catalogue, formatting
 from vi_compare.comparison import Comparison
 from vi_compare.evidence import Draws, Estimate, Evidence, Modes
+from vi_compare.metrics import abouts
 from vi_compare.report import palette, render, sections
 from vi_compare.report.blocks import Section
 from vi_compare.report.curves import Penalty
@@ -24,7 +25,7 @@ from vi_compare.report.page import _soft
 from vi_compare.report.pairs import most_telling, uncoupled
 from vi_compare.report.sections import matrix, risk, scoreboard
 from vi_compare.report.view import View
-from vi_compare.run.facts import _metric, in_words
+from vi_compare.run.facts import _metric, in_words, metrics
 from vi_compare.verdict import judge
 
 HOSTILE = """<script>alert("1")<!--'"&$x_1$"""
@@ -203,6 +204,7 @@ def synthetic(d=1, n=400, names=("mvn/reverse-kl", "published one"), *, losses=T
         },
         "fits": fits,
         "published": [],
+        "metrics": metrics(abouts()),
         "rules": [{"word": "Misses modes", "when": "mode_coverage < 0.1"}],
         "environment": {
             "versions": {"vi-compare": "0.1.0"},
@@ -281,7 +283,7 @@ def gaussian_mixture(d, n=2000, fits=3):
         evidence = Evidence(q, p, Draws(floor, _sites(floor)), Estimate(0.0, 0.0, "nats"), found)
         scores = {k: m.measure(evidence) for k, m in catalogue.load_all("metrics").items()}
         scores = {k.replace("-", "_"): v for k, v in scores.items()}
-        verdict = judge("converged", "", scores)
+        verdict = judge("converged", "", scores, abouts=abouts())
         fit |= {"guide": label.split("/")[0], "divergence": label.split("/")[1], "solver": "svi"}
         fit |= {"status": "converged", "metrics": {k: _metric(v) for k, v in scores.items()}}
         fit["verdict"] = in_words(verdict)

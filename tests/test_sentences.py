@@ -16,6 +16,7 @@ import pytest
 
 from vi_compare.comparison import Comparison
 from vi_compare.difference import difference
+from vi_compare.metrics import abouts
 from vi_compare.report import render
 from vi_compare.report.advice import advice
 from vi_compare.report.gallery import render_index
@@ -45,8 +46,7 @@ def skeleton(page: str) -> list[str]:
     page = re.sub(r"\bprose\b|<wbr>|</?details>|</?summary>", "", page)
     page = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.S)
     page = re.sub(r'(title|aria-label|content|data-\w+)="[^"]*"', "", page)
-    marks = r"[✓✗]"
-    return re.findall(rf"<[^>]+>|{marks}", page)
+    return [" ".join(part.split()) for part in re.findall(r"<[^>]+>|[✓✗]", page)]
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +172,7 @@ def test_the_verdict_does_not_hang_on_words(finished, status, doubted):
             {m: {k: replace(e, reason=e.reason and words) for k, e in by.items()}
              for m, by in scores.items()},
             (Doubt(Concern.STEIN, words),) if doubted else (),
+            abouts=abouts(),
             remedy="the same",
         )
         for words in ("the loss still falls; raise svi:steps=80000", GIBBERISH)

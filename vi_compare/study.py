@@ -18,6 +18,7 @@ from vi_compare.files.draws import read_draws
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference, exact_reference, from_chains
 from vi_compare.reference.nuts import nuts_reference
+from vi_compare.run.identity import missing_argument, refuse_what_has_no_answer
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, check_guides
 from vi_compare.run.plans import Given, Planner, as_wanted
 from vi_compare.run.prepared import Observer, Prepared, Silent
@@ -76,8 +77,8 @@ class Study:
         target = Target(self.model, (), dict(data or {}))
         try:
             _ = target.sites
-        except InputError:
-            raise
+        except InputError as error:
+            raise InputError(f"{error}{missing_argument(target)}") from None
         except Exception as error:  # whatever a user's model raises
             first = str(error).strip().partition("\n")[0]
             raise InputError(
@@ -146,6 +147,7 @@ class Study:
         wanted = [as_wanted(fit, self.guides) for fit in self.fits or self._default_fits(has_draws)]
         target = self.target()
         points = starting_points(target, key_for(settings.seed, "check"), 32)
+        refuse_what_has_no_answer(target, points)
         planner = Planner(target, settings.seed, self.guides)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
         self._check(planner, wanted, SimpleNamespace(train=Draws(points, {})), has_draws)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,8 @@ from vi_compare.comparison import Comparison
 from vi_compare.difference import LEVEL, Change, Difference
 from vi_compare.formatting import count, fixed, percent, plain, with_error
 
-if TYPE_CHECKING:  # it needs JAX, and what shows saved results must not wait for that
+if TYPE_CHECKING:  # they need JAX or xarray, and what lists must not wait for that
+    from vi_compare.report.view import Reading
     from vi_compare.run.checking import Inspection
 
 
@@ -74,16 +75,6 @@ class Terminal:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-# heading, metric, how it is written
-KL = (("forward KL", "forward_kl", with_error), ("reverse KL", "reverse_kl", with_error))
-ELBO = (("ELBO", "elbo", with_error),)  # what is left where log Z is not known
-SHARES = (
-    ("missed", "missed_mass", lambda share, _: percent(share)),
-    ("invented", "invented_mass", lambda share, _: percent(share)),
-    ("k̂", "khat", lambda khat, _: fixed(khat, 2)),
-)
-
-
 def summarise(comparison: Comparison, page: Path) -> None:
     """The scoreboard, the verdicts, which fit to use and where the page is, on stdout."""
     from vi_compare.report.advice import advice
@@ -95,15 +86,18 @@ def summarise(comparison: Comparison, page: Path) -> None:
     title = f"{comparison.results['target']['name']}: nats ± standard error"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("fit", no_wrap=True, overflow="fold")
-    known = lambda columns: [
-        c for c in columns if any(_value(fit, c[1]) is not None for fit in comparison.fits)
+    view = View.of(comparison)
+    known = lambda *metrics: [
+        m for m in metrics if any(fit.reading(m).value is not None for fit in view.fits)
     ]
-    shown = (known(KL) or known(ELBO)) + known(SHARES)
-    for heading, _, _ in shown:
-        table.add_column(heading, justify="right", no_wrap=True)
+    # Where log Z is not known the ELBO is what is left of the KLs.
+    shown = known("forward_kl", "reverse_kl") or known("elbo")
+    shown += known("missed_mass", "invented_mass", "khat")
+    for metric in shown:
+        table.add_column(view.called(metric), justify="right", no_wrap=True)
     table.add_column("verdict")
-    for fit in comparison.fits:
-        cells = (_cell(fit, metric, write) for _, metric, write in shown)
+    for fit, read in zip(comparison.fits, view.fits, strict=True):
+        cells = (_cell(read.reading(metric)) for metric in shown)
         table.add_row(fit["name"], *cells, fit["verdict"]["word"])
     console.print(table)
     for fit in comparison.fits:
@@ -111,7 +105,7 @@ def summarise(comparison: Comparison, page: Path) -> None:
         for reason in fit["verdict"]["reasons"]:
             console.print(f"  {reason}", markup=False, highlight=False)
         console.print(f"  Use it for: {fit['verdict']['use_for']}.", markup=False, highlight=False)
-    if found := advice(View.of(comparison)):
+    if found := advice(view):
         console.print("\nWhich fit to use", markup=False, style="bold")
     for one in found:
         console.print(f"  {one.text}", markup=False, highlight=False)
@@ -133,13 +127,15 @@ def show_path(path: dict, page: Path) -> None:
     console.print(str(page), markup=False, soft_wrap=True)
 
 
-def _value(fit: dict, metric: str) -> float | None:
-    return fit["metrics"].get(metric, {}).get("value")
-
-
-def _cell(fit: dict, metric: str, write: Callable[[float, float | None], str]) -> str:
-    value = _value(fit, metric)
-    return "–" if value is None else write(value, fit["metrics"][metric]["standard_error"])
+def _cell(reading: Reading) -> str:
+    """A number as short as a terminal needs it: with its error where it has a unit."""
+    if reading.value is None or reading.about is None:
+        return "–"
+    if reading.percent:
+        return percent(reading.value)
+    if reading.about.suffix:
+        return with_error(reading.value, reading.error)
+    return fixed(reading.value, 2)
 
 
 def show_catalogue() -> None:
@@ -147,9 +143,12 @@ def show_catalogue() -> None:
     for kind in catalogue.KINDS:
         print(f"{kind}:")
         for name, module in catalogue.load_all(kind).items():
-            build = getattr(module, "build", None) or module.measure
-            options = ", ".join(f"{o}={p.default}" for o, p in catalogue.options(build).items())
-            print(f"  {name:<16} {catalogue.summary(build)}{f' [{options}]' if options else ''}")
+            if kind == "metrics":
+                print(f"  {name:<16} {module.ABOUT.meaning}")
+                continue
+            options = catalogue.options(module.build).items()
+            told = ", ".join(f"{option}={known.default}" for option, known in options)
+            print(f"  {name:<16} {catalogue.summary(module.build)}{f' [{told}]' if told else ''}")
     scripts = sorted(Path("models").glob("*.py"))
     if scripts:
         print("models:")
@@ -189,10 +188,6 @@ def show_check(found: Inspection) -> None:
         print(f"fit {name} by {solver}: {when}")
 
 
-# Changed numbers of one metric of one fit that are printed; the rest are counted.
-MOST_SHOWN = 3
-
-
 def show_difference(found: Difference, names: tuple[str, str]) -> None:
     """What changed between two runs, a line each, the result in one sentence at the end."""
     for letter, name, only in zip("AB", names, found.only, strict=True):
@@ -222,11 +217,12 @@ def _show_changes(title: str, changes: Iterable[Change]) -> None:
         print("\n".join([f"{title}:", *lines]))
 
 
-def _show_metric(changes: list[Change]) -> None:
-    for change in changes[:MOST_SHOWN]:
+def _show_metric(changes: list[Change], most: int = 3) -> None:
+    """The first `most` changed numbers of one metric of one fit; the rest are counted."""
+    for change in changes[:most]:
         print(f"  {_change(change)}")
-    if len(changes) > MOST_SHOWN:
-        print(f"  {changes[0].what}: {len(changes) - MOST_SHOWN} more")
+    if len(changes) > most:
+        print(f"  {changes[0].what}: {len(changes) - most} more")
 
 
 def _change(change: Change) -> str:

@@ -21,6 +21,7 @@ from vi_compare.alpha_path.objective import Optimum, terms
 from vi_compare.comparison import number
 from vi_compare.estimate import margin
 from vi_compare.evidence import Draws
+from vi_compare.metrics import abouts
 from vi_compare.metrics._quantiles import LEVEL
 from vi_compare.reference.modes import FoundModes, find_modes
 from vi_compare.target import Target
@@ -56,7 +57,9 @@ def results(path: AlphaPath, target: Target, draws: Draws, key: Array) -> dict[s
     lot = _lot(path, key)
     modes = _modes(target, lot, draws)
     describe = _Describe(path, target, margins, lot, modes, key)
+    measured = ("forward_kl", "reverse_kl", "missed_mass", "invented_mass", "mode_coverage")
     return {
+        "metrics": {name: abouts()[name].plain() for name in measured},
         "method": path.rules.measure.method,
         "nodes": len(path.rules.measure.u),
         "alphas": path.alphas.tolist(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vi_compare import formatting
-from vi_compare.report.view import NAMES, FitView, View, shown
+from vi_compare.report.view import FitView, View, shown
 from vi_compare.verdict import Outcome, Word
 
 
@@ -109,17 +109,16 @@ def _published(view: View) -> list[str]:
     if not judged:
         return []
     wrong = [r for r in judged if r["result"] == Outcome.NOT_REPRODUCED]
-    fits = {f.key: f for f in view.fits}
-    stated = [r for r in wrong if fits[r["fit"]].given and _is_metric(fits, r)]
+    stated = [r for r in wrong if view.fit(r["fit"]).given and _is_metric(view, r)]
     stated.sort(key=lambda r: -abs(r["difference_in_standard_errors"]))
-    sentences = [_false(view, fits[r["fit"]], r) for r in stated]
+    sentences = [_false(view, view.fit(r["fit"]), r) for r in stated]
     if not sentences:
-        sentences = [_overall(fits, judged, wrong)]
-    return [*sentences, *_by_fit(fits, [r for r in judged if r not in stated])]
+        sentences = [_overall(view, judged, wrong)]
+    return [*sentences, *_by_fit(view, [r for r in judged if r not in stated])]
 
 
-def _is_metric(fits: dict[str, FitView], row: dict[str, Any]) -> bool:
-    return row["quantity"] in fits[row["fit"]].data["metrics"]
+def _is_metric(view: View, row: dict[str, Any]) -> bool:
+    return row["quantity"] in view.fit(row["fit"]).data["metrics"]
 
 
 def _false(view: View, fit: FitView, row: dict[str, Any], errors: float = 10.0) -> str:
@@ -127,9 +126,7 @@ def _false(view: View, fit: FitView, row: dict[str, Any], errors: float = 10.0) 
 
     Off by this many standard errors, and by a tenth of itself, it is called false.
     """
-    name = NAMES.get(row["quantity"], row["quantity"].replace("_", " "))
-    entry = fit.data["metrics"][row["quantity"]]
-    unit = entry["unit"] if entry["unit"] != "1" else ""
+    name, unit = view.called(row["quantity"]), view.abouts[row["quantity"]].suffix
     far = abs(row["difference_in_standard_errors"]) > errors
     off = abs(float(row["published"]) - row["ours"]) > 0.1 * abs(row["ours"])
     verdict = "is false" if far and off else "does not hold"
@@ -153,7 +150,7 @@ def _left_out(view: View, fit: FitView) -> str:
     return f", and they leave out {shown(first.name)} ({which}){more}"
 
 
-def _overall(fits: dict[str, FitView], judged: list[dict], wrong: list[dict]) -> str:
+def _overall(view: View, judged: list[dict], wrong: list[dict]) -> str:
     """How many figures hold, and the one that is furthest off."""
     one = len(judged) == 1
     if not wrong:
@@ -164,9 +161,9 @@ def _overall(fits: dict[str, FitView], judged: list[dict], wrong: list[dict]) ->
         )
         return f"{every} reproduced."
     worst = max(wrong, key=lambda r: abs(r["difference_in_standard_errors"]))
-    name = NAMES.get(worst["quantity"], worst["quantity"])
+    name = view.called(worst["quantity"])
     ours = formatting.with_error(worst["ours"], worst["standard_error"])
-    of = formatting.quoted(fits[worst["fit"]].name)
+    of = formatting.quoted(view.fit(worst["fit"]).name)
     case = f"{name} of {of} is {ours} here, not {worst['published']}"
     if one:
         return f"The published figure is not reproduced: {case}."
@@ -175,14 +172,14 @@ def _overall(fits: dict[str, FitView], judged: list[dict], wrong: list[dict]) ->
     return f"{share} published figures {are} not reproduced; furthest off, {case}."
 
 
-def _by_fit(fits: dict[str, FitView], rows: list[dict]) -> list[str]:
+def _by_fit(view: View, rows: list[dict]) -> list[str]:
     """Which figures hold, and which do not, fit by fit."""
     held: list[str] = []
     broken: list[str] = []
     for name in dict.fromkeys(r["fit"] for r in rows):
         mine = [r for r in rows if r["fit"] == name]
         good = sum(r["result"] == Outcome.REPRODUCED for r in mine)
-        entry = f"{formatting.quoted(fits[name].name)} ({good} of {len(mine)})"
+        entry = f"{formatting.quoted(view.fit(name).name)} ({good} of {len(mine)})"
         (held if good == len(mine) else broken).append(entry)
     out = []
     if held:
@@ -191,17 +188,17 @@ def _by_fit(fits: dict[str, FitView], rows: list[dict]) -> list[str]:
             + f"{formatting.listed(held)}."
         )
     if broken:
-        out.append(f"Not reproduced: {formatting.listed(broken)}{_here(fits, rows)}.")
+        out.append(f"Not reproduced: {formatting.listed(broken)}{_here(view, rows)}.")
     return out
 
 
-def _here(fits: dict[str, FitView], rows: list[dict]) -> str:
+def _here(view: View, rows: list[dict]) -> str:
     """What the fits of this study give where a published metric does not hold."""
     found = [
-        f"the {NAMES.get(r['quantity'], r['quantity'])} of "
-        f"{formatting.quoted(fits[r['fit']].name)} is "
+        f"the {view.called(r['quantity'])} of "
+        f"{formatting.quoted(view.fit(r['fit']).name)} is "
         f"{formatting.with_error(r['ours'], r['standard_error'])} here, not {r['published']}"
         for r in rows
-        if r["result"] == Outcome.NOT_REPRODUCED and _is_metric(fits, r)
+        if r["result"] == Outcome.NOT_REPRODUCED and _is_metric(view, r)
     ]
     return f"; {formatting.listed(found)}" if found else ""

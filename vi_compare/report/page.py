@@ -19,7 +19,7 @@ from vi_compare.comparison import Comparison
 from vi_compare.report import headline, sections
 from vi_compare.report.advice import advice
 from vi_compare.report.marks import SIGNS
-from vi_compare.report.view import COUNTED, View, short, shown
+from vi_compare.report.view import View, short, shown
 from vi_compare.verdict import Word
 
 
@@ -143,9 +143,13 @@ def _facts(view: View) -> list[tuple[str, str]]:
 
 
 def _modes(view: View) -> str:
-    counted = sum(mode.mass >= COUNTED for mode in view.modes)
+    counted = sum(mode.mass >= view.counted_from for mode in view.modes)
     found = str(len(view.modes))
-    return found if counted == len(view.modes) else f"{found}, {counted} of at least 1 %"
+    return (
+        found
+        if counted == len(view.modes)
+        else f"{found}, {counted} of at least {100 * view.counted_from:g} %"
+    )
 
 
 def _site(name: str, shape: list[int]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vi_compare import families
 from vi_compare.comparison import DRAWS, number
-from vi_compare.estimate import ALL, Estimate
+from vi_compare.estimate import ALL, About, Estimate
 from vi_compare.evidence import Evidence
 from vi_compare.reference import PARTS, Reference
 from vi_compare.reference.basins import BasinCheck
@@ -262,6 +262,11 @@ def _metric(by: Mapping[str, Estimate]) -> dict[str, Any]:
     return out
 
 
-def rules() -> list[dict[str, str]]:
+def metrics(abouts: Mapping[str, About]) -> dict[str, dict[str, Any]]:
+    """What the numbers of every metric mean."""
+    return {name: about.plain() for name, about in abouts.items()}
+
+
+def rules(abouts: Mapping[str, About]) -> list[dict[str, str]]:
     """The verdict table, as it was used."""
-    return [{"word": rule.word, "when": rule.condition} for rule in RULES]
+    return [{"word": rule.word, "when": rule.condition(abouts[rule.metric])} for rule in RULES]

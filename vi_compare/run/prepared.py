@@ -16,6 +16,7 @@ from vi_compare.comparison import Comparison, fingerprint
 from vi_compare.divergences._sandwich import sandwich
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.evidence import Draws, Estimate, Evidence
+from vi_compare.metrics import abouts
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
 from vi_compare.reference.basins import BasinCheck, check_basins
@@ -168,7 +169,7 @@ class Prepared:
         doubts: tuple[Doubt, ...],
     ) -> Measured:
         if q is None or fit.approximation is None:
-            return Measured(plan, fit, None, {}, judge(fit.status, fit.message, {}))
+            return Measured(plan, fit, None, {}, judge(fit.status, fit.message, {}, abouts={}))
         reference = self.reference
         with timed("log q of the reference"):
             test = fit.approximation.at(reference.test) if reference else None
@@ -188,8 +189,9 @@ class Prepared:
             with timed(name):
                 scores[name.replace("-", "_")] = dict(module.measure(evidence))
         verdict = judge(
-            fit.status, fit.message, scores, doubts, caution=fit.doubt, remedy=fit.remedy
-        )
+            fit.status, fit.message, scores, doubts,
+            caution=fit.doubt, remedy=fit.remedy, abouts=abouts(),
+        )  # fmt: skip
         return Measured(plan, fit, evidence, scores, verdict)
 
     def _training_floor(self, plan: Plan, fit: Fit) -> float | None:
@@ -225,7 +227,8 @@ class Prepared:
                 for m, group in zip(measured, groups, strict=True)
             ],
             "published": rows,
-            "rules": facts.rules(),
+            "metrics": facts.metrics(abouts()),
+            "rules": facts.rules(abouts()),
             "environment": environment(self.settings.seed, self._settings(), this_command()),
         }
         out["run"] = fingerprint(out)

@@ -1,9 +1,9 @@
-"""Stochastic variational inference: Adam's steps from many starts, until they stop paying.
+"""Stochastic variational inference: Adam's steps from many starts, until they gain no more.
 
 Search: all restarts, two step sizes, each until the loss has stopped falling.
 Choose: the restart of lowest loss on draws shared by all.
-Polish: that one alone, with more draws and a small step, its iterates averaged (Polyak
-and Juditsky 1992); the spread of the iterates is the error of the parameters.
+Polish: a refinement of that one alone, with more draws and a small step, its iterates averaged
+(Polyak and Juditsky 1992); the spread of the iterates is the error of the parameters.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import jax
@@ -28,19 +28,34 @@ from vi_compare.formatting import plain, with_error
 from vi_compare.gaussian.natural_gradient import ENOUGH
 from vi_compare.randomness import split
 from vi_compare.solvers import Cost, Fit, Progress
-from vi_compare.solvers._loop import CHUNK, WINDOW, Loop, Trajectory
+from vi_compare.solvers._loop import Loop, Pace, Trajectory
 from vi_compare.solvers._restarts import choose
 from vi_compare.target import Target
 from vi_compare.verdict import Status
 
-SEARCH_STEPS = (1.0, 0.2)  # step sizes, as shares of learning_rate
-POLISH_STEP = 0.04
-POLISH_DRAWS = 8  # times the divergence's own number of draws
-# Chunks that the polish averages, and how many make one batch for its error: a batch
-# must last longer than the iterates remember.
-AVERAGED = 30
-BATCH = 3
-MOST_PARAMETERS = 2_000  # their covariance is dense
+
+@dataclass(frozen=True)
+class StochasticTuning:
+    """Tunables of the search and of the polish.
+
+    Attributes:
+        pace: how often the loop looks at the losses.
+        search: Adam's step sizes in the search, as shares of the learning rate.
+        polish: Adam's step size in the polish, likewise.
+        draws: draws of a polish step, as a multiple of the divergence's own number.
+        averaged: number of chunks that the polish averages, at least.
+        batch: number of chunks of one batch mean, for the error of that average: a batch must
+            last longer than the iterates remember.
+        parameters: maximum number of parameters for their covariance, a dense matrix.
+    """
+
+    pace: Pace = field(default_factory=Pace)
+    search: tuple[float, ...] = (1.0, 0.2)
+    polish: float = 0.04
+    draws: int = 8
+    averaged: int = 30
+    batch: int = 3
+    parameters: int = 2_000
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,7 @@ class Begin:
 
 
 class Ended(NamedTuple):
-    """How the polish ended, in words, and what to do about it."""
+    """How the polish ended, and the remedy where it did not converge."""
 
     status: Status
     message: str
@@ -68,12 +83,13 @@ class Ended(NamedTuple):
 
 @dataclass(frozen=True)
 class Stochastic:
-    """NumPyro's SVI with Adam. `steps` is a limit, not a plan: it stops by itself.
+    """NumPyro's SVI with Adam; it stops by itself, at `steps` at the latest.
 
     Attributes:
         name: of the solver in labels.
-        steps: at most this many steps in the search, and again in the polish.
+        steps: maximum number of steps in the search, and again in the polish.
         learning_rate: Adam's first step size, in the coordinates of the search.
+        tuning: the rest.
 
     Raises:
         InputError: when either is too small.
@@ -82,10 +98,12 @@ class Stochastic:
     name: str
     steps: int
     learning_rate: float
+    tuning: StochasticTuning = StochasticTuning()
 
     def __post_init__(self):
-        if self.steps < CHUNK:
-            raise InputError(f"{self.name}: steps must be at least {CHUNK}, got {self.steps}")
+        chunk = self.tuning.pace.chunk
+        if self.steps < chunk:
+            raise InputError(f"{self.name}: steps must be at least {chunk}, got {self.steps}")
         if self.learning_rate <= 0:
             raise InputError(
                 f"{self.name}: learning_rate must be positive, got {self.learning_rate}"
@@ -105,8 +123,9 @@ class Stochastic:
         of `restarts` is chosen on 2,048 draws."""
         began = time.perf_counter()
         start_key, search_key, choose_key, polish_key, left_key = split(key, 5)
-        rates = [self.learning_rate * share for share in SEARCH_STEPS]
-        search = Loop(target, guide, divergence, rates, WINDOW, self.steps, begin.place)
+        rates = [self.learning_rate * share for share in self.tuning.search]
+        pace = self.tuning.pace
+        search = Loop(target, guide, divergence, rates, pace.window, self.steps, begin.place, pace)
         first = starts(target, guide, start_key, restarts, begin)
         found, own = search.run(first, search_key, progress)
         stacked = GuideApproximation(guide, own, target)
@@ -124,15 +143,16 @@ class Stochastic:
             )
 
         finer = copy.copy(divergence)
-        finer.num_particles = POLISH_DRAWS * divergence.num_particles
+        finer.num_particles = self.tuning.draws * divergence.num_particles
         polish = Loop(
             target,
             guide,
             finer,
-            [self.learning_rate * POLISH_STEP],
-            AVERAGED,
+            [self.learning_rate * self.tuning.polish],
+            self.tuning.averaged,
             self.steps,
             begin.place,
+            pace,
         )
         start, before = jax.tree.map(lambda leaf: leaf[best : best + 1], (found, own))
         _, polished = polish.run(start, polish_key, progress)
@@ -155,18 +175,19 @@ class Stochastic:
             tuple(rows),
             best,
             spent,
-            covariance=None if broke else _covariance(polish),
+            covariance=None if broke else _covariance(polish, self.tuning),
             doubt=divergence.doubt(choose_key, q, polish.carried),
             settings={
                 "search_steps": search.trajectory.steps,
                 "polish_steps": polish.trajectory.steps,
-                "tested_steps": CHUNK * min(WINDOW, len(polish.trajectory.losses)),
+                "tested_steps": pace.chunk * min(pace.window, len(polish.trajectory.losses)),
             },
             remedy=ended.remedy,
         )
 
     def _ended(self, polish: Trajectory, left: Estimate | None) -> Ended:
-        """What is known to be left to gain decides; where it is not, whether the loss fell."""
+        """The estimate of what is left to gain decides; without one, whether the loss fell."""
+        pace = self.tuning.pace
         if broke := polish.failed[0]:
             message = f"the search ended, but polishing broke at {broke}"
             return Ended(Status.NOT_CONVERGED, message, "mend what is named, or lower the rate")
@@ -176,13 +197,13 @@ class Stochastic:
             if polish.stationary:
                 message += ", though the loss has stopped falling: its steps are small"
             return Ended(Status.NOT_CONVERGED, message, self._way_on(polish))
-        if len(polish.losses) < WINDOW:
-            remedy = f"raise {self.name}:steps={CHUNK * AVERAGED} or more"
+        if len(polish.losses) < pace.window:
+            remedy = f"raise {self.name}:steps={pace.chunk * self.tuning.averaged} or more"
             return Ended(Status.NOT_CONVERGED, "too few steps to tell", remedy)
         fall, error = (float(x[0]) for x in polish.fall())
         if high < ENOUGH and fall - 2 * error < ENOUGH:
             return Ended(Status.CONVERGED, f"at most {plain(high, 2)} nats are left to gain")
-        window = CHUNK * WINDOW // 2
+        window = pace.chunk * pace.window // 2
         change = with_error(-fall, error)
         message = f"the mean loss moved by {change} nats over the last {window} steps"
         if polish.stationary:
@@ -200,7 +221,7 @@ class Stochastic:
 
 
 def _between(left: Estimate | None) -> tuple[float, float]:
-    """What is left to gain lies between, in nats; anything where it is not known."""
+    """Bounds on what is left to gain, in nats; infinite where it is not known."""
     if left is None or left.value is None or left.standard_error is None:
         return -np.inf, np.inf
     sure = 2 * left.standard_error
@@ -229,13 +250,16 @@ def _losses(search: Trajectory, polish: Trajectory, best: int) -> np.ndarray:
     return losses
 
 
-def _covariance(polish: Loop) -> np.ndarray | None:
-    """Of the averaged parameters (P, P), constrained and raveled, by batch means."""
+def _covariance(polish: Loop, tuning: StochasticTuning) -> np.ndarray | None:
+    """Covariance (P, P) of the averaged parameters, constrained and raveled, by batch means.
+
+    None where there are too few chunks, or too many parameters for a dense matrix.
+    """
     tail = polish.trajectory.tail()[:, 0]
-    batches = len(tail) // BATCH
-    if len(tail) < AVERAGED or tail.shape[1] > MOST_PARAMETERS:
+    batches = len(tail) // tuning.batch
+    if len(tail) < tuning.averaged or tail.shape[1] > tuning.parameters:
         return None
-    means = tail[-batches * BATCH :].reshape(batches, BATCH, -1).mean(axis=1)
+    means = tail[-batches * tuning.batch :].reshape(batches, tuning.batch, -1).mean(axis=1)
     _, own = polish.constrain(means)
     leaves = [leaf.reshape(batches, -1) for leaf in jax.tree.leaves(own)]
     flat = np.concatenate(leaves, axis=1)
@@ -250,6 +274,6 @@ def _cost(guide: Callable, divergence: Divergence, loop: Loop, restarts: int) ->
 
 
 def _evaluations(guide: Callable, divergence: Divergence, particles: int) -> int:
-    """How many times so many particles evaluate log p."""
+    """Number of evaluations of log p by `particles` particles."""
     strata = families.num_components(guide) if divergence.stratified else 1
     return particles * divergence.draws_per_particle * strata * divergence.evaluates_target

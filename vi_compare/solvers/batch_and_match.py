@@ -25,21 +25,34 @@ from vi_compare.divergences.fisher import Fisher
 from vi_compare.errors import InputError
 from vi_compare.formatting import plain
 from vi_compare.gaussian.antithetic import pairs
-from vi_compare.gaussian.frames import MOST_FULL, Frame, Survey, from_paths
-from vi_compare.gaussian.gaussians import FullRank, jeffreys, lower
-from vi_compare.randomness import generator, power_of_two, split
+from vi_compare.gaussian.frames import Frame, Survey, from_paths
+from vi_compare.gaussian.gaussians import MOST_FULL, FullRank, enough_draws, jeffreys, lower
+from vi_compare.gaussian.natural_gradient import LOST
+from vi_compare.randomness import generator, split
 from vi_compare.scores import Scores
 from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
 from vi_compare.solvers._restarts import choose, side_by_side
 from vi_compare.target import Target
 from vi_compare.verdict import Status
 
-PATHS, MOST_STARTS = 10, 4
-LEAST_DRAWS = 256
-# Steps that match their batch almost outright, until q is near; then steps that average.
-RUSH, MOST_STEPS = 15, 600
-STILL = 0.005  # nats of symmetrised KL between now and half as many steps ago
-LOST = 0.1  # share of draws without a finite log p at which a step means nothing
+
+@dataclass(frozen=True)
+class MatchTuning:
+    """Tunables of Batch and Match.
+
+    Attributes:
+        starts: maximum number of Gaussians that are followed.
+        least_draws: minimum size of a batch.
+        rush: number of first steps, which match their batch almost outright until q is near;
+            later steps average over batches.
+        still: q is at rest when the symmetrised KL in nats between now and half as many steps
+            ago is less.
+    """
+
+    starts: int = 4
+    least_draws: int = 256
+    rush: int = 15
+    still: float = 0.005
 
 
 def suits(guide: Callable, divergence) -> int | None:
@@ -48,22 +61,23 @@ def suits(guide: Callable, divergence) -> int | None:
     return 3 if weighted and type(guide) is AutoMultivariateNormal else None
 
 
-def build(steps: int = MOST_STEPS) -> BatchAndMatch:
+def build(steps: int = 600) -> BatchAndMatch:
     """Batch and Match: closed-form steps on scores, for mvn under fisher:weighted."""
-    if steps < 2 * RUSH:
-        raise InputError(f"batch-and-match: steps must be at least {2 * RUSH}, got {steps}")
+    least = 2 * MatchTuning().rush
+    if steps < least:
+        raise InputError(f"batch-and-match: steps must be at least {least}, got {steps}")
     return BatchAndMatch(steps)
 
 
 @dataclass
-class _Run:
-    """One start: where it is, and what came of it.
+class _Matching:
+    """The way from one start.
 
     Attributes:
-        gaussian: q.
+        gaussian: q as it is now.
         path: q after every step.
         losses: the weighted Fisher divergence at every step, on its own draws.
-        moved: nats between now and half as many steps ago.
+        moved: symmetrised KL in nats between now and half as many steps ago.
         trouble: "" or why it broke off.
     """
 
@@ -79,6 +93,7 @@ class BatchAndMatch:
     """See the module; `steps` is a limit."""
 
     steps: int
+    tuning: MatchTuning = MatchTuning()
 
     def solve(
         self,
@@ -89,7 +104,7 @@ class BatchAndMatch:
         restarts: int,
         progress: Progress = quiet,
     ) -> Fit:
-        """Fit `guide` from the best Gaussians on quasi-Newton climbs.
+        """Fit `guide` from the best Gaussians on quasi-Newton ascents.
 
         Raises:
             InputError: above 300 dimensions.
@@ -100,36 +115,41 @@ class BatchAndMatch:
                 f"({MOST_FULL} at most); fit normal or lowrank:5"
             )
         survey_key, draw_key, choose_key = split(key, 3)
-        survey = from_paths(target, survey_key, PATHS)
+        survey = from_paths(target, survey_key)
         began = time.perf_counter()
         scores, rng = Scores(target), generator(draw_key)
-        frames = survey.frames[: min(MOST_STARTS, restarts)] or (Frame.identity(target.dim),)
-        runs = [_Run(FullRank(frame.mean, frame.tril)) for frame in frames]
+        frames = survey.frames[: min(self.tuning.starts, restarts)] or (Frame.identity(target.dim),)
+        runs = [_Matching(FullRank(frame.mean, frame.tril)) for frame in frames]
         for number, run in enumerate(runs):
             tell = lambda k, loss, number=number: progress(
                 number * self.steps + k, len(runs) * self.steps, f"loss {loss:.4g}"
             )
             self._follow(run, scores, rng, tell)
-        return _fit(runs, guide, divergence, target, choose_key, (survey, scores, began))
+        spent = (survey, scores, began)
+        return _fit(runs, guide, divergence, target, choose_key, spent, self.tuning.still)
 
-    def _follow(self, run: _Run, scores: Scores, rng, tell: Callable[[int, float], None]) -> None:
-        draws = power_of_two(max(LEAST_DRAWS, 8 * scores.dim))
+    def _follow(
+        self, run: _Matching, scores: Scores, rng, tell: Callable[[int, float], None]
+    ) -> None:
+        """Step from batch to batch until q is at rest, or draws without a finite log p."""
+        rush = self.tuning.rush
+        draws = enough_draws(8 * scores.dim, self.tuning.least_draws)
         for k in range(self.steps):
             x = run.gaussian.points(pairs(rng, draws, scores.dim))
-            log_p, slopes = scores(x)
+            log_p, gradients = scores(x)
             good = np.isfinite(log_p)
             if good.mean() < 1 - LOST:
                 run.trouble = f"log p is not finite at {(~good).mean():.0%} of the draws"
                 return
-            run.losses.append(_apart(run.gaussian, x[good], slopes[good]))
+            run.losses.append(_apart(run.gaussian, x[good], gradients[good]))
             # 1/λ is the number of batches that the average is as good as.
-            pull = draws * scores.dim if k < RUSH else 2 / (k - RUSH + 2)
-            run.gaussian = matched(run.gaussian, x[good], slopes[good], pull)
+            pull = draws * scores.dim if k < rush else 2 / (k - rush + 2)
+            run.gaussian = matched(run.gaussian, x[good], gradients[good], pull)
             run.path.append(run.gaussian)
             tell(k + 1, run.losses[-1])
-            if k + 1 >= 2 * RUSH:
-                run.moved = jeffreys(run.gaussian, run.path[(k + RUSH) // 2])
-                if run.moved < STILL and k + 1 >= 4 * RUSH:
+            if k + 1 >= 2 * rush:
+                run.moved = jeffreys(run.gaussian, run.path[(k + rush) // 2])
+                if run.moved < self.tuning.still and k + 1 >= 4 * rush:
                     return
 
 
@@ -158,13 +178,15 @@ def _apart(q: FullRank, x: np.ndarray, g: np.ndarray) -> float:
 
 
 def _fit(
-    runs: list[_Run],
+    runs: list[_Matching],
     guide: Callable,
     divergence: Fisher,
     target: Target,
     key: Array,
     spent: tuple[Survey, Scores, float],
+    at_rest: float,
 ) -> Fit:
+    """The best of the runs as a fit; one that moved by less than `at_rest` nats converged."""
     losses = side_by_side([run.losses for run in runs])
     made = [
         families.from_gaussian(guide, run.gaussian.mean, run.gaussian.factor, target)
@@ -181,7 +203,7 @@ def _fit(
         message = f"every start broke down; the first: {runs[0].trouble or rows[0].status}"
         return Fit(None, Status.FAILED, message, losses, tuple(rows), cost=cost)
     run = runs[best]
-    still = run.moved < STILL
+    still = run.moved < at_rest
     moved = f"it moved by {plain(run.moved)} nats in the last half of {len(run.path)} steps"
     return Fit(
         GuideApproximation(guide, made[best], target),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vi_compare.estimate import About
 from vi_compare.report.view import Reading, short, shown
 
 
@@ -22,11 +23,6 @@ class Measure(StrEnum):
     REVERSE_KL = "reverse_kl"
     MISSED_MASS = "missed_mass"
     INVENTED_MASS = "invented_mass"
-
-    @property
-    def is_share(self) -> bool:
-        """Whether it is shown in per cent."""
-        return self in (Measure.MISSED_MASS, Measure.INVENTED_MASS)
 
 
 @dataclass(frozen=True)
@@ -134,6 +130,7 @@ class Path:
         data: as stored, for what needs no preparation.
         branches: those that have points.
         modes, masses: places of the target's modes and the target's mass in each.
+        abouts: {measure: what its numbers mean}, and of "mode_coverage".
     """
 
     data: dict[str, Any]
@@ -142,11 +139,12 @@ class Path:
     margins: tuple[Margin, ...]
     modes: tuple[str, ...]
     masses: np.ndarray
+    abouts: dict[str, About]
 
     @classmethod
     def of(cls, data: dict[str, Any] | None) -> Path | None:
         """None where nothing was found, or this version cannot read it."""
-        if data is None or data.get("schema") != 1:
+        if data is None or data.get("schema") != 1 or "metrics" not in data:
             return None
         branches = [Branch.of(b) for b in data["branches"] if b["points"]]
         if not branches:
@@ -161,6 +159,7 @@ class Path:
             ),
             tuple(short(m, 40) for m in data.get("modes") or []),
             _line(data.get("target_basins") or []),
+            {name: About.of(about) for name, about in data["metrics"].items()},
         )
 
     @property

@@ -69,7 +69,7 @@ def _branch(
         ],
         "place": [None if places is None else _spot(places[i]) for _, i in points],
         "holds": [holds(path, branch, i) for _, i in points],
-        "readings": [[_said(branch, name, i) for name in Measure] for _, i in points],
+        "readings": [[_said(path, branch, name, i) for name in Measure] for _, i in points],
     }
 
 
@@ -83,13 +83,12 @@ def _spot(spot: np.ndarray) -> list[float] | None:
     return [round(float(v), 1) for v in spot] if np.isfinite(spot).all() else None
 
 
-def _said(branch: Branch, measure: Measure, i: int) -> str:
+def _said(path: Path, branch: Branch, measure: Measure, i: int) -> str:
     reading = branch.reading(measure, i)
     if reading.value is None:
         return "not available"
-    if measure.is_share:
+    about = path.abouts.get(measure)  # the α-divergence itself is no metric, and has no unit
+    if about and about.percent:
         return formatting.percent(reading.value, reading.error or None)
     value, spread = formatting.pair(reading.value, reading.error or None)
-    return " ".join(
-        [value, *spread_line(spread), "nats" if measure != Measure.VALUE else ""]
-    ).strip()
+    return " ".join([value, *spread_line(spread), about.suffix if about else ""]).strip()

@@ -20,7 +20,6 @@ from vi_compare.report.blocks import (
     name_of,
 )
 from vi_compare.report.figures.forest import intervals
-from vi_compare.report.marks import SCALES
 from vi_compare.report.pairs import worst_first
 from vi_compare.report.view import FitView, View, shown
 
@@ -119,7 +118,7 @@ def _rows(label: str, summaries: Summaries) -> list[Row]:
     for fit, summary in summaries:
         name = name_of(fit) if fit else Cell("Target")
         errors = (
-            [measured(fit.reading(m, label), SCALES[m]) for m in ("mean_shift", "sd_ratio")]
+            [measured(fit.reading(m, label), marked=True) for m in ("mean_shift", "sd_ratio")]
             if fit
             else [Cell(""), Cell("")]
         )

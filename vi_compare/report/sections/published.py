@@ -7,7 +7,7 @@ from typing import Any
 
 from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Row, Section, Table, missing, spread_line
-from vi_compare.report.view import NAMES, FitView, View
+from vi_compare.report.view import FitView, View
 from vi_compare.verdict import Outcome
 
 
@@ -27,7 +27,7 @@ def section(view: View) -> Section | None:
     ]
     table = Table(
         columns,
-        [Row(_cells(fits[r["fit"]], r), fits[r["fit"]]) for r in rows],
+        [Row(_cells(view, fits[r["fit"]], r), fits[r["fit"]]) for r in rows],
         "published",
         caption=(
             "The difference is divided by the standard error of this run and the rounding of the "
@@ -62,7 +62,7 @@ def _lead(fits: dict[str, FitView], rows: list[dict[str, Any]]) -> str:
     return " ".join(sentences)
 
 
-def _cells(fit: FitView, row: dict[str, Any]) -> list[Cell]:
+def _cells(view: View, fit: FitView, row: dict[str, Any]) -> list[Cell]:
     name = Cell(fit.name, fit=fit)
     source = Cell(row["source"])
     published = Cell(str(row["published"]).replace("-", "−"), value=float(row["published"]))
@@ -70,7 +70,7 @@ def _cells(fit: FitView, row: dict[str, Any]) -> list[Cell]:
         reason = row["reason"]
         return [
             name,
-            Cell(NAMES.get(row["quantity"], row["quantity"])),
+            Cell(view.called(row["quantity"])),
             published,
             missing(reason),
             missing(reason),
@@ -81,7 +81,7 @@ def _cells(fit: FitView, row: dict[str, Any]) -> list[Cell]:
     difference = row["difference_in_standard_errors"]
     return [
         name,
-        Cell(NAMES.get(row["quantity"], row["quantity"])),
+        Cell(view.called(row["quantity"])),
         published,
         Cell(text, spread, value=row["ours"], error=row["standard_error"]),
         Cell(formatting.fixed(difference, 1), value=difference),
