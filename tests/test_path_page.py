@@ -343,7 +343,7 @@ def test_a_crowded_path_leaves_room_for_the_rest_of_the_page():
 def test_the_script_is_small_and_plain():
     from importlib.resources import files
 
-    script = (files("vi_compare.report") / "explorer.js").read_bytes()
+    script = (files("vi_compare.report.path") / "explorer.js").read_bytes()
     assert len(script) < 4500
     assert b"</" not in script
 
