@@ -52,7 +52,7 @@ class Task:
 
     def gap(self, fit: Fit) -> float:
         q = fit.approximation
-        mixture = families.to_mixture(q.guide, q.params, q.target)
+        mixture = families.family(q.guide).to_mixture(q.params, q.target)
         return self.excess(*(np.asarray(a)[0] for a in (mixture.means, mixture.covariances)))
 
 

@@ -97,7 +97,7 @@ def exactly(name: str, seed: int = 1):
     guide was set up on another target, from which a Laplace approximation has its curvature.
     """
     q = approximation(name, PLANE, seed)
-    mixture = families.to_mixture(q.guide, q.params, PLANE)
+    mixture = families.family(q.guide).to_mixture(q.params, PLANE)
     if mixture is None:
         log_q = q.log_prob
         density = lambda: numpyro.factor("log_q", log_q(numpyro.sample("z", flat())))

@@ -64,7 +64,7 @@ def of_line(guide, theta: jnp.ndarray) -> GuideApproximation:
     weights = jnp.ones(1) if one else jnp.stack([x := jax.nn.sigmoid(theta[0]), 1 - x])
     means, logs = (theta[:1], theta[1:]) if one else (theta[1:3], theta[3:5])
     parts = families.GaussianMixture(weights, means[:, None], jnp.exp(2 * logs)[:, None, None])
-    return GuideApproximation(guide, families.from_mixture(guide, parts, LINE), LINE)
+    return GuideApproximation(guide, families.family(guide).from_mixture(parts, LINE), LINE)
 
 
 def as_line(theta: np.ndarray) -> Line:
@@ -404,7 +404,7 @@ def solved(label: str, model, exact, guide: str, restarts: int, seed: int = 0):
     loss = wanted.divergence.build(reference)
     solver = catalogue.load("solvers", _default_solver(made, loss)).build()
     fit = solver.solve(target, made, loss, jax.random.key(seed), restarts)
-    weights, means, covariances = families.to_mixture(made, fit.approximation.params, target)
+    weights, means, covariances = families.family(made).to_mixture(fit.approximation.params, target)
     sds = np.sqrt(np.asarray(covariances)[:, 0, 0])
     return fit, Line(np.asarray(weights), np.asarray(means)[:, 0], sds).sorted()
 
@@ -502,7 +502,7 @@ def best_on_the_square(label: str) -> float:
 def test_optima_in_the_plane_are_those_of_quadrature(label):
     target = Target(bent)
     fit, _ = solved(label, bent, bent_draws, "mvn", 4)
-    mixture = families.to_mixture(fit.approximation.guide, fit.approximation.params, target)
+    mixture = families.family(fit.approximation.guide).to_mixture(fit.approximation.params, target)
     same = descended(label)
     found = of_square(same, *(np.asarray(a)[0] for a in (mixture.means, mixture.covariances)))
     gap = found - best_on_the_square(same)

@@ -65,7 +65,7 @@ def test_a_student_mixture_has_the_density_that_scipy_has(df):
         scales = np.sqrt((np.asarray(params["auto_scale_trils"])[:, i] ** 2).sum(-1))
         below = (weights * stats.t.cdf((flat[:, i, None] - centres) / scales, dfs)).sum(axis=1)
         np.testing.assert_allclose(below, levels, rtol=1e-8)
-    assert families.to_mixture(guide, params, target) is None
+    assert families.family(guide).to_mixture(params, target) is None
 
 
 def line():
@@ -174,7 +174,7 @@ def test_a_diagonal_mixture_has_the_density_that_scipy_has():
     ]  # fmt: skip
     ours = jax.vmap(GuideApproximation(guide, params, target).log_prob)(u)
     np.testing.assert_allclose(ours, special.logsumexp(parts, axis=0), rtol=1e-10)
-    back = families.from_mixture(guide, families.to_mixture(guide, params, target), target)
+    back = families.family(guide).from_mixture(families.family(guide).to_mixture(params, target), target)
     density = lambda p: jax.vmap(GuideApproximation(guide, p, target).log_prob)(u)
     np.testing.assert_allclose(density(back), ours, rtol=1e-12)
 
@@ -193,7 +193,7 @@ def test_moments_fit_a_diagonal_mixture_and_keep_it_diagonal():
     )  # fmt: skip
     q = fit.approximation
     assert fit.status == "converged"
-    off = np.asarray(families.to_mixture(q.guide, q.params, PLANE).covariances)[:, 0, 1]
+    off = np.asarray(families.family(q.guide).to_mixture(q.params, PLANE).covariances)[:, 0, 1]
     assert (off == 0).all()
     each = stats.norm.logpdf(z[:, None], means, sds).sum(axis=2)
     truth = special.logsumexp(each, b=weights, axis=1)
@@ -230,7 +230,7 @@ def test_restarts_of_a_flow_begin_apart_and_where_they_are_told():
     q = approximation("iaf", PLANE)
     points = jnp.array([[0.0, 0.0], [3.0, -5.0]])
     place = lambda k, p: GuideApproximation(
-        q.guide, families.spread(q.guide, q.params, p[None], jax.random.key(k), PLANE), PLANE
+        q.guide, families.family(q.guide).spread(q.params, PLANE, jax.random.key(k), p[None]), PLANE
     )
     here, there, other = (place(k, p) for k, p in ((0, points[0]), (0, points[1]), (1, points[0])))
     draw = lambda q: np.asarray(q.sample(jax.random.key(2), 50).u)

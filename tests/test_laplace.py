@@ -29,7 +29,7 @@ def solved(model, restarts=16, **options):
 
 def mixture_of(fit):
     q = fit.approximation
-    return families.to_mixture(q.guide, q.params, q.target)
+    return families.family(q.guide).to_mixture(q.params, q.target)
 
 
 def backwards():

@@ -145,7 +145,7 @@ def test_restarts_of_a_hand_written_guide_begin_apart_and_within_the_constraints
     in 10,000 seeds."""
     target = Target(half)
     first = families.first_parameters(constrained, target, jax.random.key(0))
-    place = lambda key: families.spread(constrained, first, jnp.zeros((4, 1)), key, target)
+    place = lambda key: families.family(constrained).spread(first, target, key, jnp.zeros((4, 1)))
     starts = jax.vmap(place)(jax.random.split(jax.random.key(1), 200))
     assert (starts["sd"] > 0).all()
     np.testing.assert_allclose(starts["share"].sum(axis=1), 1.0)

@@ -58,7 +58,7 @@ def test_the_restarts_that_live_decide(survived):
     assert survived.restarts[survived.chosen].status == "finished"
     assert survived.status == "converged"
     q = survived.approximation
-    _, means, covariances = families.to_mixture(q.guide, q.params, q.target)
+    _, means, covariances = families.family(q.guide).to_mixture(q.params, q.target)
     precision = 1 / 0.2**2 + 1 / 10.0**2
     mean, sd = -(1 / 0.2**2) / precision, precision**-0.5
     # six standard errors of the averaged iterates, as the fit itself gives them

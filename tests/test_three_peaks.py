@@ -83,7 +83,7 @@ def forward_fits(peaks, target, guide):
 
 
 def line(q: GuideApproximation) -> Line:
-    weights, means, covariances = families.to_mixture(q.guide, q.params, q.target)
+    weights, means, covariances = families.family(q.guide).to_mixture(q.params, q.target)
     sds = np.sqrt(covariances[:, 0, 0])
     return Line(np.asarray(weights), np.asarray(means[:, 0]), sds).sorted()
 

@@ -36,7 +36,7 @@ def solved(model, guide="mvn", seed=0, restarts=16):
 def moments(fit) -> tuple[np.ndarray, np.ndarray]:
     """Mean (d,) and covariance (d, d) of q."""
     q = fit.approximation
-    _, means, covariances = families.to_mixture(q.guide, q.params, q.target)
+    _, means, covariances = families.family(q.guide).to_mixture(q.params, q.target)
     return np.asarray(means[0]), np.asarray(covariances[0])
 
 

@@ -235,13 +235,17 @@ def _read(results: Mapping[str, Any]) -> _Facts:
         numbers=_numbers(results),
         words=_words(results),
         costs={
-            (fit["name"], what.replace("_", " ")): str(fit["cost"][what])
+            (fit["name"], what.replace("_", " ")): _counted(fit["cost"][what])
             for fit in fits
             for what in ("log_density_evaluations", "gradient_evaluations")
         },
         context=_context(results),
         rounding=ROUNDING[results["environment"]["precision"]],
     )
+
+
+def _counted(evaluations: int | None) -> str:
+    return "not recorded" if evaluations is None else str(evaluations)
 
 
 def _numbers(results: Mapping[str, Any]) -> dict[Key, dict[str, _Reading]]:

@@ -126,7 +126,7 @@ class Loop:
         self.place = place
         self.target, self.guide = target, guide
         self.rates, self.least, self.steps = rates, max(least, WINDOW), steps
-        self.compile_seconds = self.run_seconds = 0.0
+        self.compile_seconds = 0.0
         self.trajectory = Trajectory()
         self.carried = None
 
@@ -143,7 +143,6 @@ class Loop:
         self._go(state, chunk, progress)
         params = self.constrain(self.trajectory.tail().mean(axis=0))
         self.compile_seconds = compiled - begin
-        self.run_seconds = time.perf_counter() - compiled
         return params
 
     def _compile(self, starts, key):

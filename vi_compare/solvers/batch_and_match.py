@@ -8,7 +8,6 @@ step is invariant under affine maps of u; there is no step size to set.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpyro.infer.autoguide import AutoMultivariateNormal
 from scipy import linalg
 
 from vi_compare import families
@@ -29,9 +27,8 @@ from vi_compare.gaussian.frames import MOST_FULL, Frame, Survey, from_paths
 from vi_compare.gaussian.gaussians import FullRank, jeffreys, lower
 from vi_compare.randomness import generator, power_of_two, split
 from vi_compare.scores import Scores
-from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.solvers._restarts import choose, side_by_side
-from vi_compare.target import Target
 from vi_compare.verdict import Status
 
 PATHS, MOST_STARTS = 10, 4
@@ -45,7 +42,8 @@ LOST = 0.1  # share of draws without a finite log p at which a step means nothin
 def suits(guide: Callable, divergence) -> int | None:
     """One Gaussian of full rank under the weighted Fisher divergence."""
     weighted = isinstance(divergence, Fisher) and divergence.weighted
-    return 3 if weighted and type(guide) is AutoMultivariateNormal else None
+    full = families.family(guide).covariances == families.Covariances.FULL
+    return 3 if weighted and full else None
 
 
 def build(steps: int = MOST_STEPS) -> BatchAndMatch:
@@ -80,37 +78,31 @@ class BatchAndMatch:
 
     steps: int
 
-    def solve(
-        self,
-        target: Target,
-        guide: Callable,
-        divergence: Fisher,
-        key: Array,
-        restarts: int,
-        progress: Progress = quiet,
-    ) -> Fit:
-        """Fit `guide` from the best Gaussians on quasi-Newton climbs.
+    def solve(self, problem: Problem) -> Fit:
+        """Fit the guide from the best Gaussians on quasi-Newton climbs.
 
         Raises:
             InputError: above 300 dimensions.
         """
+        target, progress = problem.target, problem.progress
         if target.dim > MOST_FULL:
             raise InputError(
                 f"batch-and-match: {target.dim} dimensions are too many for a full covariance "
                 f"({MOST_FULL} at most); fit normal or lowrank:5"
             )
-        survey_key, draw_key, choose_key = split(key, 3)
+        survey_key, draw_key, choose_key = split(problem.key, 3)
         survey = from_paths(target, survey_key, PATHS)
-        began = time.perf_counter()
         scores, rng = Scores(target), generator(draw_key)
-        frames = survey.frames[: min(MOST_STARTS, restarts)] or (Frame.identity(target.dim),)
+        frames = survey.frames[: min(MOST_STARTS, problem.restarts)] or (
+            Frame.identity(target.dim),
+        )
         runs = [_Run(FullRank(frame.mean, frame.tril)) for frame in frames]
         for number, run in enumerate(runs):
             tell = lambda k, loss, number=number: progress(
                 number * self.steps + k, len(runs) * self.steps, f"loss {loss:.4g}"
             )
             self._follow(run, scores, rng, tell)
-        return _fit(runs, guide, divergence, target, choose_key, (survey, scores, began))
+        return _fit(problem, runs, choose_key, survey, scores)
 
     def _follow(self, run: _Run, scores: Scores, rng, tell: Callable[[int, float], None]) -> None:
         draws = power_of_two(max(LEAST_DRAWS, 8 * scores.dim))
@@ -157,26 +149,18 @@ def _apart(q: FullRank, x: np.ndarray, g: np.ndarray) -> float:
     return float((((own - g) @ q.factor) ** 2).sum(axis=1).mean())
 
 
-def _fit(
-    runs: list[_Run],
-    guide: Callable,
-    divergence: Fisher,
-    target: Target,
-    key: Array,
-    spent: tuple[Survey, Scores, float],
-) -> Fit:
+def _fit(problem: Problem, runs: list[_Run], key: Array, survey: Survey, scores: Scores) -> Fit:
+    target, guide = problem.target, problem.guide
+    family = families.family(guide)
     losses = side_by_side([run.losses for run in runs])
-    made = [
-        families.from_gaussian(guide, run.gaussian.mean, run.gaussian.factor, target)
-        for run in runs
-    ]
+    made = [family.from_gaussian(q.mean, q.factor, target) for q in (run.gaussian for run in runs)]
     stacked = GuideApproximation(guide, jax.tree.map(lambda *a: jnp.stack(a), *made), target)
     alive = np.array([not run.trouble for run in runs])
     if alive.any():
-        best, rows, judged = choose(divergence, stacked, alive, key)
+        best, rows, judged = choose(problem.divergence, stacked, alive, key)
     else:
         best, rows, judged = None, [Restart(None, None, None, run.trouble) for run in runs], 0
-    cost = _cost(*spent, judged)
+    cost = _cost(survey, scores, judged)
     if best is None:
         message = f"every start broke down; the first: {runs[0].trouble or rows[0].status}"
         return Fit(None, Status.FAILED, message, losses, tuple(rows), cost=cost)
@@ -196,9 +180,8 @@ def _fit(
     )
 
 
-def _cost(survey: Survey, scores: Scores, began: float, judged: int) -> Cost:
-    seconds = time.perf_counter() - began - scores.compile_seconds
-    first = Cost(survey.compile_seconds, survey.seconds, survey.densities, survey.gradients)
+def _cost(survey: Survey, scores: Scores, judged: int) -> Cost:
+    first = Cost(survey.compile_seconds, survey.densities, survey.gradients)
     return first + Cost(
-        scores.compile_seconds, seconds, scores.densities + judged, scores.gradients + judged
+        scores.compile_seconds, scores.densities + judged, scores.gradients + judged
     )

@@ -21,16 +21,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from numpyro.infer.autoguide import AutoLaplaceApproximation
 from scipy import linalg, optimize
 
-from vi_compare.approximation import GuideApproximation, latent_order, set_up
+from vi_compare import families
+from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.formatting import minus
 from vi_compare.randomness import split
-from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.solvers._restarts import grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -48,7 +47,7 @@ SAME_HEIGHT = 1e-3
 
 def suits(guide: Callable, divergence) -> int | None:
     """The Laplace approximation, under the divergence that people take it for."""
-    known = isinstance(guide, AutoLaplaceApproximation) and isinstance(divergence, ReverseKL)
+    known = families.family(guide).sits_at_a_mode and isinstance(divergence, ReverseKL)
     return 3 if known else None
 
 
@@ -171,35 +170,26 @@ class ModeFinder:
     iterations: int
     tolerance: float
 
-    def solve(
-        self,
-        target: Target,
-        guide: Callable,
-        divergence: ReverseKL,
-        key: Array,
-        restarts: int,
-        progress: Progress = quiet,
-    ) -> Fit:
+    def solve(self, problem: Problem) -> Fit:
         """The highest of the modes that `restarts` climbs end at."""
-        began = time.perf_counter()
+        target, restarts = problem.target, problem.restarts
         if target.subsampled:
             plates = ", ".join(map(repr, target.subsampled))
             message = f"the model sees a minibatch of {plates}, and a mode needs all of the data"
-            return Fit(None, Status.FAILED, message, np.zeros((0, 0)))
-        start_key, setup_key = split(key, 2)
-        set_up(guide, target, setup_key)
+            nothing = np.zeros((0, 0))
+            return Fit(None, Status.FAILED, message, nothing, cost=Cost.nothing())
+        (start_key,) = split(problem.key, 1)
         climber = Climber(target, self.iterations, self.tolerance)
         ends: list[End] = []
         for start in np.asarray(starting_points(target, start_key, restarts), float):
             ends.append(climber.climb(start))
             highest = max((e.log_p for e in ends if np.isfinite(e.log_p)), default=np.nan)
-            progress(len(ends), restarts, f"log p {highest:.4g}")
-        seconds = time.perf_counter() - began - climber.compile_seconds
-        cost = Cost(climber.compile_seconds, seconds, climber.densities, climber.gradients)
-        return _fit(guide, target, ends, cost)
+            problem.progress(len(ends), restarts, f"log p {highest:.4g}")
+        cost = Cost(climber.compile_seconds, climber.densities, climber.gradients)
+        return _fit(problem.guide, target, ends, cost)
 
 
-def _fit(guide: AutoLaplaceApproximation, target: Target, ends: list[End], cost: Cost) -> Fit:
+def _fit(guide: Callable, target: Target, ends: list[End], cost: Cost) -> Fit:
     # −log p after every step
     losses = side_by_side([-end.path for end in ends])
     modes = _modes(ends)
@@ -217,8 +207,8 @@ def _fit(guide: AutoLaplaceApproximation, target: Target, ends: list[End], cost:
         )
         return Fit(None, Status.FAILED, minus(message), losses, rows, cost=cost)
     best = max((r for r, m in enumerate(modes) if m == 0), key=lambda r: ends[r].log_p)
-    loc = jnp.asarray(_into_latent(guide, target, ends[best].u))
-    q = GuideApproximation(guide, {f"{guide.prefix}_loc": loc}, target)
+    params = families.family(guide).at_mode(ends[best].u, target)
+    q = GuideApproximation(guide, params, target)
     status, message = _status(ends, modes, best)
     settings = {
         "starts_at_mode": modes.count(0),
@@ -289,7 +279,3 @@ def _flat(target: Target, curvature: np.ndarray) -> str:
         f"{values[-1]:.2g}), least along site {owners[least]!r}: log p is flat there or rises "
         f"without bound"
     )
-
-
-def _into_latent(guide: AutoLaplaceApproximation, target: Target, u: np.ndarray) -> np.ndarray:
-    return u[np.argsort(latent_order(guide, target))]

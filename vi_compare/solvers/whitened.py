@@ -18,23 +18,16 @@ leave.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial, singledispatch
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jax import Array
-from numpyro.infer.autoguide import (
-    AutoDiagonalNormal,
-    AutoLowRankMultivariateNormal,
-    AutoMultivariateNormal,
-    AutoNormal,
-)
 
 from vi_compare import catalogue, families
-from vi_compare.approximation import GuideApproximation, set_up
+from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.formatting import count, plain, with_error, words
@@ -55,7 +48,7 @@ from vi_compare.gaussian.pathfinder import (
 from vi_compare.gaussian.quasi_newton import Limited, descend, together
 from vi_compare.randomness import generator, power_of_two, split
 from vi_compare.scores import Scores
-from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers import Cost, Fit, Problem, Progress, Restart
 from vi_compare.solvers._restarts import SAME_BASIN, SELECTION_DRAWS, grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -106,7 +99,7 @@ class Kind:
     into: one of them -> the family's own nearest to it.
     most: dimensions up to which it is fitted.
     name, remedy: what it is called, and what to take above that.
-    params: (guide, Gaussian, target) -> the guide's parameters.
+    params: (family, Gaussian, target) -> the guide's parameters.
     """
 
     make: Make
@@ -114,15 +107,15 @@ class Kind:
     most: int
     name: str
     remedy: str
-    params: Callable[[Callable, Any, Target], dict]
+    params: Callable[[families.Family, Any, Target], dict]
 
 
 def _as_it_is(q, rng):
     return q
 
 
-def _whole(guide, q, target) -> dict:
-    return families.from_gaussian(guide, q.mean, q.root, target)
+def _whole(family: families.Family, q: Gaussian, target: Target) -> dict:
+    return family.from_gaussian(q.mean, q.root, target)
 
 
 FULL_RANK = Kind(
@@ -138,32 +131,30 @@ MEAN_FIELD = Kind(
 )
 
 
-@singledispatch
 def kind(guide: Callable) -> Kind | None:
-    """The family of a guide; None where it is none of these."""
+    """How Gaussians of the guide's covariances are fitted; None where it is no Gaussian."""
+    family = families.family(guide)
+    match family.covariances:
+        case families.Covariances.FULL:
+            return FULL_RANK
+        case families.Covariances.DIAGONAL:
+            return MEAN_FIELD
+        case families.Covariances.LOW_RANK:
+            return _low_rank(family)
     return None
 
 
-@kind.register
-def _(guide: AutoMultivariateNormal):
-    return FULL_RANK
+def _low_rank(family: families.Family) -> Kind:
+    def into(q, rng: np.random.Generator) -> LowRank:
+        return project(q, family.rank(len(q.mean)), rng)
 
-
-@kind.register(AutoDiagonalNormal)
-@kind.register(AutoNormal)
-def _(guide):
-    return MEAN_FIELD
-
-
-@kind.register
-def _(guide: AutoLowRankMultivariateNormal):
     return Kind(
         _either,
-        lambda q, rng: project(q, guide.rank or round(len(q.mean) ** 0.5), rng),
+        into,
         MOST,
         "a Gaussian of low rank",
         MEAN_FIELD.remedy,
-        families.from_low_rank,
+        lambda family, q, target: family.from_low_rank(q, target),
     )
 
 
@@ -216,32 +207,23 @@ class WhitenedVI:
 
     starts: int
 
-    def solve(
-        self,
-        target: Target,
-        guide: Callable,
-        divergence: ReverseKL,
-        key: Array,
-        restarts: int,
-        progress: Progress = quiet,
-    ) -> Fit:
+    def solve(self, problem: Problem) -> Fit:
         """The best Gaussian that the starts lead to; SVI in the frame of one for minibatches.
 
         Raises:
             InputError: above the dimensions that this family can be fitted in.
         """
-        family = kind(guide)
+        target, family = problem.target, kind(problem.guide)
         assert family is not None
         if target.dim > family.most:
             raise InputError(_too_many(target.dim, family))
         if target.subsampled:
-            return _stochastic(target, guide, divergence, key, restarts, progress)
-        setup_key, key = split(key, 2)
-        set_up(guide, target, setup_key)
-        search = Search(target, family, key, progress)
+            return _stochastic(problem)
+        _, key = split(problem.key, 2)
+        search = Search(target, family, key, problem.progress)
         with np.errstate(all="ignore"):  # a trial that overflows is a step too long
-            search.run(min(self.starts, restarts))
-        return search.fit(guide)
+            search.run(min(self.starts, problem.restarts))
+        return search.fit(problem.guide)
 
 
 def _too_many(dim: int, family: Kind) -> str:
@@ -252,11 +234,11 @@ def _too_many(dim: int, family: Kind) -> str:
     )
 
 
-def _stochastic(target, guide, divergence, key, restarts, progress) -> Fit:
+def _stochastic(problem: Problem) -> Fit:
     """Fixed draws of a minibatch's density are no function that could be maximised."""
     solver = catalogue.load("solvers", "framed").build()
-    fit = solver.solve(target, guide, divergence, key, restarts, progress)
-    plates = ", ".join(map(repr, target.subsampled))
+    fit = solver.solve(problem)
+    plates = ", ".join(map(repr, problem.target.subsampled))
     why = f"the model sees a minibatch of {plates}, so it was fitted by SVI in a Gaussian's frame"
     return replace(fit, message=f"{why}: {fit.message}")
 
@@ -265,7 +247,6 @@ class Search:
     """All starts of one fit, from their paths to the choice among them."""
 
     def __init__(self, target: Target, family: Kind, key: Array, progress: Progress):
-        self.began = time.perf_counter()
         self.target, self.family, self.progress = target, family, progress
         self.key, generator_key = split(key, 2)
         self.rng = generator(generator_key)
@@ -461,7 +442,7 @@ class Search:
         q = best.gaussian
         assert q is not None
         assert best.polished is not None
-        params = self.family.params(guide, q, self.target)
+        params = self.family.params(families.family(guide), q, self.target)
         converged = best.polished.converged and not _holes(best)
         return Fit(
             GuideApproximation(guide, params, self.target),
@@ -481,9 +462,8 @@ class Search:
         )
 
     def _cost(self) -> Cost:
-        compiling = self.scores.compile_seconds
-        seconds = time.perf_counter() - self.began - compiling
-        return Cost(compiling, seconds, self.scores.densities, self.scores.gradients)
+        scores = self.scores
+        return Cost(scores.compile_seconds, scores.densities, scores.gradients)
 
 
 def _apart(one: Run, other: Run) -> bool:
