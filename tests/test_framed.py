@@ -17,7 +17,7 @@ from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.gaussian.frames import MOST, Frame, from_draws, from_paths
-from vi_compare.solvers import framed
+from vi_compare.solvers import Problem, framed
 from vi_compare.target import Target
 
 SINK = Target(kitchen_sink)
@@ -28,7 +28,7 @@ SCALES = ("normal", "diagonal", "lowrank")
 def solved(target, guide, seed=0, restarts=4, divergence=None):
     made = catalogue.load("guides", guide).build(target.model)
     loss = divergence or ReverseKL()
-    return framed.build().solve(target, made, loss, jax.random.key(seed), restarts)
+    return framed.build().solve(Problem.of(target, made, loss, jax.random.key(seed), restarts))
 
 
 # --- carrying parameters ------------------------------------------------------------------

@@ -12,24 +12,23 @@ import numpyro.distributions as dist
 import pytest
 from scipy import optimize
 
-from vi_compare import families
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.guides import laplace, mvn
-from vi_compare.solvers import mode
+from vi_compare.solvers import Problem, mode
 from vi_compare.target import Target
 
 
 def solved(model, restarts=16, **options):
     target = Target(model)
     return mode.build(**options).solve(
-        target, laplace.build(model), ReverseKL(), jax.random.key(0), restarts
+        Problem.of(target, laplace.build(model), ReverseKL(), jax.random.key(0), restarts)
     )
 
 
 def mixture_of(fit):
     q = fit.approximation
-    return families.family(q.guide).to_mixture(q.params, q.target)
+    return q.family.to_mixture(q.params, q.target)
 
 
 def backwards():
