@@ -30,7 +30,7 @@ from vi_compare.divergences.score_climbing import ScoreClimbing
 from vi_compare.errors import InputError
 from vi_compare.run.labels import parse_label, parse_part
 from vi_compare.run.plans import _default_solver
-from vi_compare.solvers import batch_and_match
+from vi_compare.solvers import Problem, batch_and_match
 from vi_compare.target import Target
 
 # Two laws near enough for p²/q and q²/p to have finite variances.
@@ -64,7 +64,7 @@ def of_line(guide, theta: jnp.ndarray) -> GuideApproximation:
     weights = jnp.ones(1) if one else jnp.stack([x := jax.nn.sigmoid(theta[0]), 1 - x])
     means, logs = (theta[:1], theta[1:]) if one else (theta[1:3], theta[3:5])
     parts = families.GaussianMixture(weights, means[:, None], jnp.exp(2 * logs)[:, None, None])
-    return GuideApproximation(guide, families.from_mixture(guide, parts, LINE), LINE)
+    return GuideApproximation(guide, families.family(guide).from_mixture(parts, LINE), LINE)
 
 
 def as_line(theta: np.ndarray) -> Line:
@@ -403,8 +403,8 @@ def solved(label: str, model, exact, guide: str, restarts: int, seed: int = 0):
     reference = SimpleNamespace(train=target.draws(exact(jax.random.key(1), 20_000)))
     loss = wanted.divergence.build(reference)
     solver = catalogue.load("solvers", _default_solver(made, loss)).build()
-    fit = solver.solve(target, made, loss, jax.random.key(seed), restarts)
-    weights, means, covariances = families.to_mixture(made, fit.approximation.params, target)
+    fit = solver.solve(Problem.of(target, made, loss, jax.random.key(seed), restarts))
+    weights, means, covariances = families.family(made).to_mixture(fit.approximation.params, target)
     sds = np.sqrt(np.asarray(covariances)[:, 0, 0])
     return fit, Line(np.asarray(weights), np.asarray(means)[:, 0], sds).sorted()
 
@@ -502,7 +502,7 @@ def best_on_the_square(label: str) -> float:
 def test_optima_in_the_plane_are_those_of_quadrature(label):
     target = Target(bent)
     fit, _ = solved(label, bent, bent_draws, "mvn", 4)
-    mixture = families.to_mixture(fit.approximation.guide, fit.approximation.params, target)
+    mixture = fit.approximation.family.to_mixture(fit.approximation.params, target)
     same = descended(label)
     found = of_square(same, *(np.asarray(a)[0] for a in (mixture.means, mixture.covariances)))
     gap = found - best_on_the_square(same)

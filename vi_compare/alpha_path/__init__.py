@@ -144,7 +144,7 @@ class Tracer:
         target, reference = self.prepared.target, self.reference
         if target.dim == 1:
             return Rules.on_the_line(target, reference.train)
-        parts = families.num_components(self.guide)
+        parts = families.family(self.guide).num_components
         key = self._key("noise")
         return Rules.drawn(target, reference.train, reference.test, log_z, key, parts)
 

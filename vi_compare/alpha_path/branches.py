@@ -23,7 +23,7 @@ from scipy.optimize import brentq
 
 from vi_compare import families
 from vi_compare.alpha_path.integration import Drawn, Line, Rule
-from vi_compare.alpha_path.objective import Optimum, Problem
+from vi_compare.alpha_path.objective import Objective, Optimum
 from vi_compare.evidence import Draws
 from vi_compare.gaussian.frames import Frame, from_draws
 from vi_compare.randomness import generator
@@ -111,7 +111,7 @@ class AlphaPath:
 
     alphas: np.ndarray
     rules: Rules
-    problem: Problem
+    problem: Objective
     branches: list[Branch] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
 
@@ -187,28 +187,29 @@ def follow(
 
 def _problem(
     target: Target, guide: Callable, draws: Draws, key: Array, restarts: int
-) -> tuple[Problem, list[np.ndarray]]:
+) -> tuple[Objective, list[np.ndarray]]:
     """The problem in the frame of the draws' moments, and places (P,) to begin at."""
-    frames = from_draws(draws.u).frames if families.can_be_framed(guide) else ()
+    family = families.family(guide)
+    frames = from_draws(draws.u).frames if family.can_be_framed else ()
     frame = frames[0] if frames else Frame.identity(target.dim)
-    place = lambda params: families.in_frame(guide, params, frame, target) if frames else params
+    place = lambda params: family.in_frame(params, target, frame) if frames else params
 
     def points(key: Array, n: int, each: int) -> np.ndarray:
         rows = generator(key).integers(len(draws), size=n * each)
         some = frame.into(np.asarray(draws.u)[rows])
         return some.reshape(n, each, target.dim)
 
-    shape = lambda params: families.shaped(guide, params, frame, target) if frames else params
+    shape = lambda params: family.shaped(params, target, frame) if frames else params
     made = starts(target, guide, key, restarts, Begin(points, shape=shape))
     each = [jax.tree.map(lambda leaf, r=r: leaf[r], made) for r in range(restarts)]
-    problem = Problem(target, guide, each[0], place)
+    problem = Objective(target, guide, each[0], place)
     return problem, [problem.theta(params) for params in each]
 
 
 class _Search:
     """The stages, over one problem."""
 
-    def __init__(self, problem: Problem, rules: Rules, alphas: np.ndarray, progress: Progress):
+    def __init__(self, problem: Objective, rules: Rules, alphas: np.ndarray, progress: Progress):
         self.problem, self.rules, self.alphas = problem, rules, alphas
         places = np.linspace(0, len(alphas) - 1, min(ANCHORS, len(alphas)))
         self.at = sorted({round(x) for x in places})

@@ -14,7 +14,6 @@ from arviz_stats.base import array_stats
 from jax import Array
 from scipy.stats import norm
 
-from vi_compare import families
 from vi_compare.alpha_path.branches import AlphaPath, Branch, End, Rules, Transition
 from vi_compare.alpha_path.integration import Line, Lot, Rule
 from vi_compare.alpha_path.objective import Optimum, terms
@@ -130,7 +129,7 @@ class _Describe:
     def _shape(self, one: Optimum) -> dict[str, Any]:
         """Weights, means, sds and densities of the margins."""
         q = self.path.problem.approximation(one.theta)
-        mixture = families.mixture_of(q)
+        mixture = q.mixture()
         index = [m.index for m in self.margins]
         if mixture is None:
             u = np.asarray(q.sample(self.key, DRAWN).u)[:, index]

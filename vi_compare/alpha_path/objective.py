@@ -78,7 +78,7 @@ class Optimum:
     value: float
 
 
-class Problem:
+class Objective:
     """A_α as a function of a guide's parameters; compiled once for all α, and for all
     rules of one size.
 

@@ -16,25 +16,21 @@ the optimum is tens of nats away. Two questions see that; the one that sees more
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial, singledispatch
 
 import numpy as np
 from jax import Array
-from numpyro.infer.autoguide import AutoDiagonalNormal, AutoMultivariateNormal, AutoNormal
 
-from vi_compare import families
-from vi_compare.approximation import GuideApproximation, latent_order
+from vi_compare.approximation import GuideApproximation
 from vi_compare.estimate import Estimate
 from vi_compare.gaussian.antithetic import even_pairs, pairs
-from vi_compare.gaussian.gaussians import FullRank, MeanField, lower
+from vi_compare.gaussian.gaussians import FullRank, MeanField
 from vi_compare.gaussian.natural_gradient import LOST
 from vi_compare.gaussian.pathfinder import trial
 from vi_compare.gaussian.quasi_newton import Limited, descend, together
 from vi_compare.randomness import generator, power_of_two
 from vi_compare.scores import Scores
-from vi_compare.target import Target
 
 BATCHES, LEAST_DRAWS = 8, 1024
 STEPS, MEMORY, SMALL = 30, 20, 1e-4  # of the search on fixed draws
@@ -47,7 +43,7 @@ def left(q: GuideApproximation, key: Array) -> Estimate | None:
     no Gaussian of full rank or mean field, where log p is too often not finite, and for a
     model that sees minibatches: there it would ask for all data too often.
     """
-    gaussian = _gaussian(q.guide, q.params, q.target)
+    gaussian = q.family.gaussian(q.params, q.target)
     if gaussian is None or q.target.subsampled:
         return None
     scores, rng = Scores(q.target), generator(key)
@@ -117,25 +113,3 @@ def _framed(q: FullRank | MeanField, e: np.ndarray, slopes: np.ndarray) -> FullR
 @_framed.register
 def _(q: MeanField, e, slopes):
     return q.reframed(e, slopes)
-
-
-@singledispatch
-def _gaussian(guide: Callable, params: dict, target: Target) -> FullRank | MeanField | None:
-    return None
-
-
-@_gaussian.register
-def _(guide: AutoMultivariateNormal, params, target):
-    posterior, order = guide.get_posterior(params), latent_order(guide, target)
-    mean, tril = (np.asarray(a, float)[order] for a in (posterior.mean, posterior.scale_tril))
-    return FullRank(mean, lower(tril))
-
-
-@_gaussian.register(AutoNormal)
-@_gaussian.register(AutoDiagonalNormal)
-def _(guide, params, target):
-    mixture = families.to_mixture(guide, params, target)
-    assert mixture is not None
-    mean, covariance = (np.asarray(a, float)[0] for a in (mixture.means, mixture.covariances))
-    scales = np.sqrt(np.diag(covariance))
-    return MeanField(mean, scales, np.diag(scales))

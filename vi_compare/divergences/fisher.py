@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from vi_compare import families
 from vi_compare.approximation import Approximation, GuideApproximation
 from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError
@@ -45,7 +44,7 @@ class Fisher(Divergence):
 def _covariance(approximation: Approximation) -> Array:
     """Of a guide that is one Gaussian, (d, d)."""
     if isinstance(approximation, GuideApproximation):
-        q = families.to_mixture(approximation.guide, approximation.params, approximation.target)
+        q = approximation.family.to_mixture(approximation.params, approximation.target)
         if q is not None and len(q.weights) == 1:
             return q.covariances[0]
     raise InputError(

@@ -61,7 +61,9 @@ def inspect(prepared: Prepared) -> Inspection:
         (reference.check.z, reference.check.limit) if reference else None,
         reference.doubts if reference else (),
         seconds,
-        tuple((p.name, p.solver, _predict(p, prepared.restarts, seconds)) for p in prepared.plans),
+        tuple(
+            (p.name, p.solver_text, _predict(p, prepared.restarts, seconds)) for p in prepared.plans
+        ),
     )
 
 
@@ -78,8 +80,8 @@ def _seconds_of_gradient(target, points: jax.Array) -> float:
 
 def _predict(plan, restarts: int, gradient_seconds: float) -> float | None:
     """Rough seconds of a stochastic fit; None where the target is not evaluated."""
-    guide, divergence, _ = plan.objects
+    guide, divergence = plan.guide, plan.divergence
     if divergence is None or not divergence.evaluates_target:
         return None
-    draws = divergence.num_particles * families.num_components(guide)
+    draws = divergence.num_particles * families.family(guide).num_components
     return COMPILE_SECONDS + 2 * USUAL_STEPS * restarts * draws * gradient_seconds

@@ -112,7 +112,7 @@ def _large(m: Measured, path: str) -> dict[str, xr.Dataset]:
     q = m.fit.approximation
     if q is None:
         return {}
-    mixture = families.mixture_of(q)
+    mixture = q.mixture()
     kinds = {"params": families.arrays(q.params), "mixture": mixture._asdict() if mixture else {}}
     out = {}
     for kind, arrays in kinds.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from vi_compare.run.facts import Measured
 from vi_compare.run.plans import Plan
 from vi_compare.run.published import Published, compare
 from vi_compare.settings import Settings
-from vi_compare.solvers import Fit
+from vi_compare.solvers import Fit, Problem
 from vi_compare.target import Target
 from vi_compare.timing import timed
 from vi_compare.verdict import Doubt, judge
@@ -81,7 +82,8 @@ class Prepared:
 
     def run(self, observer: Observer) -> Comparison:
         """Fit and measure everything."""
-        fits = [self._fit(plan, observer) for plan in self.plans]
+        solved = [self._fit(plan, observer) for plan in self.plans]
+        fits = [fit for fit, _ in solved]
         observer.begin("measuring")
         with timed("measuring"):
             with timed("draws of the fits"):
@@ -93,23 +95,26 @@ class Prepared:
                 basins = self._check_basins(modes, fits, draws, log_z.estimate)
             doubts = (*(self.reference.doubts if self.reference else ()), *basins.doubts)
             measured = [
-                self._measure(plan, fit, q, log_z.estimate, modes, doubts)
-                for plan, fit, q in zip(self.plans, fits, draws, strict=True)
+                self._measure(plan, fit, seconds, q, log_z.estimate, modes, doubts)
+                for plan, (fit, seconds), q in zip(self.plans, solved, draws, strict=True)
             ]
         observer.end("")
         with timed("gathering results"):
             return self._compare(measured, log_z, modes, basins)
 
-    def _fit(self, plan: Plan, observer: Observer) -> Fit:
-        guide, divergence, solver = plan.objects
+    def _fit(self, plan: Plan, observer: Observer) -> tuple[Fit, float]:
+        """What came of a plan, and the seconds that took."""
         observer.begin(plan.name)
         key = key_for(self.settings.seed, plan.full)
+        problem = Problem(
+            self.target, plan.guide, plan.divergence, key, self.restarts, observer.progress
+        )
         with timed("fitting"), timed(plan.name):
-            fit = solver.solve(
-                self.target, guide, divergence, key, self.restarts, observer.progress
-            )
+            began = time.perf_counter()
+            fit = plan.solver.solve(problem)
+            seconds = time.perf_counter() - began
         observer.end("; ".join(filter(None, (f"{fit.status}: {fit.message}", fit.doubt))))
-        return fit
+        return fit, seconds
 
     def _draw(self, plan: Plan, fit: Fit) -> Draws | None:
         if fit.approximation is None:
@@ -163,13 +168,15 @@ class Prepared:
         self,
         plan: Plan,
         fit: Fit,
+        seconds: float,
         q: Draws | None,
         log_z: Estimate,
         modes: FoundModes | str,
         doubts: tuple[Doubt, ...],
     ) -> Measured:
         if q is None or fit.approximation is None:
-            return Measured(plan, fit, None, {}, judge(fit.status, fit.message, {}, abouts={}))
+            verdict = judge(fit.status, fit.message, {}, abouts={})
+            return Measured(plan, fit, seconds, None, {}, verdict)
         reference = self.reference
         with timed("log q of the reference"):
             test = fit.approximation.at(reference.test) if reference else None
@@ -192,14 +199,14 @@ class Prepared:
             fit.status, fit.message, scores, doubts,
             caution=fit.doubt, remedy=fit.remedy, abouts=abouts(),
         )  # fmt: skip
-        return Measured(plan, fit, evidence, scores, verdict)
+        return Measured(plan, fit, seconds, evidence, scores, verdict)
 
     def _training_floor(self, plan: Plan, fit: Fit) -> float | None:
         """Nats lost to having trained on finitely many draws, for forward fits."""
         q = fit.approximation
         if not isinstance(q, GuideApproximation) or self.reference is None:
             return None
-        if not isinstance(plan.objects[1], ForwardKL):
+        if not isinstance(plan.divergence, ForwardKL):
             return None
         if fit.training_floor is not None:  # a Hessian takes seconds
             return fit.training_floor

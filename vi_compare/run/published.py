@@ -13,7 +13,6 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from vi_compare import families
 from vi_compare.approximation import GuideApproximation
 from vi_compare.errors import InputError
 from vi_compare.estimate import ALL, Estimate
@@ -115,7 +114,7 @@ def _row(entry: Published, quantity: str, text: str, ours: Estimate) -> dict[str
 def _components(fit: Fit, means: np.ndarray, mirror: bool):
     """{quantity: (K,)} of the fit, sorted by mean, mirrored if that is nearer; and errors."""
     assert fit.approximation is not None
-    mixture = families.mixture_of(fit.approximation)
+    mixture = fit.approximation.mixture()
     if mixture is None or mixture.means.shape[1] != 1:
         raise InputError(
             "published components can be compared for Gaussian mixtures on the line only"
@@ -141,7 +140,7 @@ def _quantities(q: GuideApproximation) -> tuple[dict[str, Array], dict[str, Arra
     flat, unravel = ravel_pytree(q.params)
 
     def quantities(flat):
-        mixture = families.to_mixture(q.guide, unravel(flat), q.target)
+        mixture = q.family.to_mixture(unravel(flat), q.target)
         assert mixture is not None
         return {
             "means": mixture.means[:, 0],

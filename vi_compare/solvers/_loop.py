@@ -142,7 +142,7 @@ class Loop:
         self.target, self.guide = target, guide
         self.rates, self.least, self.steps = rates, max(least, pace.window), steps
         self.chunk = pace.chunk
-        self.compile_seconds = self.run_seconds = 0.0
+        self.compile_seconds = 0.0
         self.trajectory = Trajectory(pace)
         self.carried = None
 
@@ -159,7 +159,6 @@ class Loop:
         self._go(state, chunk, progress)
         params = self.constrain(self.trajectory.tail().mean(axis=0))
         self.compile_seconds = compiled - begin
-        self.run_seconds = time.perf_counter() - compiled
         return params
 
     def _compile(self, starts, key):

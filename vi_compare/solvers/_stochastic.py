@@ -9,7 +9,6 @@ Polish: a refinement of that one alone, with more draws and a small step, its it
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -20,14 +19,14 @@ import numpy as np
 from jax import Array
 
 from vi_compare import families
-from vi_compare.approximation import GuideApproximation, set_up
+from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.formatting import plain, with_error
 from vi_compare.gaussian.natural_gradient import ENOUGH
 from vi_compare.randomness import split
-from vi_compare.solvers import Cost, Fit, Progress
+from vi_compare.solvers import Cost, Fit, Problem
 from vi_compare.solvers._loop import Loop, Pace, Trajectory
 from vi_compare.solvers._restarts import choose
 from vi_compare.target import Target
@@ -109,20 +108,12 @@ class Stochastic:
                 f"{self.name}: learning_rate must be positive, got {self.learning_rate}"
             )
 
-    def search(
-        self,
-        target: Target,
-        guide: Callable,
-        divergence: Divergence,
-        key: Array,
-        restarts: int,
-        progress: Progress,
-        begin: Begin,
-    ) -> Fit:
-        """Fit `guide` by `divergence` from where `begin` says, in its coordinates; the best
-        of `restarts` is chosen on 2,048 draws."""
-        began = time.perf_counter()
-        start_key, search_key, choose_key, polish_key, left_key = split(key, 5)
+    def search(self, problem: Problem, begin: Begin) -> Fit:
+        """Fit the guide from where `begin` says, in its coordinates; the best of the
+        restarts is chosen on 2,048 draws."""
+        target, guide, divergence = problem.target, problem.guide, problem.divergence
+        restarts, progress = problem.restarts, problem.progress
+        start_key, search_key, choose_key, polish_key, left_key = split(problem.key, 5)
         rates = [self.learning_rate * share for share in self.tuning.search]
         pace = self.tuning.pace
         search = Loop(target, guide, divergence, rates, pace.window, self.steps, begin.place, pace)
@@ -163,9 +154,7 @@ class Stochastic:
         left = divergence.left(left_key, q)
         asked = (left and left.n) or 0
         spent = _cost(guide, divergence, search, restarts) + _cost(guide, finer, polish, 1)
-        spent += Cost(0, 0, asked + _evaluations(guide, divergence, judged), asked)
-        seconds = time.perf_counter() - began - spent.compile_seconds
-        spent = replace(spent, run_seconds=seconds)
+        spent += Cost(0.0, asked + _evaluations(guide, divergence, judged), asked)
         ended = self._ended(polish.trajectory, left)
         return Fit(
             q,
@@ -232,13 +221,13 @@ def starts(
     target: Target, guide: Callable, key: Array, restarts: int, begin: Begin
 ) -> dict[str, Array]:
     """Start parameters of all restarts, on a leading axis, placed apart on purpose."""
-    setup_key, pool_key, spread_key = split(key, 3)
-    set_up(guide, target, setup_key)
+    first_key, pool_key, spread_key = split(key, 3)
+    family = families.family(guide)
     # The third key is the guide's, as in SVI.init: a network begins where SVI would begin it.
     first = lambda key: families.first_parameters(guide, target, jax.random.split(key, 3)[2])
-    params = begin.shape(jax.jit(first)(setup_key))
-    pool = jnp.asarray(begin.points(pool_key, restarts, 4 * families.num_components(guide)))
-    place = lambda points, key: families.spread(guide, params, points, key, target)
+    params = begin.shape(jax.jit(first)(first_key))
+    pool = jnp.asarray(begin.points(pool_key, restarts, 4 * family.num_components))
+    place = lambda points, key: family.spread(params, target, key, points)
     every = lambda pool, key: jax.vmap(place)(pool, jax.random.split(key, restarts))
     return jax.jit(every)(pool, spread_key)
 
@@ -270,10 +259,10 @@ def _cost(guide: Callable, divergence: Divergence, loop: Loop, restarts: int) ->
     steps = loop.trajectory.steps * restarts
     densities = steps * _evaluations(guide, divergence, divergence.num_particles)
     gradients = densities * divergence.differentiates_target
-    return Cost(loop.compile_seconds, loop.run_seconds, densities, gradients)
+    return Cost(loop.compile_seconds, densities, gradients)
 
 
 def _evaluations(guide: Callable, divergence: Divergence, particles: int) -> int:
     """Number of evaluations of log p by `particles` particles."""
-    strata = families.num_components(guide) if divergence.stratified else 1
+    strata = families.family(guide).num_components if divergence.stratified else 1
     return particles * divergence.draws_per_particle * strata * divergence.evaluates_target
