@@ -78,7 +78,9 @@ def _seconds_of_gradient(target, points: jax.Array) -> float:
 def _predict(plan, restarts: int, gradient_seconds: float) -> float | None:
     """Rough seconds of a stochastic fit; None where the target is not evaluated."""
     guide, divergence, _ = plan.objects
-    if divergence is None or not divergence.evaluates_target:
+    if divergence is None:
         return None
-    draws = divergence.num_particles * families.num_components(guide)
-    return COMPILE_SECONDS + 2 * USUAL_STEPS * restarts * draws * gradient_seconds
+    points = divergence.evaluations(families.num_components(guide)).log_density
+    if not points:
+        return None
+    return COMPILE_SECONDS + 2 * USUAL_STEPS * restarts * points * gradient_seconds

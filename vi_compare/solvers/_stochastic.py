@@ -8,7 +8,6 @@ and Juditsky 1992); the spread of the iterates is the error of the parameters.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -123,8 +122,7 @@ class Stochastic:
                 None, Status.FAILED, message, search.trajectory.loss(), tuple(rows), cost=spent
             )
 
-        finer = copy.copy(divergence)
-        finer.num_particles = POLISH_DRAWS * divergence.num_particles
+        finer = divergence.with_particles(POLISH_DRAWS * divergence.num_particles)
         polish = Loop(
             target,
             guide,
@@ -140,10 +138,11 @@ class Stochastic:
         last = before if broke else polished
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), last)
         q = GuideApproximation(guide, params, target)
-        left = divergence.left(left_key, q)
+        left = divergence.optimality_gap(left_key, q)
         asked = (left and left.n) or 0
         spent = _cost(guide, divergence, search, restarts) + _cost(guide, finer, polish, 1)
-        spent += Cost(0, 0, asked + _evaluations(guide, divergence, judged), asked)
+        judging = divergence.with_particles(judged).evaluations(families.num_components(guide))
+        spent += Cost(0, 0, asked + judging.log_density, asked)
         seconds = time.perf_counter() - began - spent.compile_seconds
         spent = replace(spent, run_seconds=seconds)
         ended = self._ended(polish.trajectory, left)
@@ -156,7 +155,7 @@ class Stochastic:
             best,
             spent,
             covariance=None if broke else _covariance(polish),
-            doubt=divergence.doubt(choose_key, q, polish.carried),
+            doubt=divergence.why_doubtful(choose_key, q, polish.carried),
             settings={
                 "search_steps": search.trajectory.steps,
                 "polish_steps": polish.trajectory.steps,
@@ -244,12 +243,6 @@ def _covariance(polish: Loop) -> np.ndarray | None:
 
 def _cost(guide: Callable, divergence: Divergence, loop: Loop, restarts: int) -> Cost:
     steps = loop.trajectory.steps * restarts
-    densities = steps * _evaluations(guide, divergence, divergence.num_particles)
-    gradients = densities * divergence.differentiates_target
+    each = divergence.evaluations(families.num_components(guide))
+    densities, gradients = steps * each.log_density, steps * each.gradient
     return Cost(loop.compile_seconds, loop.run_seconds, densities, gradients)
-
-
-def _evaluations(guide: Callable, divergence: Divergence, particles: int) -> int:
-    """How many times so many particles evaluate log p."""
-    strata = families.num_components(guide) if divergence.stratified else 1
-    return particles * divergence.draws_per_particle * strata * divergence.evaluates_target

@@ -72,7 +72,7 @@ class FramedVI:
 
 
 def _survey(target: Target, divergence: Divergence, key: Array) -> Survey:
-    draws = getattr(divergence, "draws", None)
+    draws = divergence.draws
     return from_paths(target, key, PATHS) if draws is None else from_draws(draws.u)
 
 
