@@ -149,12 +149,21 @@ def show_catalogue() -> None:
         for name, module in catalogue.load_all(kind).items():
             build = getattr(module, "build", None) or module.measure
             options = ", ".join(f"{o}={p.default}" for o, p in catalogue.options(build).items())
-            print(f"  {name:<16} {catalogue.summary(build)}{f' [{options}]' if options else ''}")
+            line = f"{catalogue.summary(build)}{f' [{options}]' if options else ''}"
+            print(f"  {name:<16} {line}{_origin(catalogue.entries(kind)[name])}")
+    if others := [e for e in catalogue.entries("sections").values() if e.distribution]:
+        print("sections:")
+        for entry in others:
+            print(f"  {entry.name:<16} {catalogue.summary(entry.load())}{_origin(entry)}")
     scripts = sorted(Path("models").glob("*.py"))
     if scripts:
         print("models:")
         for path in scripts:
             print(f"  {path!s:<16} {_first_line(path)}")
+
+
+def _origin(entry: catalogue.Entry) -> str:
+    return f" (of {entry.distribution})" if entry.distribution else ""
 
 
 def _first_line(path: Path) -> str:

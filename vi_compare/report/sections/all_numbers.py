@@ -60,7 +60,8 @@ def definition(metric: str) -> str:
 
     Read and not imported: metrics need JAX, and a page of saved results does not.
     """
-    if metric.replace("_", "-") not in catalogue.names("metrics"):
+    entry = catalogue.entries("metrics").get(metric.replace("_", "-"))
+    if entry is None or entry.distribution:
         return ""
     source = files("vi_compare.metrics").joinpath(f"{metric}.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
