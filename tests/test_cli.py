@@ -235,6 +235,7 @@ def test_debug_shows_the_traceback(tmp_path, in_process):
     ("words", "status"),
     [
         (["--help"], 0),
+        (["--version"], 0),
         (["run", "--help"], 0),
         (["run", "missing.py"], 2),
         (["run", "x", "--no"], 2),
@@ -250,6 +251,25 @@ def test_quick_answers_do_not_wait_for_jax(words, status, tmp_path):
     done = command(*words, cwd=tmp_path, program=(sys.executable, "-c", code))
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_version_is_that_of_the_distribution(in_process):
+    from importlib.metadata import metadata
+
+    import vi_compare
+
+    told = metadata("vi-compare")
+    assert in_process("--version") == (0, f"vi-compare {told['Version']}\n", "")
+    assert vi_compare.__version__ == told["Version"]
+    assert told["License-Expression"] == "Apache-2.0"
+    assert told["Author"] == "The vi_compare contributors"
+    assert told.get_all("License-File") == ["LICENSE"]
+
+
+def test_the_licence_is_the_standard_text():
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert text.split()[:6] == ["Apache", "License", "Version", "2.0,", "January", "2004"]
+    assert "END OF TERMS AND CONDITIONS" in text
 
 
 def test_completion_offers_the_names_of_the_part_being_typed():

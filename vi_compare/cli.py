@@ -41,6 +41,26 @@ def complete_fit(incomplete: str) -> list[str]:
     return [head + slash + name for name in catalogue.names(kind)]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import vi_compare
+
+        print(f"vi-compare {vi_compare.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 Script = Annotated[
     str,
     typer.Argument(

@@ -170,6 +170,7 @@ class Study:
         names = [planner.plan(fit, stand_in if has_draws else None).name for fit in wanted]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(f"the fit {min(twice)!r} is asked for twice; name each once")
+        catalogue.import_plug_ins(("metrics", "sections"))  # used after the fits, told before
         metrics = [m.replace("-", "_") for m in catalogue.names("metrics")]
         check_names(self.published, names, metrics)
 

@@ -143,17 +143,27 @@ def show_catalogue() -> None:
     for kind in catalogue.KINDS:
         print(f"{kind}:")
         for name, module in catalogue.load_all(kind).items():
+            origin = _origin(catalogue.entries(kind)[name])
             if kind == "metrics":
-                print(f"  {name:<16} {module.ABOUT.meaning}")
+                print(f"  {name:<16} {module.ABOUT.meaning}{origin}")
                 continue
             options = catalogue.options(module.build).items()
             told = ", ".join(f"{option}={known.default}" for option, known in options)
-            print(f"  {name:<16} {catalogue.summary(module.build)}{f' [{told}]' if told else ''}")
+            line = f"{catalogue.summary(module.build)}{f' [{told}]' if told else ''}"
+            print(f"  {name:<16} {line}{origin}")
+    if others := [e for e in catalogue.entries("sections").values() if e.distribution]:
+        print("sections:")
+        for entry in others:
+            print(f"  {entry.name:<16} {catalogue.summary(entry.load())}{_origin(entry)}")
     scripts = sorted(Path("models").glob("*.py"))
     if scripts:
         print("models:")
         for path in scripts:
             print(f"  {path!s:<16} {_first_line(path)}")
+
+
+def _origin(entry: catalogue.Entry) -> str:
+    return f" (of {entry.distribution})" if entry.distribution else ""
 
 
 def _first_line(path: Path) -> str:

@@ -80,8 +80,10 @@ def _seconds_of_gradient(target, points: jax.Array) -> float:
 
 def _predict(plan, restarts: int, gradient_seconds: float) -> float | None:
     """Rough seconds of a stochastic fit; None where the target is not evaluated."""
-    guide, divergence = plan.guide, plan.divergence
-    if divergence is None or not divergence.evaluates_target:
+    if plan.divergence is None:
         return None
-    draws = divergence.num_particles * families.family(guide).num_components
-    return COMPILE_SECONDS + 2 * USUAL_STEPS * restarts * draws * gradient_seconds
+    strata = families.family(plan.guide).num_components
+    points = plan.divergence.evaluations(strata).log_density
+    if not points:
+        return None
+    return COMPILE_SECONDS + 2 * USUAL_STEPS * restarts * points * gradient_seconds

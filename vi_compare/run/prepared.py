@@ -14,8 +14,6 @@ import numpy as np
 from vi_compare import catalogue
 from vi_compare.approximation import GuideApproximation
 from vi_compare.comparison import Comparison, fingerprint
-from vi_compare.divergences._sandwich import sandwich
-from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.evidence import Draws, Estimate, Evidence
 from vi_compare.metrics import abouts
 from vi_compare.randomness import key_for
@@ -203,15 +201,12 @@ class Prepared:
 
     def _training_floor(self, plan: Plan, fit: Fit) -> float | None:
         """Nats lost to having trained on finitely many draws, for forward fits."""
-        q = fit.approximation
-        if not isinstance(q, GuideApproximation) or self.reference is None:
-            return None
-        if not isinstance(plan.divergence, ForwardKL):
-            return None
+        q, divergence = fit.approximation, plan.divergence
         if fit.training_floor is not None:  # a Hessian takes seconds
             return fit.training_floor
-        found = sandwich(q, self.reference.train.u)
-        return None if found is None else found[1]
+        if divergence is None or not isinstance(q, GuideApproximation):
+            return None
+        return divergence.training_floor(q)
 
     def _compare(
         self, measured: list[Measured], log_z: LogZ, modes: FoundModes | str, basins: BasinCheck

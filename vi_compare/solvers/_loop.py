@@ -136,7 +136,7 @@ class Loop:
         pace: Pace = Pace(),
     ):
         adam = optax.inject_hyperparams(optax.adam)(learning_rate=rates[0])
-        carrying = divergence.carried(target.model, guide)
+        carrying = divergence.guide_with_state(target.model, guide)
         self.svi = SVI(target.model, carrying, adam, Placed(divergence, place))
         self.place = place
         self.target, self.guide = target, guide

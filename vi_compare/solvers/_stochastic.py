@@ -8,7 +8,6 @@ Polish: a refinement of that one alone, with more draws and a small step, its it
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -124,20 +123,22 @@ class Stochastic:
         spent = _cost(guide, divergence, search, restarts)
         if best is None:
             return _broke_down(search.trajectory, rows, spent)
-        finer = copy.copy(divergence)
-        finer.num_particles = tuning.draws * divergence.num_particles
+        finer = divergence.with_particles(tuning.draws * divergence.num_particles)
         polish = loop(finer, (tuning.polish,), tuning.averaged)
         start, before = jax.tree.map(lambda leaf: leaf[best : best + 1], (found, own))
         _, polished = polish.run(start, polish_key, progress)
         last = before if polish.trajectory.failed[0] else polished
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), last)
         q = GuideApproximation(guide, params, target)
-        left = divergence.left(left_key, q)
+        left = divergence.optimality_gap(left_key, q)
         asked = (left and left.n) or 0
         spent += _cost(guide, finer, polish, 1)
-        spent += Cost(0.0, asked + _evaluations(guide, divergence, judged), asked)
+        judging = divergence.with_particles(judged).evaluations(
+            families.family(guide).num_components
+        )
+        spent += Cost(0.0, asked + judging.log_density, asked)
         fit = self._fit(q, search.trajectory, polish, rows, best, left)
-        doubt = divergence.doubt(choose_key, q, polish.carried)
+        doubt = divergence.why_doubtful(choose_key, q, polish.carried)
         return replace(fit, cost=spent, doubt=doubt)
 
     def _loop(
@@ -281,12 +282,6 @@ def _covariance(polish: Loop, tuning: StochasticTuning) -> np.ndarray | None:
 
 def _cost(guide: Callable, divergence: Divergence, loop: Loop, restarts: int) -> Cost:
     steps = loop.trajectory.steps * restarts
-    densities = steps * _evaluations(guide, divergence, divergence.num_particles)
-    gradients = densities * divergence.differentiates_target
+    each = divergence.evaluations(families.family(guide).num_components)
+    densities, gradients = steps * each.log_density, steps * each.gradient
     return Cost(loop.compile_seconds, densities, gradients)
-
-
-def _evaluations(guide: Callable, divergence: Divergence, particles: int) -> int:
-    """Number of evaluations of log p by `particles` particles."""
-    strata = families.family(guide).num_components if divergence.stratified else 1
-    return particles * divergence.draws_per_particle * strata * divergence.evaluates_target

@@ -61,7 +61,7 @@ class FramedVI:
 
 
 def _survey(target: Target, divergence: Divergence, key: Array) -> Survey:
-    draws = getattr(divergence, "draws", None)
+    draws = divergence.draws
     return from_paths(target, key) if draws is None else from_draws(draws.u)
 
 
