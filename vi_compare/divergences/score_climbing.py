@@ -15,7 +15,7 @@ from numpyro.primitives import mutable
 from vi_compare.approximation import Approximation, GuideApproximation
 from vi_compare.divergences import CARRIED, Divergence, Evaluations
 from vi_compare.divergences._importance import log_weights, too_heavy, weighted_forward_kl
-from vi_compare.reference.chains import LIMITS
+from vi_compare.reference.chains import Limits
 from vi_compare.target import Target
 
 
@@ -77,7 +77,7 @@ class ScoreClimbing(Divergence):
     def why_doubtful(self, key: Array, approximation: GuideApproximation, carried: Any) -> str:
         moves, steps = (int(np.sum(carried[what])) for what in ("moves", "steps"))
         # Fewer states than a reference must have effective draws are no sample of p.
-        if moves < LIMITS.ess:
+        if moves < Limits().ess:
             return f"its chain moved in {moves:,} of {steps:,} steps, too few to stand for p"
         return too_heavy(key, approximation)
 

@@ -15,7 +15,7 @@ from vi_compare.evidence import Evidence
 from vi_compare.reference import PARTS, Reference
 from vi_compare.reference.basins import BasinCheck
 from vi_compare.reference.log_z import LogZ
-from vi_compare.reference.modes import FoundModes
+from vi_compare.reference.modes import FoundModes, NoModes
 from vi_compare.run.plans import Plan
 from vi_compare.solvers import Cost, Fit
 from vi_compare.target import Target
@@ -51,7 +51,7 @@ def target(
     target: Target,
     log_z: LogZ,
     reference: Reference | None,
-    modes: FoundModes | str,
+    modes: FoundModes | NoModes,
     basins: BasinCheck,
 ) -> dict[str, Any]:
     """Facts about the target, shared by all fits."""
@@ -114,9 +114,9 @@ def _reference(reference: Reference | None, basins: BasinCheck) -> dict[str, Any
     }
 
 
-def _modes(modes: FoundModes | str, basins: BasinCheck) -> dict[str, Any]:
-    if isinstance(modes, str):
-        return {"found": None, "reason": modes}
+def _modes(modes: FoundModes | NoModes, basins: BasinCheck) -> dict[str, Any]:
+    if isinstance(modes, NoModes):
+        return {"found": None, "reason": modes.reason}
     fits = [key for key in modes.shares if key not in ("test", "floor")]
     return {
         "found": [

@@ -20,7 +20,7 @@ from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
 from vi_compare.reference.basins import BasinCheck, check_basins
 from vi_compare.reference.log_z import LogZ, log_normaliser, own_proposals
-from vi_compare.reference.modes import FoundModes, find_modes
+from vi_compare.reference.modes import FoundModes, NoModes, find_modes
 from vi_compare.run import facts
 from vi_compare.run.draws import MOST_BYTES, draws_tree, group_names
 from vi_compare.run.environment import environment, this_command
@@ -145,8 +145,8 @@ class Prepared:
         self, modes, fits: Sequence[Fit], draws: Sequence[Draws | None], log_z: Estimate
     ):
         """The reference's basin masses against those that the fits imply."""
-        if isinstance(modes, str) or len(modes.names) < 2:
-            why = modes if isinstance(modes, str) else "there is a single mode"
+        if isinstance(modes, NoModes) or len(modes.names) < 2:
+            why = modes.reason if isinstance(modes, NoModes) else "there is a single mode"
             return BasinCheck(None, None, None, reason=why)
         known = {
             plan.name: (fit.approximation, q)
@@ -155,9 +155,9 @@ class Prepared:
         }
         return check_basins(modes, _mixture_weights(modes, known), log_z)
 
-    def _modes(self, draws: Sequence[Draws | None]) -> FoundModes | str:
+    def _modes(self, draws: Sequence[Draws | None]) -> FoundModes | NoModes:
         if self.reference is None:
-            return "there are no draws of the target to find modes from"
+            return NoModes("there are no draws of the target to find modes from")
         sets = {"test": self.reference.test, "floor": self.reference.floor}
         sets |= {plan.name: q for plan, q in zip(self.plans, draws, strict=True) if q is not None}
         return find_modes(self.target, sets)
@@ -169,7 +169,7 @@ class Prepared:
         seconds: float,
         q: Draws | None,
         log_z: Estimate,
-        modes: FoundModes | str,
+        modes: FoundModes | NoModes,
         doubts: tuple[Doubt, ...],
     ) -> Measured:
         if q is None or fit.approximation is None:
@@ -185,8 +185,8 @@ class Prepared:
             test,
             reference.floor if reference else None,
             log_z,
-            None if isinstance(modes, str) else modes.seen_by(plan.name),
-            modes if isinstance(modes, str) else "",
+            None if isinstance(modes, NoModes) else modes.seen_by(plan.name),
+            modes.reason if isinstance(modes, NoModes) else "",
             floor,
         )
         scores = {}
@@ -209,7 +209,7 @@ class Prepared:
         return divergence.training_floor(q)
 
     def _compare(
-        self, measured: list[Measured], log_z: LogZ, modes: FoundModes | str, basins: BasinCheck
+        self, measured: list[Measured], log_z: LogZ, modes: FoundModes | NoModes, basins: BasinCheck
     ) -> Comparison:
         by_name = {m.plan.name: m for m in measured}
         rows = [
