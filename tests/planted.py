@@ -25,7 +25,7 @@ from vi_compare.evidence import Draws, Evidence
 from vi_compare.metrics import abouts
 from vi_compare.psis import khat_limit
 from vi_compare.reference.basins import check_basins
-from vi_compare.reference.modes import find_modes
+from vi_compare.reference.modes import FoundModes, find_modes
 from vi_compare.target import Target
 from vi_compare.verdict import RULES, Verdict, judge
 
@@ -456,7 +456,7 @@ def cases(known: Known, planted: Mapping[str, Planted], seed: int) -> dict[str, 
         draws = complete(q.draw(rng, N))
         drawn[name] = Draws(draws.u, draws.values, draws.log_p, q.log_q(np.asarray(draws.u)))
     modes = find_modes(known.target, {"test": test, "floor": floor, **drawn})
-    assert not isinstance(modes, str)
+    assert isinstance(modes, FoundModes)
     return {name: _case(name, q, drawn[name], test, floor, modes) for name, q in planted.items()}
 
 

@@ -21,11 +21,11 @@ from numpyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from scipy.optimize import minimize
 from scipy.stats import qmc
 
-from vi_compare import catalogue, families
+from vi_compare import catalogue
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.evidence import Evidence
 from vi_compare.gaussian.natural_gradient import ENOUGH
-from vi_compare.solvers import Fit, svi
+from vi_compare.solvers import Fit, Problem, svi
 from vi_compare.target import Target
 from vi_compare.verdict import judge
 
@@ -48,11 +48,11 @@ class Task:
     def fit(self, steps: int, learning_rate: float, seed: int) -> Fit:
         solver, key = svi.build(steps, learning_rate), jax.random.key(seed)
         guide = self.guide(self.target.model)
-        return solver.solve(self.target, guide, ReverseKL(), key, restarts=1)
+        return solver.solve(Problem.of(self.target, guide, ReverseKL(), key, restarts=1))
 
     def gap(self, fit: Fit) -> float:
         q = fit.approximation
-        mixture = families.to_mixture(q.guide, q.params, q.target)
+        mixture = q.family.to_mixture(q.params, q.target)
         return self.excess(*(np.asarray(a)[0] for a in (mixture.means, mixture.covariances)))
 
 

@@ -17,7 +17,7 @@ from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.gaussian.frames import MOST, Frame, from_draws, from_paths
-from vi_compare.solvers import framed
+from vi_compare.solvers import Problem, framed
 from vi_compare.target import Target
 
 SINK = Target(kitchen_sink)
@@ -28,7 +28,7 @@ SCALES = ("normal", "diagonal", "lowrank")
 def solved(target, guide, seed=0, restarts=4, divergence=None):
     made = catalogue.load("guides", guide).build(target.model)
     loss = divergence or ReverseKL()
-    return framed.build().solve(target, made, loss, jax.random.key(seed), restarts)
+    return framed.build().solve(Problem.of(target, made, loss, jax.random.key(seed), restarts))
 
 
 # --- carrying parameters ------------------------------------------------------------------
@@ -51,9 +51,9 @@ def test_the_density_over_u_is_that_over_v_by_the_change_of_variables(name):
     params = constrain(moved)
     over_v = GuideApproximation(guide, params, SINK)
     if name == "iaf":  # its own map begins as the identity, and the frame takes its place
-        params = families.in_frame(guide, params, Frame.identity(SINK.dim), SINK)
+        params = families.family(guide).in_frame(params, SINK, Frame.identity(SINK.dim))
         over_v = GuideApproximation(guide, params, SINK)
-    over_u = GuideApproximation(guide, families.in_frame(guide, params, frame, SINK), SINK)
+    over_u = GuideApproximation(guide, families.family(guide).in_frame(params, SINK, frame), SINK)
     u = frame.mean + np.random.default_rng(0).normal(size=(50, SINK.dim)) @ frame.tril.T
     v = linalg.solve(frame.tril, (u - frame.mean).T).T
     truth = np.asarray(jax.vmap(over_v.log_prob)(v)) - np.log(np.diag(frame.tril)).sum()
@@ -64,9 +64,9 @@ def test_a_mixture_without_correlations_is_carried_by_the_scales_given_the_other
     guide = catalogue.load("guides", "mixture").build(SINK.model, diagonal=True)
     moved, constrain = away(guide, SINK)
     params, frame = constrain(moved), random_frame(SINK.dim, diagonal=True)
-    carried = families.in_frame(guide, params, frame, SINK)
+    carried = families.family(guide).in_frame(params, SINK, frame)
     (w, means, covariances), (w_u, means_u, covariances_u) = (
-        families.to_mixture(guide, p, SINK) for p in (params, carried)
+        families.family(guide).to_mixture(p, SINK) for p in (params, carried)
     )
     scales = np.diag(frame.tril)
     np.testing.assert_allclose(w_u, w)

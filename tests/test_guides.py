@@ -22,7 +22,7 @@ from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.guides import iaf, mixture, student
 from vi_compare.run.plans import Given
-from vi_compare.solvers import moments, svi
+from vi_compare.solvers import Problem, moments, svi
 from vi_compare.target import Target
 
 PLANE = Target(plane)
@@ -65,7 +65,7 @@ def test_a_student_mixture_has_the_density_that_scipy_has(df):
         scales = np.sqrt((np.asarray(params["auto_scale_trils"])[:, i] ** 2).sum(-1))
         below = (weights * stats.t.cdf((flat[:, i, None] - centres) / scales, dfs)).sum(axis=1)
         np.testing.assert_allclose(below, levels, rtol=1e-8)
-    assert families.to_mixture(guide, params, target) is None
+    assert families.family(guide).to_mixture(params, target) is None
 
 
 def line():
@@ -123,7 +123,9 @@ def test_maximum_likelihood_of_student_draws_by_svi():
     steps are not called converged."""
     draws = heavy_draws(4000)
     target, guide = Target(heavy_plane), student.build(heavy_plane)
-    fit = svi.build(steps=3000).solve(target, guide, ForwardKL(draws, 64), jax.random.key(0), 2)
+    fit = svi.build(steps=3000).solve(
+        Problem.of(target, guide, ForwardKL(draws, 64), jax.random.key(0), 2)
+    )
     log_q = np.asarray(fit.approximation.at(draws).log_q)
     truth = stats.multivariate_t(LOC, SCALE, DF).logpdf(np.asarray(draws.u))
     gain = 2 * (log_q - truth).sum()
@@ -133,7 +135,7 @@ def test_maximum_likelihood_of_student_draws_by_svi():
 def test_reverse_kl_of_a_student_to_a_student_goes_to_zero():
     """Sticking the landing has no noise at the optimum, so nothing but the optimiser is left."""
     target, guide = Target(heavy_plane), student.build(heavy_plane)
-    fit = svi.build().solve(target, guide, ReverseKL(4, stl=True), jax.random.key(0), 2)
+    fit = svi.build().solve(Problem.of(target, guide, ReverseKL(4, stl=True), jax.random.key(0), 2))
     assert fit.status == "converged"
     fresh = fit.approximation.sample(jax.random.key(1), 20_000)
     kl = np.asarray(fresh.log_q - fresh.log_p)
@@ -174,7 +176,9 @@ def test_a_diagonal_mixture_has_the_density_that_scipy_has():
     ]  # fmt: skip
     ours = jax.vmap(GuideApproximation(guide, params, target).log_prob)(u)
     np.testing.assert_allclose(ours, special.logsumexp(parts, axis=0), rtol=1e-10)
-    back = families.from_mixture(guide, families.to_mixture(guide, params, target), target)
+    back = families.family(guide).from_mixture(
+        families.family(guide).to_mixture(params, target), target
+    )
     density = lambda p: jax.vmap(GuideApproximation(guide, p, target).log_prob)(u)
     np.testing.assert_allclose(density(back), ours, rtol=1e-12)
 
@@ -187,13 +191,12 @@ def test_moments_fit_a_diagonal_mixture_and_keep_it_diagonal():
     means, sds = np.array([[-2.0, 1.0], [2.0, 0.0]]), np.array([[0.5, 30.0], [1.0, 4.0]])
     part = rng.choice(2, 4000, p=weights)
     z = means[part] + sds[part] * rng.normal(size=(4000, 2))
-    fit = moments.build().solve(
-        PLANE, mixture.build(plane, 2, True), ForwardKL(PLANE.draws({"z": jnp.asarray(z)})),
-        jax.random.key(0), 4,
-    )  # fmt: skip
+    loss = ForwardKL(PLANE.draws({"z": jnp.asarray(z)}))
+    guide = mixture.build(plane, 2, True)
+    fit = moments.build().solve(Problem.of(PLANE, guide, loss, jax.random.key(0), 4))
     q = fit.approximation
     assert fit.status == "converged"
-    off = np.asarray(families.to_mixture(q.guide, q.params, PLANE).covariances)[:, 0, 1]
+    off = np.asarray(q.family.to_mixture(q.params, PLANE).covariances)[:, 0, 1]
     assert (off == 0).all()
     each = stats.norm.logpdf(z[:, None], means, sds).sum(axis=2)
     truth = special.logsumexp(each, b=weights, axis=1)
@@ -230,7 +233,7 @@ def test_restarts_of_a_flow_begin_apart_and_where_they_are_told():
     q = approximation("iaf", PLANE)
     points = jnp.array([[0.0, 0.0], [3.0, -5.0]])
     place = lambda k, p: GuideApproximation(
-        q.guide, families.spread(q.guide, q.params, p[None], jax.random.key(k), PLANE), PLANE
+        q.guide, q.family.spread(q.params, PLANE, jax.random.key(k), p[None]), PLANE
     )
     here, there, other = (place(k, p) for k, p in ((0, points[0]), (0, points[1]), (1, points[0])))
     draw = lambda q: np.asarray(q.sample(jax.random.key(2), 50).u)
@@ -256,7 +259,9 @@ def test_a_flow_bends_where_no_gaussian_can():
     best = optimize.minimize(gaussian, np.zeros(3)).fun
     assert best == pytest.approx(0.318, abs=0.001)
     target = Target(banana)
-    fit = svi.build(steps=2000).solve(target, iaf.build(banana), ReverseKL(), jax.random.key(0), 3)
+    fit = svi.build(steps=2000).solve(
+        Problem.of(target, iaf.build(banana), ReverseKL(), jax.random.key(0), 3)
+    )
     fresh = fit.approximation.sample(jax.random.key(1), 20_000)
     kl = np.asarray(fresh.log_q - fresh.log_p)
     error = kl.std() / np.sqrt(len(kl))

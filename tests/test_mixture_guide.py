@@ -48,8 +48,10 @@ def guide():
 
 def test_from_mixture_and_to_mixture_are_inverse(guide):
     mixture = some_mixture()
-    params = families.from_mixture(guide, GaussianMixture(*map(jnp.asarray, mixture)), TARGET)
-    for ours, given in zip(families.to_mixture(guide, params, TARGET), mixture, strict=True):
+    params = families.family(guide).from_mixture(
+        GaussianMixture(*map(jnp.asarray, mixture)), TARGET
+    )
+    for ours, given in zip(families.family(guide).to_mixture(params, TARGET), mixture, strict=True):
         # one Cholesky factorisation of a matrix of condition number ~100
         np.testing.assert_allclose(ours, given, atol=1e-12)
 
@@ -59,8 +61,8 @@ def test_a_single_gaussian_takes_the_moments(name):
     weights, means, covariances = some_mixture(1)
     q = approximation(name, TARGET)
     mixture = GaussianMixture(*map(jnp.asarray, (weights, means, covariances)))
-    params = families.from_mixture(q.guide, mixture, TARGET)
-    found = families.to_mixture(q.guide, params, TARGET)
+    params = q.family.from_mixture(mixture, TARGET)
+    found = q.family.to_mixture(params, TARGET)
     wanted = covariances[0] if name == "mvn" else np.diag(np.diag(covariances[0]))
     np.testing.assert_allclose(found.means[0], means[0], atol=1e-12)
     np.testing.assert_allclose(found.covariances[0], wanted, atol=1e-12)
@@ -69,7 +71,9 @@ def test_a_single_gaussian_takes_the_moments(name):
 
 def test_the_density_is_that_of_the_mixture(guide):
     mixture = some_mixture(seed=2)
-    params = families.from_mixture(guide, GaussianMixture(*map(jnp.asarray, mixture)), TARGET)
+    params = families.family(guide).from_mixture(
+        GaussianMixture(*map(jnp.asarray, mixture)), TARGET
+    )
     u = np.random.default_rng(1).normal(size=(20, 6)) * 3
     truth = special.logsumexp(
         [
@@ -100,12 +104,14 @@ def test_each_site_gets_its_own_part_of_the_vector(name):
 
 
 def _mixture(q):
-    return families.to_mixture(q.guide, q.params, q.target)
+    return q.family.to_mixture(q.params, q.target)
 
 
 def test_quantiles_are_those_of_the_mixture(guide):
     mixture = some_mixture(seed=4)
-    params = families.from_mixture(guide, GaussianMixture(*map(jnp.asarray, mixture)), TARGET)
+    params = families.family(guide).from_mixture(
+        GaussianMixture(*map(jnp.asarray, mixture)), TARGET
+    )
     levels = [1e-6, 0.05, 0.5, 0.9, 1 - 1e-6]
     ours = guide.quantiles(params, levels)
     ours = np.concatenate([ours["c"], np.log(ours["b"])[:, None], ours["a"]], axis=1)
@@ -141,7 +147,8 @@ def test_restarts_begin_apart(guide):
     moved, constrain = away(guide, TARGET)
     points = jnp.arange(72.0).reshape(12, 6)
     first, second = (
-        families.spread(guide, constrain(moved), points, jax.random.key(k), TARGET) for k in (0, 1)
+        families.family(guide).spread(constrain(moved), TARGET, jax.random.key(k), points)
+        for k in (0, 1)
     )
     rows = {tuple(row) for row in np.asarray(first["auto_locs"])}
     assert len(rows) == 3

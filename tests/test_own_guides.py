@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,7 @@ from scipy import stats
 
 from vi_compare import Settings, Study, families, script
 from vi_compare.errors import InputError
+from vi_compare.solvers import Problem
 from vi_compare.target import Target
 
 MODEL = """
@@ -53,8 +55,9 @@ def test_a_guide_of_the_script_is_fitted_to_the_optimum_that_is_known(path):
     study = script.load(path)
     prepared = study.prepare(Settings(reference="none"))
     assert [plan.name for plan in prepared.plans][-1] == "mine/reverse-kl"
-    guide, divergence, solver = prepared.plans[-1].objects
-    fit = solver.solve(prepared.target, guide, divergence, jax.random.key(0), 4)
+    plan = prepared.plans[-1]
+    problem = Problem(prepared.target, plan.guide, plan.divergence, jax.random.key(0), 4)
+    fit = plan.solver.solve(problem)
     assert fit.status == "converged"
     assert all(row.status == "finished" for row in fit.restarts)
     found = {k: np.asarray(v) for k, v in fit.approximation.params.items()}
@@ -73,7 +76,7 @@ def test_check_on_the_command_line_takes_it(path):
     )
     done = run("mine/reverse-kl")
     assert done.returncode == 0, done.stderr
-    assert "fit mine/reverse-kl by svi" in done.stdout
+    assert re.search(r"mine/reverse-kl +svi +about \d+ s", done.stdout)
     done = run("mime/reverse-kl")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -126,7 +129,7 @@ def test_a_guide_that_cannot_be_compared_is_refused_before_any_fit(guide, words)
 def test_an_autoguide_made_of_the_model_is_taken_as_it_is():
     study = Study(pair, guides={"auto": AutoNormal(pair)}, fits=["auto/reverse-kl"])
     plan = study.prepare(Settings(reference="none")).plans[0]
-    assert plan.objects[0] is study.guides["auto"]
+    assert plan.guide is study.guides["auto"]
     assert plan.full.startswith("auto()/reverse-kl")
 
 
@@ -145,7 +148,7 @@ def test_restarts_of_a_hand_written_guide_begin_apart_and_within_the_constraints
     in 10,000 seeds."""
     target = Target(half)
     first = families.first_parameters(constrained, target, jax.random.key(0))
-    place = lambda key: families.spread(constrained, first, jnp.zeros((4, 1)), key, target)
+    place = lambda key: families.family(constrained).spread(first, target, key, jnp.zeros((4, 1)))
     starts = jax.vmap(place)(jax.random.split(jax.random.key(1), 200))
     assert (starts["sd"] > 0).all()
     np.testing.assert_allclose(starts["share"].sum(axis=1), 1.0)

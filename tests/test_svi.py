@@ -10,9 +10,8 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.infer.autoguide import AutoMultivariateNormal
 
-from vi_compare import families
 from vi_compare.divergences.reverse_kl import ReverseKL
-from vi_compare.solvers import svi
+from vi_compare.solvers import Problem, svi
 from vi_compare.target import Target
 
 
@@ -32,7 +31,9 @@ def broken():
 
 def solved(model, steps=2400, restarts=8):
     target, guide = Target(model), AutoMultivariateNormal(model)
-    return svi.build(steps=steps).solve(target, guide, ReverseKL(4), jax.random.key(1), restarts)
+    return svi.build(steps=steps).solve(
+        Problem.of(target, guide, ReverseKL(4), jax.random.key(1), restarts)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_the_restarts_that_live_decide(survived):
     assert survived.restarts[survived.chosen].status == "finished"
     assert survived.status == "converged"
     q = survived.approximation
-    _, means, covariances = families.to_mixture(q.guide, q.params, q.target)
+    _, means, covariances = q.family.to_mixture(q.params, q.target)
     precision = 1 / 0.2**2 + 1 / 10.0**2
     mean, sd = -(1 / 0.2**2) / precision, precision**-0.5
     # six standard errors of the averaged iterates, as the fit itself gives them
@@ -92,7 +93,8 @@ def test_restarts_begin_apart_and_the_same_key_gives_the_same_fit():
 
     target, guide = Target(model), AutoMultivariateNormal(model)
     solver, loss = svi.build(steps=400), ReverseKL(4)
-    one, two, other = (solver.solve(target, guide, loss, jax.random.key(k), 2) for k in (3, 3, 4))
+    solve = lambda k: solver.solve(Problem.of(target, guide, loss, jax.random.key(k), 2))
+    one, two, other = map(solve, (3, 3, 4))
     assert np.array_equal(one.losses, two.losses, equal_nan=True)
     assert not np.array_equal(one.losses, other.losses, equal_nan=True)
     assert one.losses[0, 0] != one.losses[1, 0]

@@ -17,13 +17,12 @@ from numpyro.infer import Trace_ELBO
 from oracles import Line, best_of_two, forward_kl, pack, reverse_kl, slope, unpack
 from targets import script
 
-from vi_compare import families
 from vi_compare.approximation import GuideApproximation, set_up
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.guides.mixture import AutoGaussianMixture
 from vi_compare.run.published import Published, compare
-from vi_compare.solvers import moments, svi
+from vi_compare.solvers import Problem, moments, svi
 from vi_compare.target import Target
 
 SEEDS = 20
@@ -67,7 +66,9 @@ def solved(solve):
 @pytest.fixture(scope="module")
 def reverse_fits(target, guide):
     solver, loss = svi.build(), ReverseKL()  # one loss: what is compiled for it serves all
-    solve = lambda seed: solver.solve(target, guide, loss, jax.random.key(seed), RESTARTS)
+    solve = lambda seed: solver.solve(
+        Problem.of(target, guide, loss, jax.random.key(seed), RESTARTS)
+    )
     return solved(solve)
 
 
@@ -77,13 +78,15 @@ def forward_fits(peaks, target, guide):
 
     def solve(seed):
         draws = target.draws(peaks.exact(jax.random.key(1000 + seed), DRAWS))
-        return solver.solve(target, guide, ForwardKL(draws), jax.random.key(seed), RESTARTS)
+        return solver.solve(
+            Problem.of(target, guide, ForwardKL(draws), jax.random.key(seed), RESTARTS)
+        )
 
     return solved(solve)
 
 
 def line(q: GuideApproximation) -> Line:
-    weights, means, covariances = families.to_mixture(q.guide, q.params, q.target)
+    weights, means, covariances = q.family.to_mixture(q.params, q.target)
     sds = np.sqrt(covariances[:, 0, 0])
     return Line(np.asarray(weights), np.asarray(means[:, 0]), sds).sorted()
 

@@ -13,12 +13,12 @@ import pytest
 from scipy import linalg, optimize, stats
 from targets import ROOT, script
 
-from vi_compare import catalogue, families
+from vi_compare import catalogue
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.gaussian.low_rank import LowRank
-from vi_compare.solvers import whitened
+from vi_compare.solvers import Problem, whitened
 from vi_compare.target import Target
 
 
@@ -30,13 +30,15 @@ def ready(model, guide):
 
 def solved(model, guide="mvn", seed=0, restarts=16):
     target, made = ready(model, guide)
-    return whitened.build().solve(target, made, ReverseKL(), jax.random.key(seed), restarts)
+    return whitened.build().solve(
+        Problem.of(target, made, ReverseKL(), jax.random.key(seed), restarts)
+    )
 
 
 def moments(fit) -> tuple[np.ndarray, np.ndarray]:
     """Mean (d,) and covariance (d, d) of q."""
     q = fit.approximation
-    _, means, covariances = families.to_mixture(q.guide, q.params, q.target)
+    _, means, covariances = q.family.to_mixture(q.params, q.target)
     return np.asarray(means[0]), np.asarray(covariances[0])
 
 
@@ -341,7 +343,7 @@ GALLERY = sorted(path.stem for path in (ROOT / "models").glob("*.py"))
 
 
 def run(target, guide, solver, seed, restarts):
-    return solver.solve(target, guide, ReverseKL(), jax.random.key(seed), restarts)
+    return solver.solve(Problem.of(target, guide, ReverseKL(), jax.random.key(seed), restarts))
 
 
 def gap_to(best, other) -> tuple[float, float]:
@@ -372,8 +374,7 @@ def test_the_gallery_is_within_five_hundredths_of_a_long_search(guide):
         gap, error = max(gaps)
         print(
             f"{name:24} {guide:6} {target.dim:3} dimensions: {gap:+.3f} ± {error:.3f} nats below "
-            f"the best, {gaps[-1][0]:+.3f} below SVI; {ours.cost.gradient_evaluations} gradients, "
-            f"{ours.cost.run_seconds:.1f} s"
+            f"the best, {gaps[-1][0]:+.3f} below SVI; {ours.cost.gradient_evaluations} gradients"
         )
         if gap > 0.05 + 3 * error:
             failed.append(name)

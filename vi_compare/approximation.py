@@ -9,8 +9,8 @@
 Expectations under a mixture go through `strata`, because a draw of a mixture is not a
 differentiable function of its weights: sum_k w_k E_{q_k}[f], each component
 reparameterised, the weights differentiated exactly (Morningstar et al. 2021, "Automatic
-differentiation variational inference with mixtures"). A guide offers its parts by a
-method ``components(params)``; a hand-written guide gets them by an effect handler.
+differentiation variational inference with mixtures"). What a guide has of this is its
+family's to say (``families/``).
 """
 
 from __future__ import annotations
@@ -18,21 +18,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial, singledispatch
+from functools import partial
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax import Array
 from numpyro import handlers
-from numpyro.infer.autoguide import AutoContinuous, AutoDelta
+from numpyro.infer.autoguide import AutoContinuous, AutoGuide
 
 from vi_compare.batches import in_batches
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
-from vi_compare.guide_trace import TraceFamily, refuse_unless_reparameterised
+from vi_compare.families import Family, FlatFamily, GaussianMixture, family
 from vi_compare.scores import values_and_slopes
 from vi_compare.target import Target
 
@@ -51,16 +49,6 @@ class Approximation(Protocol):
     def strata(self, key: Array, n: int) -> tuple[Array, Array]:
         """Return log weights (K,) and n draws of each part, u (K, n, d)."""
         ...
-
-
-class Family(Protocol):
-    """q over u for given parameters: what each kind of guide has to supply."""
-
-    def draw(self, key: Array) -> Array: ...
-
-    def log_prob(self, u: Array) -> Array: ...
-
-    def strata(self, key: Array, n: int) -> tuple[Array, Array]: ...
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["guide", "target"])
@@ -86,22 +74,26 @@ class GuideApproximation:
 
     @property
     def family(self) -> Family:
-        return family(self.guide, self.params, self.target)
+        return family(self.guide)
 
     def log_prob(self, u: Array) -> Array:
         """log q(u) in nats; u (d,) -> ()."""
-        return self.family.log_prob(u)
+        return self.family.log_prob(self.params, self.target, u)
 
     def draw(self, key: Array) -> Array:
         """One draw (d,) of any guide, reparameterised or not: use no gradient of it."""
-        return self.family.draw(key)
+        return self.family.draw(self.params, self.target, key)
 
     def stopped(self) -> GuideApproximation:
         params = jax.lax.stop_gradient(self.params)
         return GuideApproximation(self.guide, params, self.target)
 
     def strata(self, key: Array, n: int) -> tuple[Array, Array]:
-        return self.family.strata(key, n)
+        return self.family.strata(self.params, self.target, key, n)
+
+    def mixture(self) -> GaussianMixture | None:
+        """The Gaussian mixture that q is, or None where it is none."""
+        return _mixture(self)
 
     def sample(self, key: Array, n: int) -> Draws:
         """n draws of q with their values, log p and log q."""
@@ -161,6 +153,9 @@ class DrawsApproximation:
     def strata(self, key: Array, n: int) -> tuple[Array, Array]:
         raise InputError(self.reason)
 
+    def mixture(self) -> None:
+        """Nobody knows of which distribution they are."""
+
 
 @jax.jit
 def _draw(q: GuideApproximation, key: Array, numbers: Array) -> Array:
@@ -173,13 +168,18 @@ def _log_prob(q: GuideApproximation, u: Array) -> Array:
     return jax.vmap(q.log_prob)(u)
 
 
+@jax.jit
+def _mixture(q: GuideApproximation) -> GaussianMixture | None:
+    return q.family.to_mixture(q.params, q.target)
+
+
 def set_up(guide: Callable, target: Target, key: Array) -> None:
     """Let an AutoGuide see its model once, outside any compiled code.
 
     An AutoGuide keeps the prototype of its first call; made under ``vmap`` or ``jit``
     that prototype would hold dead tracers.
     """
-    if getattr(guide, "prototype_trace", 0) is not None:
+    if is_set_up(guide):
         return
 
     def call(guide):
@@ -191,12 +191,17 @@ def set_up(guide: Callable, target: Target, key: Array) -> None:
         # operation would be compiled alone, so the draw, which may refuse, is only traced.
         with unweighed(guide):
             call(guide._setup_prototype)
-        first = np.asarray(guide._init_latent)[latent_order(guide, target)]
+        first = np.asarray(guide._init_latent)[FlatFamily(guide).order(target)]
         if not all(np.isfinite(a).all() for a in values_and_slopes(target, first[None])):
             call(guide._setup_prototype)  # NumPyro looks for another point, or says why
         jax.eval_shape(lambda: call(guide))
     else:
         call(guide)
+
+
+def is_set_up(guide: Callable | None) -> bool:
+    """Whether a guide can be used inside compiled code: one written by hand always can."""
+    return not isinstance(guide, AutoGuide) or guide.prototype_trace is not None
 
 
 @contextmanager
@@ -228,71 +233,3 @@ class _Weightless:
             return self.model(*args, **kwargs)
         with handlers.mask(mask=False):
             return self.model(*args, **kwargs)
-
-
-# --- the kinds of guide ------------------------------------------------------------
-
-
-@singledispatch
-def family(guide: Callable, params: dict, target: Target) -> Family:
-    """q over u. Registered per kind of guide; the fallback runs the guide's own trace."""
-    return TraceFamily(guide, params, target)
-
-
-@family.register
-def _(guide: AutoContinuous, params: dict, target: Target) -> Family:
-    return FlatFamily(guide, params, target)
-
-
-@family.register
-def _(guide: AutoDelta, params: dict, target: Target) -> Family:
-    raise InputError(
-        "AutoDelta is a point, not a distribution: it has no density to compare; "
-        "AutoLaplaceApproximation puts a Gaussian around the same point"
-    )
-
-
-@dataclass(frozen=True)
-class FlatFamily:
-    """An ``AutoContinuous`` guide: a distribution on its own flat vector.
-
-    Its vector holds the same unconstrained values as u, perhaps in another order.
-    """
-
-    guide: AutoContinuous
-    params: dict
-    target: Target
-
-    @property
-    def posterior(self) -> dist.Distribution:
-        # A flow traces its networks again, which nobody outside is to see.
-        with handlers.block():
-            posterior = self.guide.get_posterior(self.params)
-        return posterior if posterior.event_dim else posterior.to_event(1)
-
-    @property
-    def order(self) -> np.ndarray:
-        return latent_order(self.guide, self.target)
-
-    def draw(self, key: Array) -> Array:
-        return self.posterior.sample(key)[self.order]
-
-    def log_prob(self, u: Array) -> Array:
-        return self.posterior.log_prob(u[np.argsort(self.order)])
-
-    def strata(self, key: Array, n: int) -> tuple[Array, Array]:
-        if hasattr(self.guide, "components"):
-            log_weights, parts = self.guide.components(self.params)
-        else:
-            log_weights, parts = jnp.zeros(1), self.posterior.expand((1,))
-        refuse_unless_reparameterised(parts, type(self.guide).__name__)
-        u = jnp.swapaxes(parts.rsample(key, (n,)), 0, 1)[..., self.order]
-        # Without the barrier XLA makes the random numbers anew in every term that u is in: a
-        # step of SVI takes two to four times as long.
-        return log_weights, jax.lax.optimization_barrier(u)
-
-
-def latent_order(guide: AutoContinuous, target: Target) -> np.ndarray:
-    """(d,) whole numbers with u = latent[order], latent the guide's own flat vector."""
-    unpacked = guide._unpack_latent.unpack_fn(np.arange(target.dim))
-    return np.concatenate([np.ravel(unpacked[site.name]) for site in target.sites]).astype(int)

@@ -225,7 +225,7 @@ def _read(results: Mapping[str, Any]) -> _Facts:
         numbers=_numbers(results),
         words=_words(results),
         costs={
-            (fit["name"], what.replace("_", " ")): str(fit["cost"][what])
+            (fit["name"], what.replace("_", " ")): _counted(fit["cost"][what])
             for fit in fits
             for what in ("log_density_evaluations", "gradient_evaluations")
         },
@@ -238,6 +238,10 @@ def _rounding(precision: str) -> float:
     """Relative to the larger of a number and 1: what another order of summation can do, to a
     distance of nearly 0, too, which is the root of a divergence that is rounding alone."""
     return {"float64": 1e-6, "float32": 1e-3}[precision]
+
+
+def _counted(evaluations: int | None) -> str:
+    return "not recorded" if evaluations is None else str(evaluations)
 
 
 def _numbers(results: Mapping[str, Any]) -> dict[Key, dict[str, _Reading]]:

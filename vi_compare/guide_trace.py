@@ -21,7 +21,7 @@ from vi_compare.target import Target, bijection_of
 
 
 @dataclass(frozen=True)
-class TraceFamily:
+class GuideTrace:
     """A guide known only by its trace: ``AutoNormal`` and hand-written functions.
 
     Sites are moved to u one by one: where the guide's distribution is a base pushed
@@ -207,13 +207,14 @@ class _Weights(_Draw):
 
 
 def _is_mixture(fn: dist.Distribution) -> bool:
-    return hasattr(fn, "component_sample") and hasattr(fn, "mixing_distribution")
+    return isinstance(fn, dist.MixtureSameFamily | dist.MixtureGeneral)
 
 
 def _components(fn: dist.Distribution) -> list[dist.Distribution]:
     """What a mixture mixes: one batched distribution, or several."""
-    several = getattr(fn, "component_distributions", None)
-    return [fn.component_distribution] if several is None else list(several)
+    if isinstance(fn, dist.MixtureGeneral):
+        return list(fn.component_distributions)
+    return [fn.component_distribution]
 
 
 def _without_bijection(fn: dist.Distribution, bijection) -> dist.Distribution | None:
@@ -235,13 +236,15 @@ def _without_bijection(fn: dist.Distribution, bijection) -> dist.Distribution | 
 
 def _parts(transform) -> list:
     """The transforms that a composed one applies, in order."""
-    parts = getattr(transform, "parts", None)
-    return [transform] if parts is None else [one for part in parts for one in _parts(part)]
+    if not isinstance(transform, dist.transforms.ComposeTransform):
+        return [transform]
+    return [one for part in transform.parts for one in _parts(part)]
 
 
 def _same(a, b) -> bool:
     """Whether two transforms are surely the same (traced values are not compared)."""
-    a, b = (getattr(t, "base_transform", t) for t in (a, b))
+    independent = dist.transforms.IndependentTransform
+    a, b = (t.base_transform if isinstance(t, independent) else t for t in (a, b))
     try:
         with jax.ensure_compile_time_eval():
             return type(a) is type(b) and bool(a.eq(b))

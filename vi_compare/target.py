@@ -283,7 +283,8 @@ def _shorter_than_its_plate(
         shape, rank = jnp.shape(site["value"]), len(site["fn"].event_shape)
         for frame in site["cond_indep_stack"]:
             axis = len(shape) - rank + frame.dim
-            if frame.name in subsampled and (axis < 0 or shape[axis] != frame.size):
+            # One number without an axis is meant for every row.
+            if frame.name in subsampled and axis >= 0 and shape[axis] != frame.size:
                 return name, frame.name, frame.size
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from vi_compare import catalogue
 from vi_compare.comparison import Comparison
@@ -138,22 +139,58 @@ def _cell(reading: Reading) -> str:
     return fixed(reading.value, 2)
 
 
+HEADINGS = ("name", "what it is", "options", "from")
+
+
 def show_catalogue() -> None:
     """Every entry of every kind with its line and its options, and the models at hand."""
+    console = _stdout()
     for kind in catalogue.KINDS:
-        print(f"{kind}:")
-        for name, module in catalogue.load_all(kind).items():
-            if kind == "metrics":
-                print(f"  {name:<16} {module.ABOUT.meaning}")
-                continue
-            options = catalogue.options(module.build).items()
-            told = ", ".join(f"{option}={known.default}" for option, known in options)
-            print(f"  {name:<16} {catalogue.summary(module.build)}{f' [{told}]' if told else ''}")
-    scripts = sorted(Path("models").glob("*.py"))
-    if scripts:
-        print("models:")
-        for path in scripts:
-            print(f"  {path!s:<16} {_first_line(path)}")
+        console.print(_table(kind, HEADINGS, _entries(kind)))
+    if others := [e for e in catalogue.entries("sections").values() if e.distribution]:
+        rows = ((e.name, catalogue.summary(e.load()), "", _origin(e)) for e in others)
+        console.print(_table("sections", HEADINGS, rows))
+    if scripts := sorted(Path("models").glob("*.py")):
+        lines = ((str(path), _first_line(path)) for path in scripts)
+        console.print(_table("models", ("script", "what it is"), lines))
+
+
+def _entries(kind: str) -> Iterator[tuple[str, str, str, str]]:
+    """Name, line, options and distribution of every entry of one kind."""
+    for name, module in catalogue.load_all(kind).items():
+        origin = _origin(catalogue.entries(kind)[name])
+        if kind == "metrics":
+            yield name, module.ABOUT.meaning, "", origin
+            continue
+        known = catalogue.options(module.build).items()
+        options = ", ".join(f"{option}={parameter.default}" for option, parameter in known)
+        yield name, catalogue.summary(module.build), options, origin
+
+
+def _stdout() -> Console:
+    """Standard output. Where it is no terminal a line is as long as its text: nothing is cut
+    or folded, so that `grep` finds an entry on one line."""
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    return console
+
+
+def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of texts, folded where they do not fit and never cut; a column without any
+    text is left out."""
+    filled = list(rows)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    shown = [i for i in range(len(headings)) if any(row[i] for row in filled)]
+    for i in shown:
+        table.add_column(headings[i], no_wrap=i == 0, overflow="fold")
+    for row in filled:
+        table.add_row(*(Text(row[i]) for i in shown))
+    return table
+
+
+def _origin(entry: catalogue.Entry) -> str:
+    return f"of {entry.distribution}" if entry.distribution else ""
 
 
 def _first_line(path: Path) -> str:
@@ -167,25 +204,31 @@ def _first_line(path: Path) -> str:
 
 
 def show_check(found: Inspection) -> None:
-    """The facts of `check`, a line each."""
-    print(f"{found.name}: {found.dim} unconstrained dimension{'s' if found.dim > 1 else ''}")
-    for name, shape, support in found.sites:
-        print(f"  site {name}: shape {shape}, support {support}")
-    print(f"normalised: {'yes, log Z = 0' if found.normalised else 'no, log Z is unknown'}")
+    """What `check` found: facts a line each, then the sites and the fits as tables."""
+    console = _stdout()
+    for line in _facts(found):
+        console.print(Text(line), soft_wrap=True)
+    sites = ((name, str(shape), support) for name, shape, support in found.sites)
+    console.print(_table("sites", ("site", "shape", "support"), sites))
+    when = lambda seconds: "a few seconds" if seconds is None else f"about {seconds:.0f} s"
+    fits = ((name, solver, when(seconds)) for name, solver, seconds in found.fits)
+    console.print(_table("fits", ("fit", "solver", "time"), fits))
+
+
+def _facts(found: Inspection) -> Iterator[str]:
+    yield f"{found.name}: {found.dim} unconstrained dimension{'s' if found.dim > 1 else ''}"
+    yield f"normalised: {'yes, log Z = 0' if found.normalised else 'no, log Z is unknown'}"
     if found.subsampled:
-        print(f"minibatch: plates {', '.join(found.subsampled)}")
-    print(f"starts: density and gradient are finite at {found.starts} random points")
+        yield f"minibatch: plates {', '.join(found.subsampled)}"
+    yield f"starts: density and gradient are finite at {found.starts} random points"
     if found.stein:
         z, limit = found.stein
-        print(f"reference: largest Stein z {z:.1f} (a good sample stays below {limit:.1f})")
+        yield f"reference: largest Stein z {z:.1f} (a good sample stays below {limit:.1f})"
     else:
-        print("reference: none; missed mass cannot be seen")
+        yield "reference: none; missed mass cannot be seen"
     for doubt in found.doubts:
-        print(f"reference in doubt: {doubt.words}")
-    print(f"one gradient of log p: {1e6 * found.gradient_seconds:.2g} µs in a batch")
-    for name, solver, seconds in found.fits:
-        when = "a few seconds" if seconds is None else f"about {seconds:.0f} s"
-        print(f"fit {name} by {solver}: {when}")
+        yield f"reference in doubt: {doubt.words}"
+    yield f"one gradient of log p: {1e6 * found.gradient_seconds:.2g} µs in a batch"
 
 
 def show_difference(found: Difference, names: tuple[str, str]) -> None:

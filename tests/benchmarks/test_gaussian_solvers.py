@@ -31,7 +31,7 @@ from numpyro.infer import SVI, Trace_ELBO
 
 from vi_compare import ReverseKL, catalogue
 from vi_compare.approximation import GuideApproximation
-from vi_compare.solvers import whitened
+from vi_compare.solvers import Problem, whitened
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 from vi_compare.timing import JAX_EVENTS
@@ -176,7 +176,7 @@ def test_against_others(name, guide, benchmark):
     def ours():
         nonlocal gradients
         made = catalogue.load("guides", guide).build(goal.model)
-        fit = whitened.build().solve(goal, made, ReverseKL(), jax.random.key(0), STARTS)
+        fit = whitened.build().solve(Problem.of(goal, made, ReverseKL(), jax.random.key(0), STARTS))
         gradients = fit.cost.gradient_evaluations
         return lambda: excess(fit.approximation)
 

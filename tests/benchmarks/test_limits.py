@@ -18,7 +18,7 @@ import jax, numpy as np, numpyro, numpyro.distributions as dist
 jax.config.update("jax_enable_x64", True)
 from vi_compare import ReverseKL, Target, catalogue
 from vi_compare.approximation import set_up
-from vi_compare.solvers import whitened
+from vi_compare.solvers import Problem, whitened
 
 d, guide, options = {dim}, "{guide}", {options}
 rng = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def model():
 began, target = time.perf_counter(), Target(model)
 made = catalogue.load("guides", guide).build(model, **options)
 set_up(made, target, jax.random.key(0))
-fit = whitened.build().solve(target, made, ReverseKL(), jax.random.key(0), 16)
+fit = whitened.build().solve(Problem.of(target, made, ReverseKL(), jax.random.key(0), 16))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 seconds = time.perf_counter() - began
 print(fit.status, round(seconds), round(peak / 1024), fit.cost.gradient_evaluations)

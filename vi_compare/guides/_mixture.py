@@ -12,9 +12,7 @@ from jax import Array
 from numpyro.infer.autoguide import AutoContinuous
 from numpyro.infer.initialization import init_to_uniform
 
-from vi_compare.gaussian.frames import Frame
-
-HALVINGS = 100
+from vi_compare.families import FlatFamily, register
 
 
 class AutoMixture(AutoContinuous):
@@ -88,25 +86,6 @@ class AutoMixture(AutoContinuous):
         """Log weights (K,) and the K components, batch shape (K,), event shape (d,)."""
         return jax.nn.log_softmax(params[self._name("logits")]), self.parts(params)
 
-    def spread(self, key: Array, params: dict[str, Array], points: Array) -> dict[str, Array]:
-        """Start parameters with one component at each of K points (K, d) drawn from `points`."""
-        rows = jax.random.choice(key, points.shape[0], (self.num_components,), replace=False)
-        return params | {self._name("locs"): points[rows]}
-
-    def in_frame(self, params: dict[str, Array], frame: Frame) -> dict[str, Array]:
-        """The mixture of v as the mixture of u = mean + tril v, over the guide's flat vector;
-        components without correlations only move and stretch."""
-        locs, trils, scales = map(self._name, ("locs", "scale_trils", "scales"))
-        if scales in params:
-            stretch = frame.conditional_scales
-            moved = {locs: frame.mean + stretch * params[locs], scales: stretch * params[scales]}
-        else:
-            moved = {
-                locs: frame.mean + params[locs] @ frame.tril.T,
-                trils: frame.tril @ params[trils],
-            }
-        return params | moved
-
     def median(self, params):
         return self._unpack_and_constrain(self._quantile(params, 0.5), params)
 
@@ -127,5 +106,40 @@ class AutoMixture(AutoContinuous):
             below = cdf(middle) < level
             return jnp.where(below, middle, low), jnp.where(below, high, middle)
 
-        low, high = jax.lax.fori_loop(0, HALVINGS, halve, (low, high))
+        # At most 1e16 scales wide (a Student t of 1 degree of freedom), then 1e-14 of one.
+        low, high = jax.lax.fori_loop(0, 100, halve, (low, high))
         return (low + high) / 2
+
+
+@register(AutoMixture)
+class MixtureFamily(FlatFamily):
+    """What every mixture offers: its components as strata, and to be framed."""
+
+    can_be_framed = True
+
+    @property
+    def num_components(self):
+        return self.guide.num_components
+
+    def parts(self, params):
+        return self.guide.components(params)
+
+    def spread(self, params, target, key, points):
+        """One component at each of K points drawn from `points`, without replacement."""
+        latent = points[:, self.back(target)]
+        rows = jax.random.choice(key, latent.shape[0], (self.num_components,), replace=False)
+        return params | {self.name("locs"): latent[rows]}
+
+    def in_frame(self, params, target, frame):
+        """Components without correlations only move and stretch."""
+        frame = frame.reordered(self.back(target))
+        locs, trils, scales = map(self.name, ("locs", "scale_trils", "scales"))
+        if scales in params:
+            stretch = frame.conditional_scales
+            moved = {locs: frame.mean + stretch * params[locs], scales: stretch * params[scales]}
+        else:
+            moved = {
+                locs: frame.mean + params[locs] @ frame.tril.T,
+                trils: frame.tril @ params[trils],
+            }
+        return params | moved

@@ -15,9 +15,7 @@ from numpyro.distributions.transforms import LowerCholeskyAffine
 from numpyro.infer.autoguide import AutoIAFNormal
 
 from vi_compare.errors import InputError
-from vi_compare.gaussian.frames import Frame
-
-HIDDEN_LAYERS = 2
+from vi_compare.families import Covariances, FlatFamily, register
 
 
 class _InverseAutoregressive(AutoIAFNormal):
@@ -45,7 +43,8 @@ class _InverseAutoregressive(AutoIAFNormal):
             raise InputError(
                 f"iaf: width must be at least the target's dimension {d}, got {self.width}"
             )
-        self._hidden_dims = [d if self.width is None else self.width] * HIDDEN_LAYERS
+        layers = 2  # as NumPyro has them by default
+        self._hidden_dims = [d if self.width is None else self.width] * layers
         loc = numpyro.param(f"{self.prefix}_frame_loc", jnp.zeros(d))
         tril = numpyro.param(
             f"{self.prefix}_frame_tril", jnp.eye(d), constraint=constraints.lower_cholesky
@@ -54,20 +53,34 @@ class _InverseAutoregressive(AutoIAFNormal):
         flow = super()._get_posterior()
         return dist.TransformedDistribution(flow, still)
 
-    def in_frame(self, params: dict[str, Any], frame: Frame) -> dict[str, Any]:
-        """The flow of v, with the map u = mean + tril v after it."""
-        names = (f"{self.prefix}_frame_{what}" for what in ("loc", "tril"))
-        return params | dict(zip(names, (frame.mean, frame.tril), strict=True))
-
-    def spread(self, key: Array, params: dict[str, Any], points: Array) -> dict[str, Any]:
-        """Fresh networks, and the last flow's shift at the first of `points` (m, d)."""
+    def fresh(self, key: Array) -> dict[str, Any]:
+        """{name: value} of all parameters, its networks begun anew."""
         with handlers.block(), handlers.trace() as trace, handlers.seed(rng_seed=key):
             self._get_posterior()
-        fresh = {name: site["value"] for name, site in trace.items() if site["type"] == "param"}
-        last = f"{self.prefix}_arn__{self.num_flows - 1}$params"
+        return {name: site["value"] for name, site in trace.items() if site["type"] == "param"}
+
+
+@register(_InverseAutoregressive)
+class InverseAutoregressiveFamily(FlatFamily):
+    """A flow whose map is followed by one more, u = loc + tril v, to carry it."""
+
+    # by the shifts and scales of the last flow alone
+    holds = Covariances.DIAGONAL
+    can_be_framed = True
+
+    def in_frame(self, params, target, frame):
+        frame = frame.reordered(self.back(target))
+        names = (self.name(f"frame_{what}") for what in ("loc", "tril"))
+        return params | dict(zip(names, (frame.mean, frame.tril), strict=True))
+
+    def spread(self, params, target, key, points):
+        """Fresh networks, and the last flow's shift at the first of `points` (m, d)."""
+        fresh = self.guide.fresh(key)
+        last = self.name(f"arn__{self.guide.num_flows - 1}$params")
         *layers, (weights, bias) = fresh[last]
         # the output layer gives the shift first, then the log scale
-        moved = (weights, bias.at[: self.latent_dim].add(points[0]))
+        place = points[0, self.back(target)]
+        moved = (weights, bias.at[: self.guide.latent_dim].add(place))
         return params | fresh | {last: [*layers, moved]}
 
 

@@ -10,7 +10,8 @@ from numpyro.distributions import constraints
 from numpyro.infer.initialization import init_to_uniform
 
 from vi_compare.errors import InputError
-from vi_compare.guides._mixture import AutoMixture
+from vi_compare.families import Covariances, GaussianMixture, register
+from vi_compare.guides._mixture import AutoMixture, MixtureFamily
 
 
 class AutoGaussianMixture(AutoMixture):
@@ -100,6 +101,31 @@ class AutoGaussianMixture(AutoMixture):
         )
         made = {"logits": jnp.log(weights), "locs": means} | scales
         return {self._name(what): value for what, value in made.items()}
+
+
+@register(AutoGaussianMixture)
+class GaussianMixtureFamily(MixtureFamily):
+    """A mixture of Gaussians is one by nature; a single Gaussian is one of them."""
+
+    has_projection = True
+
+    @property
+    def holds(self):
+        return Covariances.DIAGONAL if self.guide.diagonal else Covariances.FULL
+
+    @property
+    def diagonal_components(self):
+        return self.guide.diagonal
+
+    def to_mixture(self, params, target):
+        weights, means, covariances = self.guide.to_mixture(params)
+        order = self.order(target)
+        return GaussianMixture(weights, means[:, order], covariances[:, order][:, :, order])
+
+    def from_mixture(self, mixture, target):
+        weights, means, covariances = mixture
+        back = self.back(target)
+        return self.guide.from_mixture(weights, means[:, back], covariances[:, back][:, :, back])
 
 
 def build(model, components: int = 2, diagonal: bool = False) -> AutoGaussianMixture:

@@ -9,17 +9,14 @@ from numpyro.distributions import constraints
 from numpyro.infer.initialization import init_to_uniform
 
 from vi_compare.errors import InputError
-from vi_compare.guides._mixture import AutoMixture
+from vi_compare.families import Covariances, register
+from vi_compare.guides._mixture import AutoMixture, MixtureFamily
 
 # Learned degrees of freedom stay within these. At 1 the mean ceases to exist, and with it
 # the reverse KL to any target whose -log p grows at least linearly. Above 1,000 a Student t
 # is a normal to within d(d+2)/(4 * 1000²) nats, so that nothing pulls on the parameter any
 # more, and Adam, which divides by the pull, would walk it to infinity.
 LEAST_DF, MOST_DF = 1.0, 1000.0
-INIT_DF = 10.0
-# Where bisection for a quantile begins: a margin with 1 degree of freedom holds all but
-# 1e-16 within so many scales.
-REACH = 1e16
 
 
 class AutoStudentMixture(AutoMixture):
@@ -69,7 +66,8 @@ class AutoStudentMixture(AutoMixture):
         tril = jnp.broadcast_to(self._init_scale * jnp.identity(d), (k, d, d))
         sites = {"scale_trils": (tril, self.scale_tril_constraint)}
         if self.df is None:
-            sites["dfs"] = (jnp.full(k, INIT_DF), constraints.interval(LEAST_DF, MOST_DF))
+            # tails that can be seen, and a variance
+            sites["dfs"] = (jnp.full(k, 10.0), constraints.interval(LEAST_DF, MOST_DF))
         return sites
 
     def _dfs(self, params: dict[str, Array]) -> Array:
@@ -86,10 +84,21 @@ class AutoStudentMixture(AutoMixture):
     def margins(self, params):
         parts = self.parts(params)
         scales = jnp.sqrt(jnp.square(parts.scale_tril).sum(-1))
-        return parts.loc, scales, jnp.full((self.num_components, 1), REACH)
+        # A margin with 1 degree of freedom holds all but 1e-16 within 1e16 scales.
+        return parts.loc, scales, jnp.full((self.num_components, 1), 1e16)
 
     def margin_cdf(self, params, z):
         return dist.StudentT(self._dfs(params)[:, None]).cdf(z)
+
+
+@register(AutoStudentMixture)
+class StudentFamily(MixtureFamily):
+    """Where the degrees of freedom are learned, a Gaussian is a member to within
+    d(d+2)/(4 MOST_DF²) nats."""
+
+    @property
+    def holds(self):
+        return Covariances.FULL if self.guide.df is None else None
 
 
 def build(model, components: int = 1, df: float = 0.0) -> AutoStudentMixture:

@@ -15,23 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """Up to where chains are believed (Vehtari et al. 2021, "Rank-normalization, folding, and
-    localization: an improved R-hat").
+    """Limits within which Markov chains are believed (Vehtari et al. 2021,
+    "Rank-normalization, folding, and localization: an improved R-hat").
 
     Attributes:
         rhat: largest rank-normalised split R-hat.
         ess: smallest bulk or tail ESS.
         divergences: largest share of divergent transitions.
-        tails: quantiles that tail ESS is of.
+        tails: the two quantiles whose ESS is the tail ESS.
     """
 
     rhat: float = 1.01
     ess: float = 400
     divergences: float = 0.001
     tails: tuple[float, float] = (0.05, 0.95)
-
-
-LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Diagnosis:
         divergences: share of transitions that diverged; None where it is not known.
         chains, draws: how many chains, and draws of all of them.
         doubts: why they should not be believed.
-        limits: that they were held against.
+        limits: what they were held against.
     """
 
     rhat: float | None
@@ -54,11 +51,11 @@ class Diagnosis:
     chains: int
     draws: int
     doubts: tuple[Doubt, ...]
-    limits: Limits = LIMITS
+    limits: Limits = Limits()
 
 
 def diagnose(
-    every: Draws, test: Draws, divergences: float | None, limits: Limits = LIMITS
+    every: Draws, test: Draws, divergences: float | None, limits: Limits = Limits()
 ) -> Diagnosis:
     """Judge chains by R-hat of all of them, and by the ESS of the part `test`."""
     from arviz_stats.base import array_stats

@@ -345,6 +345,6 @@ def _array(node: Any, group: str, name: str) -> np.ndarray | None:
 def _margins(node: Any) -> dict[str, np.ndarray]:
     if node is None or "posterior" not in node.children:
         return {}
-    posterior = node["posterior"]
-    values = {str(k): np.asarray(v.values)[0] for k, v in posterior.data_vars.items()}
-    return margins(values)
+    # One chain after another.
+    drawn = {str(k): v.values for k, v in node["posterior"].data_vars.items()}
+    return margins({k: a.reshape(-1, *a.shape[2:]) for k, a in drawn.items()})

@@ -15,9 +15,9 @@ from vi_compare.evidence import Evidence
 from vi_compare.reference import PARTS, Reference
 from vi_compare.reference.basins import BasinCheck
 from vi_compare.reference.log_z import LogZ
-from vi_compare.reference.modes import FoundModes
+from vi_compare.reference.modes import FoundModes, NoModes
 from vi_compare.run.plans import Plan
-from vi_compare.solvers import Fit
+from vi_compare.solvers import Cost, Fit
 from vi_compare.target import Target
 from vi_compare.verdict import RULES, Verdict
 
@@ -31,6 +31,7 @@ class Measured:
 
     Attributes:
         plan, fit: what was asked for, and what came.
+        seconds: that the solver took, compiling included.
         evidence: None where the fit failed.
         scores: {metric: {label: Estimate}}.
         verdict: from the scores alone.
@@ -38,6 +39,7 @@ class Measured:
 
     plan: Plan
     fit: Fit
+    seconds: float
     evidence: Evidence | None
     scores: dict[str, dict[str, Estimate]]
     verdict: Verdict
@@ -49,7 +51,7 @@ def target(
     target: Target,
     log_z: LogZ,
     reference: Reference | None,
-    modes: FoundModes | str,
+    modes: FoundModes | NoModes,
     basins: BasinCheck,
 ) -> dict[str, Any]:
     """Facts about the target, shared by all fits."""
@@ -112,9 +114,9 @@ def _reference(reference: Reference | None, basins: BasinCheck) -> dict[str, Any
     }
 
 
-def _modes(modes: FoundModes | str, basins: BasinCheck) -> dict[str, Any]:
-    if isinstance(modes, str):
-        return {"found": None, "reason": modes}
+def _modes(modes: FoundModes | NoModes, basins: BasinCheck) -> dict[str, Any]:
+    if isinstance(modes, NoModes):
+        return {"found": None, "reason": modes.reason}
     fits = [key for key in modes.shares if key not in ("test", "floor")]
     return {
         "found": [
@@ -145,9 +147,9 @@ def fit(measured: Measured, seed: int, group: str) -> dict[str, Any]:
     plan, found = measured.plan, measured.fit
     return {
         "name": plan.name,
-        "guide": plan.guide,
-        "divergence": plan.divergence,
-        "solver": plan.solver,
+        "guide": plan.guide_text,
+        "divergence": plan.divergence_text,
+        "solver": plan.solver_text,
         "label": plan.full,
         "group": f"fits/{group}",
         "seed": seed,
@@ -170,12 +172,7 @@ def fit(measured: Measured, seed: int, group: str) -> dict[str, Any]:
         "basins": _basins(found),
         "metrics": {name: _metric(by) for name, by in measured.scores.items()},
         "verdict": in_words(measured.verdict),
-        "cost": {
-            "compile_seconds": found.cost.compile_seconds,
-            "run_seconds": found.cost.run_seconds,
-            "log_density_evaluations": found.cost.log_density_evaluations,
-            "gradient_evaluations": found.cost.gradient_evaluations,
-        },
+        "cost": _cost(found.cost, measured.seconds),
         "settings": found.settings or {},
     }
 
@@ -194,6 +191,17 @@ def in_words(verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def _cost(cost: Cost, seconds: float) -> dict[str, Any]:
+    """Seconds as they were measured, evaluations as the solver counted them; None where it
+    did not."""
+    return {
+        "compile_seconds": cost.compile_seconds,
+        "run_seconds": max(0.0, seconds - (cost.compile_seconds or 0.0)),
+        "log_density_evaluations": cost.log_density_evaluations,
+        "gradient_evaluations": cost.gradient_evaluations,
+    }
+
+
 def _params(found, group: str) -> dict[str, Any] | None:
     if found.approximation is None:
         return None
@@ -206,7 +214,7 @@ def _params(found, group: str) -> dict[str, Any] | None:
 def _mixture(found, group: str) -> dict[str, Any] | None:
     if found.approximation is None:
         return None
-    mixture = families.mixture_of(found.approximation)
+    mixture = found.approximation.mixture()
     if mixture is None:
         return None
     return {

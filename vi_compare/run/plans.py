@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from jax import Array
 from vi_compare import catalogue, families
 from vi_compare.approximation import DrawsApproximation, GuideApproximation, set_up
 from vi_compare.divergences import Divergence
-from vi_compare.errors import InputError
+from vi_compare.errors import InputError, first_line
 from vi_compare.families import GaussianMixture
-from vi_compare.files.draws import ENDINGS, read_draws
+from vi_compare.files.draws import holds_draws, read_draws
 from vi_compare.randomness import key_for
 from vi_compare.reference import check_draws
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, Part, parse_label, parse_part
@@ -82,7 +83,7 @@ class Given:
         )
         if means.shape != (len(weights), target.dim) or sds.shape != means.shape:
             raise self._refuse(f"means and sds must be of shape ({len(weights)}, {target.dim})")
-        if len(weights) != families.num_components(guide):
+        if len(weights) != families.family(guide).num_components:
             raise self._refuse(f"{self.guide} has not {len(weights)} components")
         if (weights <= 0).any() or abs(weights.sum() - 1) > 0.02 or (sds <= 0).any():
             raise self._refuse("weights must be positive and sum to 1, sds must be positive")
@@ -90,10 +91,9 @@ class Given:
         mixture = GaussianMixture(
             jnp.asarray(weights / weights.sum()), jnp.asarray(means), jnp.asarray(covariances)
         )
-        params = families.parameters_of(guide, mixture, target)
-        if params is None:
+        if not families.family(guide).has_projection:
             raise self._refuse(f"{self.guide} is no Gaussian mixture; give params")
-        return params
+        return _projected(guide, mixture, target)
 
     def _named(self, guide: Callable, target: Target, params: Mapping[str, Any]):
         """`params` as the guide has them; a network's by the names that results.json has."""
@@ -110,6 +110,12 @@ class Given:
         return InputError(f"the given fit {self.name!r}: {why}")
 
 
+@partial(jax.jit, static_argnums=(0, 2))
+def _projected(guide: Callable, mixture: GaussianMixture, target: Target) -> dict:
+    """Parameters for a mixture, in one compiled program."""
+    return families.family(guide).from_mixture(mixture, target)
+
+
 def as_wanted(text: str | Given, own: Guides = NO_GUIDES) -> FitLabel | Given:
     """What a study was asked for: a label, the name of a file of draws, or a `Given`.
 
@@ -118,7 +124,7 @@ def as_wanted(text: str | Given, own: Guides = NO_GUIDES) -> FitLabel | Given:
     """
     if isinstance(text, Given):
         return text
-    if text.lower().endswith(ENDINGS):
+    if holds_draws(text):
         return Given(Path(text).name, draws=text)
     return parse_label(text, own)
 
@@ -130,16 +136,20 @@ class Plan:
     Attributes:
         name: in the comparison.
         full: with all options; its random numbers derive from this.
-        guide, divergence, solver: texts for people; divergence is None if nothing is fitted.
-        objects: the guide, the divergence and the solver themselves.
+        guide: set up on the target; None for draws made elsewhere.
+        divergence: None if nothing is fitted.
+        solver: reaches the optimum.
+        guide_text, divergence_text, solver_text: the same in words, for people.
     """
 
     name: str
     full: str
-    guide: str
-    divergence: str | None
-    solver: str
-    objects: tuple[Callable | None, Any, Solver]
+    guide: Callable | None
+    divergence: Divergence | None
+    solver: Solver
+    guide_text: str
+    divergence_text: str | None
+    solver_text: str
 
 
 class Planner:
@@ -181,7 +191,7 @@ class Planner:
         except InputError as error:
             raise InputError(f"the guide {name!r}: {error}") from None
         except Exception as error:  # whatever a user's guide raises
-            first = str(error).strip().partition("\n")[0]
+            first = first_line(error)
             raise InputError(
                 f"the guide {name!r} cannot be used: {type(error).__name__}: {first}"
             ) from error
@@ -196,13 +206,13 @@ class Planner:
             where = "draws" if isinstance(wanted.draws, Mapping) else Path(wanted.draws).name
             drawn = GivenDraws(wanted.approximation(self.target))
             full = f"draws/given/{wanted.name}"
-            return Plan(wanted.name, full, where, None, "given", (None, None, drawn))
+            return Plan(wanted.name, full, None, None, drawn, where, None, "given")
         if isinstance(wanted, Given):
             part = parse_part("guides", wanted.guide, self.own)
             guide = self.guide(part)
             solver: Solver = GivenParameters(wanted.parameters(guide, self.target))
             full = f"{part.full}/given/{wanted.name}"
-            return Plan(wanted.name, full, part.text, None, "given", (guide, None, solver))
+            return Plan(wanted.name, full, guide, None, solver, part.text, None, "given")
         guide = self.guide(wanted.guide)
         divergence = wanted.divergence.build(reference)
         if wanted.guide.own is not None:
@@ -215,7 +225,7 @@ class Planner:
             )
         full = "/".join(part.full for part in (wanted.guide, wanted.divergence, chosen))
         texts = (wanted.guide.text, wanted.divergence.text, chosen.text)
-        return Plan(wanted.name, full, *texts, (guide, divergence, chosen.build()))
+        return Plan(wanted.name, full, guide, divergence, chosen.build(), *texts)
 
 
 def _default_solver(guide: Callable, divergence: Any) -> str:

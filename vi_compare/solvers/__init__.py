@@ -2,6 +2,9 @@
 
 A file exports ``suits(guide, divergence) -> rank | None`` (the highest rank is the
 default for the pair) and ``build(...) -> Solver`` (its options are build's).
+
+A solver gets a `Problem`, whose guide has been set up, and returns a `Fit`. It counts its own
+evaluations of log p, where it can; what it took in seconds is measured by who calls it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 from jax import Array
 
-from vi_compare.approximation import DrawsApproximation, GuideApproximation
+from vi_compare.approximation import (
+    DrawsApproximation,
+    GuideApproximation,
+    is_set_up,
+    set_up,
+)
 from vi_compare.batches import by_rows as by_rows
 from vi_compare.evidence import Draws as Draws
 from vi_compare.randomness import split as split
@@ -22,6 +30,58 @@ from vi_compare.verdict import Status
 
 # called with (done, total, what) as a solver goes on
 Progress = Callable[[int, int, str], None]
+
+
+def quiet(done: int, total: int, what: str) -> None:
+    """A progress that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a solver solves.
+
+    Attributes:
+        target: p.
+        guide: whose parameters are to be found, set up on this target; None for draws that
+            were made elsewhere.
+        divergence: what "closest" means; None where nothing is to be fitted.
+        key: of all random numbers of the solver.
+        restarts: from how many places to start.
+        progress: told how it goes on.
+
+    Raises:
+        ValueError: for an ``AutoGuide`` that has not been set up, as its first call, made
+            inside compiled code, would leave dead tracers in it; `Problem.of` sets it up.
+    """
+
+    target: Target
+    guide: Any
+    divergence: Any
+    key: Array
+    restarts: int
+    progress: Progress = quiet
+
+    def __post_init__(self):
+        if not is_set_up(self.guide):
+            name = type(self.guide).__name__
+            raise ValueError(
+                f"{name} has not been set up; make the problem by Problem.of, or call "
+                f"vi_compare.approximation.set_up(guide, target, key) first"
+            )
+
+    @classmethod
+    def of(
+        cls,
+        target: Target,
+        guide: Any,
+        divergence: Any,
+        key: Array,
+        restarts: int,
+        progress: Progress = quiet,
+    ) -> Problem:
+        """The problem, its guide set up where it was not."""
+        set_up(guide, target, key)
+        return cls(target, guide, divergence, key, restarts, progress)
 
 
 @dataclass(frozen=True)
@@ -43,21 +103,26 @@ class Restart:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a fit took, all restarts together.
+    """What a fit took, all restarts together; None where the solver did not keep count.
 
     Attributes:
-        compile_seconds: of the main loop.
-        run_seconds: all the rest: starts, loop, choosing.
+        compile_seconds: of the seconds that solving took, those spent on compiling.
         log_density_evaluations, gradient_evaluations: of log p at one point.
     """
 
-    compile_seconds: float = 0.0
-    run_seconds: float = 0.0
-    log_density_evaluations: int = 0
-    gradient_evaluations: int = 0
+    compile_seconds: float | None = None
+    log_density_evaluations: int | None = None
+    gradient_evaluations: int | None = None
+
+    @classmethod
+    def nothing(cls) -> Cost:
+        """Of a fit that never asked for log p."""
+        return cls(0.0, 0, 0)
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        """Of both; not known where one of them is not."""
+        both = zip(astuple(self), astuple(other), strict=True)
+        return Cost(*(None if a is None or b is None else a + b for a, b in both))
 
 
 @dataclass(frozen=True)
@@ -98,16 +163,4 @@ class Fit:
 class Solver(Protocol):
     """Reaches the optimum of a divergence over a guide's parameters."""
 
-    def solve(
-        self,
-        target: Target,
-        guide: Any,
-        divergence: Any,
-        key: Array,
-        restarts: int,
-        progress: Progress,
-    ) -> Fit: ...
-
-
-def quiet(done: int, total: int, what: str) -> None:
-    """A progress that shows nothing."""
+    def solve(self, problem: Problem) -> Fit: ...

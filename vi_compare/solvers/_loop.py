@@ -136,13 +136,13 @@ class Loop:
         pace: Pace = Pace(),
     ):
         adam = optax.inject_hyperparams(optax.adam)(learning_rate=rates[0])
-        carrying = divergence.carried(target.model, guide)
+        carrying = divergence.guide_with_state(target.model, guide)
         self.svi = SVI(target.model, carrying, adam, Placed(divergence, place))
         self.place = place
         self.target, self.guide = target, guide
         self.rates, self.least, self.steps = rates, max(least, pace.window), steps
         self.chunk = pace.chunk
-        self.compile_seconds = self.run_seconds = 0.0
+        self.compile_seconds = 0.0
         self.trajectory = Trajectory(pace)
         self.carried = None
 
@@ -159,7 +159,6 @@ class Loop:
         self._go(state, chunk, progress)
         params = self.constrain(self.trajectory.tail().mean(axis=0))
         self.compile_seconds = compiled - begin
-        self.run_seconds = time.perf_counter() - compiled
         return params
 
     def _compile(self, starts, key):

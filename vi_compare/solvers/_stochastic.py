@@ -8,10 +8,9 @@ Polish: a refinement of that one alone, with more draws and a small step, its it
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,14 +19,14 @@ import numpy as np
 from jax import Array
 
 from vi_compare import families
-from vi_compare.approximation import GuideApproximation, set_up
+from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.formatting import plain, with_error
 from vi_compare.gaussian.natural_gradient import ENOUGH
 from vi_compare.randomness import split
-from vi_compare.solvers import Cost, Fit, Progress
+from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.solvers._loop import Loop, Pace, Trajectory
 from vi_compare.solvers._restarts import choose
 from vi_compare.target import Target
@@ -109,78 +108,76 @@ class Stochastic:
                 f"{self.name}: learning_rate must be positive, got {self.learning_rate}"
             )
 
-    def search(
+    def search(self, problem: Problem, begin: Begin) -> Fit:
+        """Fit the guide from where `begin` says, in its coordinates; the best of the
+        restarts is chosen on 2,048 draws."""
+        target, guide, divergence = problem.target, problem.guide, problem.divergence
+        restarts, progress = problem.restarts, problem.progress
+        start_key, search_key, choose_key, polish_key, left_key = split(problem.key, 5)
+        tuning = self.tuning
+        loop = partial(self._loop, target, guide, begin.place)
+        search = loop(divergence, tuning.search, tuning.pace.window)
+        first = starts(target, guide, start_key, restarts, begin)
+        found, own = search.run(first, search_key, progress)
+        best, rows, judged = _chosen(search, divergence, own, choose_key)
+        spent = _cost(guide, divergence, search, restarts)
+        if best is None:
+            return _broke_down(search.trajectory, rows, spent)
+        finer = divergence.with_particles(tuning.draws * divergence.num_particles)
+        polish = loop(finer, (tuning.polish,), tuning.averaged)
+        start, before = jax.tree.map(lambda leaf: leaf[best : best + 1], (found, own))
+        _, polished = polish.run(start, polish_key, progress)
+        last = before if polish.trajectory.failed[0] else polished
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), last)
+        q = GuideApproximation(guide, params, target)
+        left = divergence.optimality_gap(left_key, q)
+        asked = (left and left.n) or 0
+        spent += _cost(guide, finer, polish, 1)
+        judging = divergence.with_particles(judged).evaluations(
+            families.family(guide).num_components
+        )
+        spent += Cost(0.0, asked + judging.log_density, asked)
+        fit = self._fit(q, search.trajectory, polish, rows, best, left)
+        doubt = divergence.why_doubtful(choose_key, q, polish.carried)
+        return replace(fit, cost=spent, doubt=doubt)
+
+    def _loop(
         self,
         target: Target,
         guide: Callable,
+        place: Callable[[dict], dict],
         divergence: Divergence,
-        key: Array,
-        restarts: int,
-        progress: Progress,
-        begin: Begin,
-    ) -> Fit:
-        """Fit `guide` by `divergence` from where `begin` says, in its coordinates; the best
-        of `restarts` is chosen on 2,048 draws."""
-        began = time.perf_counter()
-        start_key, search_key, choose_key, polish_key, left_key = split(key, 5)
-        rates = [self.learning_rate * share for share in self.tuning.search]
-        pace = self.tuning.pace
-        search = Loop(target, guide, divergence, rates, pace.window, self.steps, begin.place, pace)
-        first = starts(target, guide, start_key, restarts, begin)
-        found, own = search.run(first, search_key, progress)
-        stacked = GuideApproximation(guide, own, target)
-        alive = search.trajectory.failed == ""
-        best, rows, judged = choose(divergence, stacked, alive, choose_key)
-        rows = [
-            replace(row, status=failed) if failed else row
-            for row, failed in zip(rows, search.trajectory.failed, strict=True)
-        ]
-        if best is None:
-            message = f"every restart broke down; the first at {rows[0].status}"
-            spent = _cost(guide, divergence, search, restarts)
-            return Fit(
-                None, Status.FAILED, message, search.trajectory.loss(), tuple(rows), cost=spent
-            )
+        shares: Sequence[float],
+        least: int,
+    ) -> Loop:
+        """One stage: phases with these shares of the learning rate, of `least` chunks or more."""
+        rates = [self.learning_rate * share for share in shares]
+        return Loop(target, guide, divergence, rates, least, self.steps, place, self.tuning.pace)
 
-        finer = copy.copy(divergence)
-        finer.num_particles = self.tuning.draws * divergence.num_particles
-        polish = Loop(
-            target,
-            guide,
-            finer,
-            [self.learning_rate * self.tuning.polish],
-            self.tuning.averaged,
-            self.steps,
-            begin.place,
-            pace,
-        )
-        start, before = jax.tree.map(lambda leaf: leaf[best : best + 1], (found, own))
-        _, polished = polish.run(start, polish_key, progress)
-        broke = polish.trajectory.failed[0]
-        last = before if broke else polished
-        params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), last)
-        q = GuideApproximation(guide, params, target)
-        left = divergence.left(left_key, q)
-        asked = (left and left.n) or 0
-        spent = _cost(guide, divergence, search, restarts) + _cost(guide, finer, polish, 1)
-        spent += Cost(0, 0, asked + _evaluations(guide, divergence, judged), asked)
-        seconds = time.perf_counter() - began - spent.compile_seconds
-        spent = replace(spent, run_seconds=seconds)
-        ended = self._ended(polish.trajectory, left)
+    def _fit(
+        self,
+        q: GuideApproximation,
+        search: Trajectory,
+        polish: Loop,
+        rows: tuple[Restart, ...],
+        best: int,
+        left: Estimate | None,
+    ) -> Fit:
+        """The polished restart `best` as a fit; its cost and doubt are yet to come."""
+        pace, polishing = self.tuning.pace, polish.trajectory
+        ended = self._ended(polishing, left)
         return Fit(
             q,
             ended.status,
             ended.message,
-            _losses(search.trajectory, polish.trajectory, best),
-            tuple(rows),
+            _losses(search, polishing, best),
+            rows,
             best,
-            spent,
-            covariance=None if broke else _covariance(polish, self.tuning),
-            doubt=divergence.doubt(choose_key, q, polish.carried),
+            covariance=None if polishing.failed[0] else _covariance(polish, self.tuning),
             settings={
-                "search_steps": search.trajectory.steps,
-                "polish_steps": polish.trajectory.steps,
-                "tested_steps": pace.chunk * min(pace.window, len(polish.trajectory.losses)),
+                "search_steps": search.steps,
+                "polish_steps": polishing.steps,
+                "tested_steps": pace.chunk * min(pace.window, len(polishing.losses)),
             },
             remedy=ended.remedy,
         )
@@ -220,6 +217,23 @@ class Stochastic:
         return f"raise {self.name}:steps={self.steps * 4}"
 
 
+def _chosen(
+    search: Loop, divergence: Divergence, own: dict, key: Array
+) -> tuple[int | None, tuple[Restart, ...], int]:
+    """`choose` among the restarts of a search, with parameters `own` on a leading axis; a restart
+    that failed says why."""
+    stacked = GuideApproximation(search.guide, own, search.target)
+    failed = search.trajectory.failed
+    best, rows, judged = choose(divergence, stacked, failed == "", key)
+    told = (replace(row, status=why) if why else row for row, why in zip(rows, failed, strict=True))
+    return best, tuple(told), judged
+
+
+def _broke_down(search: Trajectory, rows: tuple[Restart, ...], spent: Cost) -> Fit:
+    message = f"every restart broke down; the first at {rows[0].status}"
+    return Fit(None, Status.FAILED, message, search.loss(), rows, cost=spent)
+
+
 def _between(left: Estimate | None) -> tuple[float, float]:
     """Bounds on what is left to gain, in nats; infinite where it is not known."""
     if left is None or left.value is None or left.standard_error is None:
@@ -232,13 +246,13 @@ def starts(
     target: Target, guide: Callable, key: Array, restarts: int, begin: Begin
 ) -> dict[str, Array]:
     """Start parameters of all restarts, on a leading axis, placed apart on purpose."""
-    setup_key, pool_key, spread_key = split(key, 3)
-    set_up(guide, target, setup_key)
+    first_key, pool_key, spread_key = split(key, 3)
+    family = families.family(guide)
     # The third key is the guide's, as in SVI.init: a network begins where SVI would begin it.
     first = lambda key: families.first_parameters(guide, target, jax.random.split(key, 3)[2])
-    params = begin.shape(jax.jit(first)(setup_key))
-    pool = jnp.asarray(begin.points(pool_key, restarts, 4 * families.num_components(guide)))
-    place = lambda points, key: families.spread(guide, params, points, key, target)
+    params = begin.shape(jax.jit(first)(first_key))
+    pool = jnp.asarray(begin.points(pool_key, restarts, 4 * family.num_components))
+    place = lambda points, key: family.spread(params, target, key, points)
     every = lambda pool, key: jax.vmap(place)(pool, jax.random.split(key, restarts))
     return jax.jit(every)(pool, spread_key)
 
@@ -268,12 +282,6 @@ def _covariance(polish: Loop, tuning: StochasticTuning) -> np.ndarray | None:
 
 def _cost(guide: Callable, divergence: Divergence, loop: Loop, restarts: int) -> Cost:
     steps = loop.trajectory.steps * restarts
-    densities = steps * _evaluations(guide, divergence, divergence.num_particles)
-    gradients = densities * divergence.differentiates_target
-    return Cost(loop.compile_seconds, loop.run_seconds, densities, gradients)
-
-
-def _evaluations(guide: Callable, divergence: Divergence, particles: int) -> int:
-    """Number of evaluations of log p by `particles` particles."""
-    strata = families.num_components(guide) if divergence.stratified else 1
-    return particles * divergence.draws_per_particle * strata * divergence.evaluates_target
+    each = divergence.evaluations(families.family(guide).num_components)
+    densities, gradients = steps * each.log_density, steps * each.gradient
+    return Cost(loop.compile_seconds, densities, gradients)

@@ -8,7 +8,6 @@ step is invariant under affine maps of u; there is no step size to set.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpyro.infer.autoguide import AutoMultivariateNormal
 from scipy import linalg
 
 from vi_compare import families
@@ -30,9 +28,8 @@ from vi_compare.gaussian.gaussians import MOST_FULL, FullRank, enough_draws, jef
 from vi_compare.gaussian.natural_gradient import LOST
 from vi_compare.randomness import generator, split
 from vi_compare.scores import Scores
-from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.solvers._restarts import choose, side_by_side
-from vi_compare.target import Target
 from vi_compare.verdict import Status
 
 
@@ -58,7 +55,8 @@ class MatchTuning:
 def suits(guide: Callable, divergence) -> int | None:
     """One Gaussian of full rank under the weighted Fisher divergence."""
     weighted = isinstance(divergence, Fisher) and divergence.weighted
-    return 3 if weighted and type(guide) is AutoMultivariateNormal else None
+    full = families.family(guide).covariances == families.Covariances.FULL
+    return 3 if weighted and full else None
 
 
 def build(steps: int = 600) -> BatchAndMatch:
@@ -95,38 +93,30 @@ class BatchAndMatch:
     steps: int
     tuning: MatchTuning = MatchTuning()
 
-    def solve(
-        self,
-        target: Target,
-        guide: Callable,
-        divergence: Fisher,
-        key: Array,
-        restarts: int,
-        progress: Progress = quiet,
-    ) -> Fit:
-        """Fit `guide` from the best Gaussians on quasi-Newton ascents.
+    def solve(self, problem: Problem) -> Fit:
+        """Fit the guide from the best Gaussians on quasi-Newton ascents.
 
         Raises:
             InputError: above 300 dimensions.
         """
+        target, progress = problem.target, problem.progress
         if target.dim > MOST_FULL:
             raise InputError(
                 f"batch-and-match: {target.dim} dimensions are too many for a full covariance "
                 f"({MOST_FULL} at most); fit normal or lowrank:5"
             )
-        survey_key, draw_key, choose_key = split(key, 3)
+        survey_key, draw_key, choose_key = split(problem.key, 3)
         survey = from_paths(target, survey_key)
-        began = time.perf_counter()
         scores, rng = Scores(target), generator(draw_key)
-        frames = survey.frames[: min(self.tuning.starts, restarts)] or (Frame.identity(target.dim),)
+        most = min(self.tuning.starts, problem.restarts)
+        frames = survey.frames[:most] or (Frame.identity(target.dim),)
         runs = [_Matching(FullRank(frame.mean, frame.tril)) for frame in frames]
         for number, run in enumerate(runs):
             tell = lambda k, loss, number=number: progress(
                 number * self.steps + k, len(runs) * self.steps, f"loss {loss:.4g}"
             )
             self._follow(run, scores, rng, tell)
-        spent = (survey, scores, began)
-        return _fit(runs, guide, divergence, target, choose_key, spent, self.tuning.still)
+        return _fit(problem, runs, choose_key, (survey, scores), self.tuning.still)
 
     def _follow(
         self, run: _Matching, scores: Scores, rng, tell: Callable[[int, float], None]
@@ -178,24 +168,21 @@ def _apart(q: FullRank, x: np.ndarray, g: np.ndarray) -> float:
 
 
 def _fit(
+    problem: Problem,
     runs: list[_Matching],
-    guide: Callable,
-    divergence: Fisher,
-    target: Target,
     key: Array,
-    spent: tuple[Survey, Scores, float],
+    spent: tuple[Survey, Scores],
     at_rest: float,
 ) -> Fit:
     """The best of the runs as a fit; one that moved by less than `at_rest` nats converged."""
+    target, guide = problem.target, problem.guide
+    family = families.family(guide)
     losses = side_by_side([run.losses for run in runs])
-    made = [
-        families.from_gaussian(guide, run.gaussian.mean, run.gaussian.factor, target)
-        for run in runs
-    ]
+    made = [family.from_gaussian(q.mean, q.factor, target) for q in (run.gaussian for run in runs)]
     stacked = GuideApproximation(guide, jax.tree.map(lambda *a: jnp.stack(a), *made), target)
     alive = np.array([not run.trouble for run in runs])
     if alive.any():
-        best, rows, judged = choose(divergence, stacked, alive, key)
+        best, rows, judged = choose(problem.divergence, stacked, alive, key)
     else:
         best, rows, judged = None, [Restart(None, None, None, run.trouble) for run in runs], 0
     cost = _cost(*spent, judged)
@@ -218,9 +205,8 @@ def _fit(
     )
 
 
-def _cost(survey: Survey, scores: Scores, began: float, judged: int) -> Cost:
-    seconds = time.perf_counter() - began - scores.compile_seconds
-    first = Cost(survey.compile_seconds, survey.seconds, survey.densities, survey.gradients)
+def _cost(survey: Survey, scores: Scores, judged: int) -> Cost:
+    first = Cost(survey.compile_seconds, survey.densities, survey.gradients)
     return first + Cost(
-        scores.compile_seconds, seconds, scores.densities + judged, scores.gradients + judged
+        scores.compile_seconds, scores.densities + judged, scores.gradients + judged
     )

@@ -21,7 +21,7 @@ from vi_compare import families
 from vi_compare.divergences import Divergence
 from vi_compare.gaussian.frames import Frame, Survey, from_draws, from_paths
 from vi_compare.randomness import generator, split
-from vi_compare.solvers import Cost, Fit, Progress, quiet
+from vi_compare.solvers import Cost, Fit, Problem
 from vi_compare.solvers._stochastic import Begin, Stochastic
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -29,7 +29,7 @@ from vi_compare.target import Target
 
 def suits(guide: Callable, divergence: Divergence | None) -> int | None:
     """Guides whose parameters can be carried from one frame to another."""
-    return 2 if divergence is not None and families.can_be_framed(guide) else None
+    return 2 if divergence is not None and families.family(guide).can_be_framed else None
 
 
 def build(steps: int = 20_000, learning_rate: float = 0.05) -> FramedVI:
@@ -43,32 +43,25 @@ class FramedVI:
 
     stochastic: Stochastic
 
-    def solve(
-        self,
-        target: Target,
-        guide: Callable,
-        divergence: Divergence,
-        key: Array,
-        restarts: int,
-        progress: Progress = quiet,
-    ) -> Fit:
-        """Fit `guide` by `divergence`; in the target's own coordinates where no Gaussian on
+    def solve(self, problem: Problem) -> Fit:
+        """Fit the guide; in the target's own coordinates where no Gaussian on
         the way is finite, or the target has too many dimensions for a frame."""
-        survey_key, key = split(key, 2)
-        survey = _survey(target, divergence, survey_key)
+        target, family = problem.target, families.family(problem.guide)
+        survey_key, key = split(problem.key, 2)
+        survey = _survey(target, problem.divergence, survey_key)
         frames = survey.frames or (Frame.identity(target.dim),)
         begin = Begin(
             partial(_points, target, frames),
-            lambda params: families.in_frame(guide, params, frames[0], target),
-            lambda params: families.shaped(guide, params, frames[0], target),
+            lambda params: family.in_frame(params, target, frames[0]),
+            lambda params: family.shaped(params, target, frames[0]),
         )
-        fit = self.stochastic.search(target, guide, divergence, key, restarts, progress, begin)
-        spent = Cost(survey.compile_seconds, survey.seconds, survey.densities, survey.gradients)
+        fit = self.stochastic.search(replace(problem, key=key), begin)
+        spent = Cost(survey.compile_seconds, survey.densities, survey.gradients)
         return replace(fit, cost=fit.cost + spent)
 
 
 def _survey(target: Target, divergence: Divergence, key: Array) -> Survey:
-    draws = getattr(divergence, "draws", None)
+    draws = divergence.draws
     return from_paths(target, key) if draws is None else from_draws(draws.u)
 
 

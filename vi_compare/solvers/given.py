@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jax import Array
 
-from vi_compare.approximation import DrawsApproximation, GuideApproximation, set_up
-from vi_compare.solvers import Fit, Progress, quiet
-from vi_compare.target import Target
+from vi_compare.approximation import DrawsApproximation, GuideApproximation
+from vi_compare.solvers import Cost, Fit, Problem
 from vi_compare.verdict import Status
 
 
@@ -33,20 +31,10 @@ class GivenParameters:
 
     params: dict[str, Any]
 
-    def solve(
-        self,
-        target: Target,
-        guide: Callable,
-        divergence: None,
-        key: Array,
-        restarts: int,
-        progress: Progress = quiet,
-    ) -> Fit:
-        set_up(guide, target, key)
-        q = GuideApproximation(guide, self.params, target)
-        return Fit(
-            q, Status.GIVEN, "parameters as they stand; nothing was fitted", np.zeros((0, 0))
-        )
+    def solve(self, problem: Problem) -> Fit:
+        q = GuideApproximation(problem.guide, self.params, problem.target)
+        message = "parameters as they stand; nothing was fitted"
+        return Fit(q, Status.GIVEN, message, np.zeros((0, 0)), cost=Cost.nothing())
 
 
 @dataclass(frozen=True)
@@ -57,14 +45,6 @@ class GivenDraws:
 
     approximation: DrawsApproximation
 
-    def solve(
-        self,
-        target: Target,
-        guide: Any,
-        divergence: None,
-        key: Array,
-        restarts: int,
-        progress: Progress = quiet,
-    ) -> Fit:
+    def solve(self, problem: Problem) -> Fit:
         message = f"{len(self.approximation.draws)} draws as they stand; nothing was fitted"
-        return Fit(self.approximation, Status.GIVEN, message, np.zeros((0, 0)))
+        return Fit(self.approximation, Status.GIVEN, message, np.zeros((0, 0)), cost=Cost.nothing())

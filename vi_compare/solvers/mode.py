@@ -12,26 +12,23 @@ standard deviations, must be small.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from numpyro.infer.autoguide import AutoLaplaceApproximation
 from scipy import linalg, optimize
 
-from vi_compare.approximation import GuideApproximation, latent_order, set_up
+from vi_compare import families
+from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.formatting import minus
 from vi_compare.randomness import split
 from vi_compare.scores import PointScores
-from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.solvers._restarts import grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -40,7 +37,7 @@ from vi_compare.verdict import Status
 
 def suits(guide: Callable, divergence) -> int | None:
     """The Laplace approximation, under the divergence that people take it for."""
-    known = isinstance(guide, AutoLaplaceApproximation) and isinstance(divergence, ReverseKL)
+    known = families.family(guide).sits_at_a_mode and isinstance(divergence, ReverseKL)
     return 3 if known else None
 
 
@@ -111,32 +108,23 @@ class ModeFinder:
     tolerance: float
     tuning: ModeTuning = ModeTuning()
 
-    def solve(
-        self,
-        target: Target,
-        guide: Callable,
-        divergence: ReverseKL,
-        key: Array,
-        restarts: int,
-        progress: Progress = quiet,
-    ) -> Fit:
+    def solve(self, problem: Problem) -> Fit:
         """The highest of the modes that `restarts` ascents end at."""
-        began = time.perf_counter()
+        target, restarts = problem.target, problem.restarts
         if target.subsampled:
             plates = ", ".join(map(repr, target.subsampled))
             message = f"the model sees a minibatch of {plates}, and a mode needs all of the data"
-            return Fit(None, Status.FAILED, message, np.zeros((0, 0)))
-        start_key, setup_key = split(key, 2)
-        set_up(guide, target, setup_key)
+            nothing = np.zeros((0, 0))
+            return Fit(None, Status.FAILED, message, nothing, cost=Cost.nothing())
+        (start_key,) = split(problem.key, 1)
         scores = PointScores(target)
         ends: list[Ascent] = []
         for start in np.asarray(starting_points(target, start_key, restarts), float):
             ends.append(self.ascend(scores, start))
             highest = max((e.log_p for e in ends if np.isfinite(e.log_p)), default=np.nan)
-            progress(len(ends), restarts, f"log p {highest:.4g}")
-        seconds = time.perf_counter() - began - scores.compile_seconds
-        cost = Cost(scores.compile_seconds, seconds, scores.densities, scores.gradients)
-        return _fit(guide, target, ends, cost, self.tuning)
+            problem.progress(len(ends), restarts, f"log p {highest:.4g}")
+        cost = Cost(scores.compile_seconds, scores.densities, scores.gradients)
+        return _fit(problem.guide, target, ends, cost, self.tuning)
 
     def ascend(self, scores: PointScores, start: np.ndarray) -> Ascent:
         """From a start (d,) to where log p no longer rises."""
@@ -194,11 +182,7 @@ def _ended(u, log_p, path, curvature, decrement, why) -> Ascent:
 
 
 def _fit(
-    guide: AutoLaplaceApproximation,
-    target: Target,
-    ends: list[Ascent],
-    cost: Cost,
-    tuning: ModeTuning,
+    guide: Callable, target: Target, ends: list[Ascent], cost: Cost, tuning: ModeTuning
 ) -> Fit:
     # −log p after every step
     losses = side_by_side([-end.path for end in ends])
@@ -217,8 +201,8 @@ def _fit(
         )
         return Fit(None, Status.FAILED, minus(message), losses, rows, cost=cost)
     best = max((r for r, m in enumerate(modes) if m == 0), key=lambda r: ends[r].log_p)
-    loc = jnp.asarray(_into_latent(guide, target, ends[best].u))
-    q = GuideApproximation(guide, {f"{guide.prefix}_loc": loc}, target)
+    params = families.family(guide).at_mode(ends[best].u, target)
+    q = GuideApproximation(guide, params, target)
     status, message = _status(ends, modes, best, tuning.same_height)
     settings = {
         "starts_at_mode": modes.count(0),
@@ -293,7 +277,3 @@ def _flat(target: Target, curvature: np.ndarray) -> str:
         f"{values[-1]:.2g}), least along site {owners[least]!r}: log p is flat there or rises "
         f"without bound"
     )
-
-
-def _into_latent(guide: AutoLaplaceApproximation, target: Target, u: np.ndarray) -> np.ndarray:
-    return u[np.argsort(latent_order(guide, target))]

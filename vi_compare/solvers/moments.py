@@ -13,23 +13,24 @@ import numpy as np
 from jax import Array
 
 from vi_compare import families
-from vi_compare.approximation import GuideApproximation, set_up
+from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences._sandwich import sandwich
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.formatting import plain
 from vi_compare.randomness import split
-from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.solvers._em import EM, em, kmeans_start
 from vi_compare.solvers._restarts import basins, jeffreys, log_probs
-from vi_compare.target import Target
 from vi_compare.verdict import Status
 
 
 def suits(guide: Callable, divergence) -> int | None:
     """Guides that are Gaussian mixtures, under forward KL."""
-    return 3 if families.has_projection(guide) and isinstance(divergence, ForwardKL) else None
+    return (
+        3 if families.family(guide).has_projection and isinstance(divergence, ForwardKL) else None
+    )
 
 
 def build(iterations: int = 2000, tolerance: float = 1e-8, floor: float = 1e-6) -> MomentFit:
@@ -55,25 +56,17 @@ class MomentFit:
     tolerance: float
     floor: float
 
-    def solve(
-        self,
-        target: Target,
-        guide: Callable,
-        divergence: ForwardKL,
-        key: Array,
-        restarts: int,
-        progress: Progress = quiet,
-    ) -> Fit:
-        """Fit `guide`; the best of `restarts` has the highest likelihood of all draws.
+    def solve(self, problem: Problem) -> Fit:
+        """Fit the guide; the best of `restarts` has the highest likelihood of all draws.
 
         No fresh draws are needed to choose: all restarts have the same number of
         parameters and the same draws.
         """
-        began = time.perf_counter()
-        start_key, setup_key, basin_key = split(key, 3)
-        set_up(guide, target, setup_key)
-        u = divergence.draws.u
-        kind = (families.num_components(guide), families.is_diagonal(guide))
+        target, guide, draws = problem.target, problem.guide, problem.divergence.draws
+        family, restarts = families.family(guide), problem.restarts
+        start_key, _, basin_key = split(problem.key, 3)
+        u = draws.u
+        kind = (family.num_components, family.diagonal_components)
         every = jax.vmap(partial(self._run, *kind), (None, 0))
         run = jax.jit(lambda u, key: every(u, jax.random.split(key, restarts)))
         lowered = run.lower(u, start_key)
@@ -81,17 +74,17 @@ class MomentFit:
         compiled = lowered.compile()
         compile_seconds = time.perf_counter() - compiling
         result = compiled(u, start_key)
-        pack = lambda mixture: families.from_mixture(guide, mixture, target)
+        pack = lambda mixture: family.from_mixture(mixture, target)
         stacked = GuideApproximation(guide, jax.jit(jax.vmap(pack))(result.mixture), target)
         result = jax.tree.map(np.asarray, result)
-        progress(1, 1, f"{int(np.max(result.iterations))} EM iterations")
+        problem.progress(1, 1, f"{int(np.max(result.iterations))} EM iterations")
 
-        losses = _losses(result, divergence.draws)
-        errors = _errors(stacked, divergence.draws)
+        losses = _losses(result, draws)
+        errors = _errors(stacked, draws)
         rows = _rows(losses[:, -1], errors, jeffreys(stacked, basin_key))
         fit = self._choose(stacked, result, losses, tuple(rows), u)
-        run_seconds = time.perf_counter() - began - compile_seconds
-        return replace(fit, cost=Cost(compile_seconds, run_seconds))
+        # log p was evaluated for the draws, by who made them
+        return replace(fit, cost=Cost(compile_seconds, 0, 0))
 
     def _choose(self, stacked, result: EM, losses: np.ndarray, rows, u: Array) -> Fit:
         settings = {"iterations": losses.shape[1], "revived": int(np.sum(result.revived))}

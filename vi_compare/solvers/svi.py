@@ -9,7 +9,7 @@ from functools import partial
 from jax import Array
 
 from vi_compare.divergences import Divergence
-from vi_compare.solvers import Fit, Progress, quiet
+from vi_compare.solvers import Fit, Problem
 from vi_compare.solvers._stochastic import Begin, Stochastic
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -31,18 +31,9 @@ class PlainVI:
 
     stochastic: Stochastic
 
-    def solve(
-        self,
-        target: Target,
-        guide: Callable,
-        divergence: Divergence,
-        key: Array,
-        restarts: int,
-        progress: Progress = quiet,
-    ) -> Fit:
-        """Fit `guide` by `divergence`; the best of `restarts` is chosen on 2,048 draws."""
-        begin = Begin(partial(_anywhere, target))
-        return self.stochastic.search(target, guide, divergence, key, restarts, progress, begin)
+    def solve(self, problem: Problem) -> Fit:
+        """Fit the guide; the best of `restarts` is chosen on 2,048 draws."""
+        return self.stochastic.search(problem, Begin(partial(_anywhere, problem.target)))
 
 
 def _anywhere(target: Target, key: Array, restarts: int, each: int) -> Array:

@@ -17,23 +17,16 @@ must be exactly I (gaussian/antithetic.py). The polish removes the bias that the
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial, singledispatch
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jax import Array
-from numpyro.infer.autoguide import (
-    AutoDiagonalNormal,
-    AutoLowRankMultivariateNormal,
-    AutoMultivariateNormal,
-    AutoNormal,
-)
 
 from vi_compare import catalogue, families
-from vi_compare.approximation import GuideApproximation, set_up
+from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.formatting import count, plain, with_error, words
@@ -61,7 +54,7 @@ from vi_compare.gaussian.pathfinder import (
 from vi_compare.gaussian.quasi_newton import Limited, descend, together
 from vi_compare.randomness import generator, split
 from vi_compare.scores import Scores
-from vi_compare.solvers import Cost, Fit, Progress, Restart, quiet
+from vi_compare.solvers import Cost, Fit, Problem, Progress, Restart
 from vi_compare.solvers._restarts import SAME_BASIN, Selection, grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -145,7 +138,7 @@ class Kind:
         most: maximum dimension.
         name: in messages.
         remedy: what to take above the maximum dimension.
-        params: (guide, Gaussian, target) -> the guide's parameters.
+        params: (family, Gaussian, target) -> the guide's parameters.
     """
 
     make: Make
@@ -153,15 +146,15 @@ class Kind:
     most: int
     name: str
     remedy: str
-    params: Callable[[Callable, Any, Target], dict]
+    params: Callable[[families.Family, Any, Target], dict]
 
 
 def _as_it_is(q, rng):
     return q
 
 
-def _whole(guide, q, target) -> dict:
-    return families.from_gaussian(guide, q.mean, q.root, target)
+def _whole(family: families.Family, q: Gaussian, target: Target) -> dict:
+    return family.from_gaussian(q.mean, q.root, target)
 
 
 def _without_full_covariance(make: Make, into: Callable, name: str, params: Callable) -> Kind:
@@ -169,30 +162,32 @@ def _without_full_covariance(make: Make, into: Callable, name: str, params: Call
     return Kind(make, into, MOST, name, remedy, params)
 
 
-@singledispatch
 def kind(guide: Callable) -> Kind | None:
-    """The family of a guide; None where it is none of these."""
+    """How Gaussians of the guide's covariances are fitted; None where it is no Gaussian."""
+    family = families.family(guide)
+    match family.covariances:
+        case families.Covariances.FULL:
+            return _full(family)
+        case families.Covariances.DIAGONAL:
+            return _diagonal(family)
+        case families.Covariances.LOW_RANK:
+            return _low_rank(family)
     return None
 
 
-@kind.register
-def _(guide: AutoMultivariateNormal):
+def _full(family: families.Family) -> Kind:
     remedy = "take normal or lowrank:10"
     return Kind(full_rank, _as_it_is, MOST_FULL, "a full covariance", remedy, _whole)
 
 
-@kind.register(AutoDiagonalNormal)
-@kind.register(AutoNormal)
-def _(guide):
+def _diagonal(family: families.Family) -> Kind:
     return _without_full_covariance(mean_field, _as_it_is, "a mean-field Gaussian", _whole)
 
 
-@kind.register
-def _(guide: AutoLowRankMultivariateNormal):
-    rank = lambda d: guide.rank or round(d**0.5)
-    into = lambda q, rng: project(q, rank(len(q.mean)), rng)
-    name = "a Gaussian of low rank"
-    return _without_full_covariance(_either, into, name, families.from_low_rank)
+def _low_rank(family: families.Family) -> Kind:
+    into = lambda q, rng: project(q, family.rank(len(q.mean)), rng)
+    params = lambda family, q, target: family.from_low_rank(q, target)
+    return _without_full_covariance(_either, into, "a Gaussian of low rank", params)
 
 
 def _either(x: np.ndarray, gradient: np.ndarray, precision: np.ndarray):
@@ -246,32 +241,23 @@ class WhitenedVI:
     starts: int
     tuning: WhitenedTuning = WhitenedTuning()
 
-    def solve(
-        self,
-        target: Target,
-        guide: Callable,
-        divergence: ReverseKL,
-        key: Array,
-        restarts: int,
-        progress: Progress = quiet,
-    ) -> Fit:
+    def solve(self, problem: Problem) -> Fit:
         """The best Gaussian that the starts lead to; SVI in the frame of one for minibatches.
 
         Raises:
             InputError: above the dimensions that this family can be fitted in.
         """
-        family = kind(guide)
+        target, family = problem.target, kind(problem.guide)
         assert family is not None
         if target.dim > family.most:
             raise InputError(_too_many(target.dim, family))
         if target.subsampled:
-            return _stochastic(target, guide, divergence, key, restarts, progress)
-        setup_key, key = split(key, 2)
-        set_up(guide, target, setup_key)
-        search = GaussianSearch(target, family, key, progress, self.tuning)
+            return _stochastic(problem)
+        _, key = split(problem.key, 2)
+        search = GaussianSearch(target, family, key, problem.progress, self.tuning)
         with np.errstate(all="ignore"):  # a trial that overflows is a step too long
-            search.run(min(self.starts, restarts))
-        return search.fit(guide)
+            search.run(min(self.starts, problem.restarts))
+        return search.fit(problem.guide)
 
 
 def _too_many(dim: int, family: Kind) -> str:
@@ -282,11 +268,11 @@ def _too_many(dim: int, family: Kind) -> str:
     )
 
 
-def _stochastic(target, guide, divergence, key, restarts, progress) -> Fit:
+def _stochastic(problem: Problem) -> Fit:
     """Fixed draws of a minibatch's density are no function that could be maximised."""
     solver = catalogue.load("solvers", "framed").build()
-    fit = solver.solve(target, guide, divergence, key, restarts, progress)
-    plates = ", ".join(map(repr, target.subsampled))
+    fit = solver.solve(problem)
+    plates = ", ".join(map(repr, problem.target.subsampled))
     why = f"the model sees a minibatch of {plates}, so it was fitted by SVI in a Gaussian's frame"
     return replace(fit, message=f"{why}: {fit.message}")
 
@@ -302,7 +288,6 @@ class GaussianSearch:
         progress: Progress,
         tuning: WhitenedTuning,
     ):
-        self.began = time.perf_counter()
         self.target, self.family, self.progress, self.tuning = target, family, progress, tuning
         self.key, generator_key = split(key, 2)
         self.rng = generator(generator_key)
@@ -521,7 +506,7 @@ class GaussianSearch:
         q = best.gaussian
         assert q is not None
         assert best.polished is not None
-        params = self.family.params(guide, q, self.target)
+        params = self.family.params(families.family(guide), q, self.target)
         converged = best.polished.converged and not _holes(best)
         return Fit(
             GuideApproximation(guide, params, self.target),
@@ -541,9 +526,8 @@ class GaussianSearch:
         )
 
     def _cost(self) -> Cost:
-        compiling = self.scores.compile_seconds
-        seconds = time.perf_counter() - self.began - compiling
-        return Cost(compiling, seconds, self.scores.densities, self.scores.gradients)
+        scores = self.scores
+        return Cost(scores.compile_seconds, scores.densities, scores.gradients)
 
 
 def _apart(one: Start, other: Start, tuning: WhitenedTuning) -> bool:

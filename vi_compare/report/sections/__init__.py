@@ -1,22 +1,21 @@
 """The page, section by section. Place is registration: a module here is one function
-``section(view) -> Section | None``; the `Section` says where on the page it stands.
+``section(view) -> Section | None``; the `Section` says where on the page it stands. Other
+distributions add theirs by entry points (`vi_compare.catalogue`).
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from types import ModuleType
 
+from vi_compare import catalogue
 from vi_compare.report.blocks import Section
 from vi_compare.report.view import View
 from vi_compare.timing import timed
 
 
 def modules() -> list[ModuleType]:
-    """The modules of this folder, by name."""
-    names = sorted(m.name for m in pkgutil.iter_modules(__path__))
-    return [importlib.import_module(f"{__name__}.{name}") for name in names]
+    """The sections of this package and of others, by name."""
+    return list(catalogue.load_all("sections").values())
 
 
 def all_of(view: View) -> list[Section]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,9 +68,11 @@ def _seconds(fit: FitView) -> float:
 
 def _cells(fit: FitView) -> list[Cell]:
     cost = fit.data["cost"]
-    seconds = [_or_missing(cost[k], formatting.seconds) for k in ("compile_seconds", "run_seconds")]
+    seconds = [
+        _or_not_recorded(cost[k], formatting.seconds) for k in ("compile_seconds", "run_seconds")
+    ]
     counts = [
-        _or_missing(cost[k], formatting.count)
+        _or_not_recorded(cost[k], formatting.count)
         for k in ("log_density_evaluations", "gradient_evaluations")
     ]
     if fit.given:
@@ -78,16 +81,21 @@ def _cells(fit: FitView) -> list[Cell]:
         name_of(fit, about=True),
         *seconds,
         *counts,
-        _or_missing(parameters(fit.data["params"]), formatting.count),
+        _number_of(parameters(fit.data["params"])),
     ]
 
 
-def _or_missing(value: Any, text) -> Cell:
-    return (
-        missing("it was not recorded, or the fit failed")
-        if value is None
-        else Cell(text(value), value=float(value))
-    )
+def _or_not_recorded(value: Any, text: Callable[[Any], str]) -> Cell:
+    if value is None:
+        why = "the solver kept no count of it"
+        return Cell("not recorded", title=why, reason=why)
+    return Cell(text(value), value=float(value))
+
+
+def _number_of(parameters: int | None) -> Cell:
+    if parameters is None:
+        return missing("the fit failed")
+    return Cell(formatting.count(parameters), value=float(parameters))
 
 
 def parameters(params: dict[str, Any] | None) -> int | None:

@@ -1,0 +1,59 @@
+"""A guide's parameters: as they begin, moved at random, and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro import handlers
+from numpyro.distributions import biject_to, constraints
+
+from vi_compare.target import Target
+
+
+def first_parameters(guide: Callable, target: Target, key: Array) -> dict:
+    """{name: value} of a guide's parameter sites as they begin."""
+    return {name: site["value"] for name, site in _param_sites(guide, target, key).items()}
+
+
+def moved_parameters(guide: Callable, target: Target, key: Array) -> dict:
+    """{name: value} of the parameter sites as they begin, each moved by a standard normal in
+    its unconstrained space; those of a network (``numpyro.module``) only begin afresh."""
+    fresh_key, move_key = jax.random.split(key)
+    sites = _param_sites(guide, target, fresh_key)
+    names = sorted(sites)
+    keys = dict(zip(names, jax.random.split(move_key, len(names)), strict=True))
+    return {name: _moved(sites[name], keys[name]) for name in names}
+
+
+def _param_sites(guide: Callable, target: Target, key: Array) -> dict[str, dict]:
+    with handlers.block(), handlers.trace() as trace, handlers.seed(rng_seed=key):
+        guide(*target.args, **target.kwargs)
+    return {name: site for name, site in trace.items() if site["type"] == "param"}
+
+
+def _moved(site: dict, key: Array):
+    """The value of a param site, moved at random where it is one array."""
+    value = site["value"]
+    if not isinstance(value, jax.Array | np.ndarray | float | int):
+        return value
+    bijection = biject_to(site["kwargs"].get("constraint", constraints.real))
+    x = bijection.inv(value)
+    return bijection(x + jax.random.normal(key, jnp.shape(x), jnp.result_type(float)))
+
+
+def arrays(params: Mapping[str, Any]) -> dict[str, Array]:
+    """{name: array} of parameters of which some, a network's, are nested: w.0.1 is ``w[0][1]``."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(dict(params))
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def nested(arrays_by_name: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters nested as in `like`; the inverse of `arrays`. Names must be the same."""
+    return jax.tree.unflatten(
+        jax.tree.structure(dict(like)), [jnp.asarray(arrays_by_name[name]) for name in arrays(like)]
+    )
