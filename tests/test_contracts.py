@@ -6,6 +6,7 @@ Nothing is named here that a new file would have to be added to.
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -26,11 +27,12 @@ from targets import approximation, away, plane, script
 from vi_compare import catalogue, families
 from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences.reverse_kl import ReverseKL
-from vi_compare.evidence import ALL, Draws, Estimate, Evidence, Modes
+from vi_compare.evidence import ALL, About, Draws, Estimate, Evidence, MetricKind, Modes
 from vi_compare.families import Covariances
 from vi_compare.gaussian.frames import Frame
 from vi_compare.gaussian.gaussians import FullRank
 from vi_compare.gaussian.low_rank import project
+from vi_compare.report.marks import limits, mark
 from vi_compare.run.labels import parse_part
 from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.target import Target
@@ -64,8 +66,8 @@ def test_every_entry_says_what_it_is_in_one_line(kind):
     entries = catalogue.load_all(kind)
     assert entries
     for name, module in entries.items():
-        maker = module.measure if kind == "metrics" else module.build
-        line = catalogue.summary(maker)
+        about_itself = kind == "metrics"
+        line = module.ABOUT.meaning if about_itself else catalogue.summary(module.build)
         assert 10 <= len(line) <= 110, f"{kind}/{name}: the summary is {line!r}"
         assert module.__doc__, f"{kind}/{name}: the module says nothing"
 
@@ -445,6 +447,55 @@ def plane_evidence(n: int = 4000) -> Evidence:
 def line_evidence(n: int = 4000) -> Evidence:
     q, test, floor = line_draws(THREE_PEAKS, Line(np.ones(1), np.zeros(1), np.full(1, 1.8)), 0, n)
     return Evidence(q, test, floor, Estimate(0.0, 0.0), None, "not looked for")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_a_metric_says_about_itself_makes_sense(metric):
+    about = METRICS[metric].ABOUT
+    assert about.name
+    assert "\n" not in about.meaning
+    assert About.of(about.plain()) == about
+    assert json.loads(json.dumps(about.plain())) == about.plain()
+    assert (about.good is None) == (about.near is None)
+    if about.good is not None:
+        ends = (about.good, about.near)
+        assert ends == tuple(sorted(ends, reverse=about.kind is MetricKind.LARGER))
+        assert limits(about)
+        if about.perfect is not None:
+            assert mark(about, about.perfect) == "good"
+    if about.kind is MetricKind.RATIO:
+        assert about.perfect == 1.0
+        assert about.good is None or about.good > 1.0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("evidence", [plane_evidence, line_evidence])
+def test_a_metric_measures_in_the_unit_that_it_names(metric, evidence):
+    about = METRICS[metric].ABOUT
+    assert {e.unit for e in METRICS[metric].measure(evidence()).values()} == {about.unit}
+
+
+def perfect_evidence(n: int = 4000) -> Evidence:
+    """Draws of the target stand for those of the fit, and two basins for its modes."""
+    q, test, floor = line_draws(THREE_PEAKS, THREE_PEAKS, 3, n)
+    shares = [np.array([left, 1 - left]) for d in (test, floor, q) if (left := (d.u < 0).mean())]
+    modes = Modes(("left", "right"), *shares, n)
+    return Evidence(q, test, floor, Estimate(0.0, 0.0, "nats"), modes)
+
+
+def test_a_perfect_fit_scores_what_a_metric_calls_perfect():
+    """But for chance: five standard errors, or five floors of a distance between draws, which
+    is never below 0."""
+    evidence, measured = perfect_evidence(), 0
+    for metric, module in METRICS.items():
+        about, found = module.ABOUT, module.measure(evidence)[ALL]
+        if about.perfect is None or found.value is None:
+            continue
+        off = abs(about.badness(found.value) - about.badness(about.perfect))
+        room = 5 * max(found.standard_error, abs(found.floor or 0.0)) + 1e-9
+        assert off <= room, f"{metric}: {found}"
+        measured += 1
+    assert measured > 15
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -201,6 +201,28 @@ def test_how_bad_the_worst_is_counts_where_it_is_another_margin(pair):
     assert (change.what, change.label, change.before[:3]) == ("correlation", "the worst", "0.1")
 
 
+@pytest.mark.parametrize(("kind", "changes"), [("signed", 0), ("ratio", 0), ("smaller", 1)])
+def test_a_metric_that_this_version_does_not_have_is_compared_as_it_says(kind, changes, pair):
+    """The worst margin is another one: at 0.8 and at 1.25, or on both sides of 1."""
+    about = ABOUTS["sd_ratio"] | {"name": "wobble", "kind": kind, "unit": "sd"}
+    other = {"beta[1]": 1.25 if kind == "ratio" else 1.2}
+    for run, found in zip(pair, ({"a": 0.8}, other), strict=True):
+        run["metrics"] = ABOUTS | {"wobble": about}
+        run["fits"][0]["metrics"]["wobble"] = metric(found, unit="sd")
+    found = difference(*pair)
+    assert [(c.what, c.label) for c in found.numbers] == [("wobble", "the worst")] * changes
+    pair[1]["fits"][0]["metrics"]["wobble"] = metric({"a": 3.0}, unit="sd")
+    [change] = difference(*pair).numbers
+    assert (change.what, change.label, change.after) == ("wobble", "a", "3.00 ± 0.02 sd")
+
+
+def test_results_that_do_not_say_what_their_metrics_mean_are_to_be_run_again(pair):
+    a, b = pair
+    del b["metrics"]["khat"]
+    with pytest.raises(InputError, match="run it again"):
+        difference(a, b)
+
+
 # --- the rate of false alarms ---------------------------------------------------------
 
 

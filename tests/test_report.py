@@ -15,15 +15,17 @@ import xarray as xr
 
 from vi_compare import catalogue, formatting
 from vi_compare.comparison import Comparison
+from vi_compare.errors import InputError
 from vi_compare.evidence import Draws, Estimate, Evidence, Modes
 from vi_compare.metrics import abouts
-from vi_compare.report import palette, render, sections
+from vi_compare.report import marks, palette, render, sections
 from vi_compare.report.blocks import Section
+from vi_compare.report.choosing import Said, rank
 from vi_compare.report.curves import Penalty
 from vi_compare.report.headline import answer
 from vi_compare.report.page import _soft
 from vi_compare.report.pairs import most_telling, uncoupled
-from vi_compare.report.sections import matrix, risk, scoreboard
+from vi_compare.report.sections import all_numbers, matrix, risk, scoreboard
 from vi_compare.report.view import View
 from vi_compare.run.facts import _metric, in_words, metrics
 from vi_compare.verdict import judge
@@ -655,3 +657,75 @@ def test_script_is_small_and_plain():
     script = (files("vi_compare.report") / "script.js").read_bytes()
     assert len(script) < 4000
     assert b"</" not in script
+
+
+# --- a metric that this version does not have ----------------------------------------------
+
+NEW = {
+    "name": "wobble", "meaning": "How much the fit wobbles, per wink.", "unit": "sd",
+    "perfect": 0.5, "good": 0.1, "near": 0.2, "percent": False, "heading": "Wobble", "below": "sd",
+    "above_floor": False, "counts_from": 0.0, "least": 1e-300, "trained_by": [],
+}  # fmt: skip
+
+
+def with_new_metric(kind, values, **changed):
+    comparison = synthetic(names=("a", "b"))
+    comparison.results["metrics"]["wobble"] = NEW | {"kind": kind} | changed
+    for fit, value in zip(comparison.fits, values, strict=True):
+        fit["metrics"]["wobble"] = reading(value, 0.001, unit="sd")
+    return comparison
+
+
+def row_of(comparison, metric):
+    """The row of a metric in the table of all numbers, as texts."""
+    table = all_numbers.section(View.of(comparison)).blocks[0]
+    [row] = [row for row in table.rows if row.cells[0].text.startswith(metric)]
+    return row.cells
+
+
+def test_a_new_metric_is_on_the_page_without_another_edit():
+    comparison = with_new_metric("signed", (0.55, 0.8))
+    name, best, *numbers = row_of(comparison, "wobble")
+    assert (name.text, name.below) == ("wobble, sd", (NEW["meaning"],))
+    assert best.text == "nearest to 0.5"
+    assert [(cell.text, cell.mark) for cell in numbers] == [("0.5500", "good"), ("0.8000", "bad")]
+    text = Page(render(comparison)).text
+    assert NEW["meaning"] in text
+    assert "wobble ✓ within 0.1 of 0.5, ! within 0.2" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "best", "limits"),
+    [
+        ("smaller", (0.3, 0.15), "b", "✓ up to 0.1 sd (0.5 is perfect), ! up to 0.2"),
+        ("larger", (0.3, 0.15), "a", "✓ from 0.1 sd (0.5 is perfect), ! from 0.2"),
+        ("signed", (0.3, 0.75), "a", "✓ within 0.1 of 0.5, ! within 0.2"),
+        ("ratio", (1.5, 0.4), "a", "✓ within a factor of 0.1, ! within 0.2"),
+    ],
+)
+def test_fits_are_ranked_by_a_new_metric_as_its_kind_says(kind, values, best, limits):
+    view = View.of(with_new_metric(kind, values))
+    assert [runner.fit.name for runner in rank(view.fits, Said("wobble", "")).safest] == [best]
+    assert marks.limits(view.abouts["wobble"]) == limits
+
+
+def test_shares_of_a_new_metric_are_shown_in_per_cent():
+    comparison = with_new_metric("smaller", (0.05, 0.3), unit="1", percent=True, perfect=0.01)
+    _, best, *numbers = row_of(comparison, "wobble")
+    assert [cell.text for cell in numbers] == ["5.00 %", "30.00 %"]
+    view = View.of(comparison)
+    assert best.text == "smallest"
+    assert marks.limits(view.abouts["wobble"]) == "✓ up to 10 % (1 % is perfect), ! up to 20 %"
+
+
+def test_without_a_believable_reference_no_number_gets_a_tick():
+    comparison = with_new_metric("signed", (0.55, 0.8))
+    comparison.results["target"]["reference"]["doubts"] = ["its chains disagree"]
+    assert [cell.mark for cell in row_of(comparison, "wobble")[2:]] == ["", "bad"]
+
+
+def test_results_that_do_not_say_what_their_metrics_mean_are_refused():
+    comparison = synthetic()
+    del comparison.results["metrics"]
+    with pytest.raises(InputError, match="run it again"):
+        render(comparison)

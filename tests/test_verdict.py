@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 
 from vi_compare import verdict
-from vi_compare.evidence import ALL, Estimate
+from vi_compare.evidence import ALL, About, Estimate, MetricKind
 from vi_compare.metrics import abouts
 from vi_compare.psis import khat_limit
-from vi_compare.verdict import RULES, Concern, Doubt
+from vi_compare.verdict import RULES, Concern, Doubt, Rule
 
 N = 20_000
 ABOUTS = abouts()
@@ -211,3 +211,31 @@ def test_the_limit_of_khat():
     assert khat_limit(20_000) == pytest.approx(0.7)
     assert khat_limit(1000) == pytest.approx(2 / 3)
     assert khat_limit(5) == 0.0
+
+
+def test_the_limits_of_the_marks_are_the_thresholds_where_a_rule_names_none():
+    """One fact stands once: where the mark of a metric turns to ✗."""
+    unnamed = [rule for rule in RULES if rule.threshold is None]
+    told = {rule.word: rule.condition(ABOUTS[rule.metric]) for rule in unnamed}
+    assert told == {
+        "Misses modes": "mode_coverage < 0.1",
+        "Loses dependence": "correlation > 0.15",
+        "Light tails": "tail_mass < 0.5",
+        "Heavy tails": "tail_mass > 2",
+        "Misses mass": "missed_mass > 0.05",
+        "Invents mass": "invented_mass > 0.05",
+    }
+
+
+def test_a_rule_follows_what_its_metric_says_not_how_it_is_called():
+    """A signed number counts by how far it is from perfect, a floored one above its floor alone."""
+    signed = About(name="level", meaning="", kind=MetricKind.SIGNED, perfect=0.9)
+    floored = About(name="gap", meaning="", kind=MetricKind.SMALLER, perfect=0.0, above_floor=True)
+    rules = tuple(Rule(name, name, 1, 0.2, "{value}", "", "") for name in ("level", "gap"))
+    judged = lambda level, gap: verdict.judge(
+        "converged", "", faithful(level=level, gap=gap), rules=rules,
+        abouts=ABOUTS | {"level": signed, "gap": floored},
+    )  # fmt: skip
+    assert judged(number(1.05), number(0.1)).word == "Faithful"
+    assert judged(number(0.6), number(0.5, floor=0.6)).word == "level"
+    assert judged(number(1.2), number(0.5, floor=0.4)).also == ("gap",)

@@ -34,7 +34,7 @@ import numpy as np
 
 from vi_compare.comparison import number
 from vi_compare.errors import InputError
-from vi_compare.estimate import ALL, About, Kind
+from vi_compare.estimate import ALL, About, MetricKind
 from vi_compare.formatting import count, listed, with_error
 from vi_compare.verdict import Status
 
@@ -172,7 +172,7 @@ class _Reading:
         if self.value is None or self.about is None:
             return self
         # The badness of a ratio is on a log scale, and so is its error.
-        scale = max(self.value, self.about.least) if self.about.kind is Kind.RATIO else 1.0
+        scale = max(self.value, self.about.least) if self.about.kind is MetricKind.RATIO else 1.0
         return replace(self, value=self.about.badness(self.value), error=self.error / scale)
 
 

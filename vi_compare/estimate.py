@@ -18,7 +18,7 @@ ALL = "all"  # the label of a metric's headline
 Unit = Literal["nats", "sd", "count", "1"]
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """Which values of a metric are the better ones."""
 
     SMALLER = "smaller"  # one-sided: a divergence, a distance, a missed share
@@ -45,13 +45,14 @@ class About:
         heading, below: the two lines of a table's heading; by default the name and the unit.
         above_floor: whether a value counts only where it is above its floor.
         counts_from: labels with a smaller share of the target are not counted.
-        least: a ratio below this is as bad as this one: that of nothing is not infinitely bad.
+        least: a ratio below this is as bad as this one, so that a ratio of nothing is not
+            infinitely bad; by default only a logarithm of 0 is avoided.
         trained_by: divergences, as on the command line, whose optimum has the best value.
     """
 
     name: str
     meaning: str
-    kind: Kind
+    kind: MetricKind
     unit: Unit = "1"
     perfect: float | None = None
     good: float | None = None
@@ -78,27 +79,29 @@ class About:
         """How bad a value is: the larger, the worse; in the metric's unit, of a ratio its
         distance from 1 on a log scale."""
         match self.kind:
-            case Kind.LARGER:
+            case MetricKind.LARGER:
                 return -value
-            case Kind.SIGNED:
+            case MetricKind.SIGNED:
                 return abs(value - (self.perfect or 0.0))
-            case Kind.RATIO:
+            case MetricKind.RATIO:
                 return abs(math.log(max(value, self.least)))
         # A distance that is estimated below 0 is as far off as one above.
         return abs(value) if self.perfect == 0 else value
 
     def within(self, value: float, limit: float) -> bool:
         """Whether a value is as good as `limit`, which is given as `good` and `near` are."""
-        if self.kind is Kind.LARGER:
+        if self.kind is MetricKind.LARGER:
             limit = -limit
-        if self.kind is Kind.RATIO:
+        if self.kind is MetricKind.RATIO:
             limit = math.log(limit)
         return self.badness(value) <= limit
 
     def edge(self, side: int) -> float | None:
         """Where `near` ends above (+1) or below (−1): a value, or of a signed metric a
         distance from `perfect`."""
-        return 1 / self.near if self.near and self.kind is Kind.RATIO and side < 0 else self.near
+        if self.near and self.kind is MetricKind.RATIO and side < 0:
+            return 1 / self.near
+        return self.near
 
     def plain(self) -> dict[str, Any]:
         """As it stands in ``results.json``."""
@@ -111,7 +114,7 @@ class About:
         Raises:
             TypeError, ValueError, KeyError: when it is of another version.
         """
-        more = {"kind": Kind(data["kind"]), "trained_by": tuple(data["trained_by"])}
+        more = {"kind": MetricKind(data["kind"]), "trained_by": tuple(data["trained_by"])}
         return cls(**{**data, **more})
 
 

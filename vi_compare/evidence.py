@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from vi_compare.estimate import ALL, About, Estimate, Kind, margins, worst
+from vi_compare.estimate import ALL, About, Estimate, MetricKind, margins, worst
 
 __all__ = [
     "ALL",
@@ -20,8 +20,8 @@ __all__ = [
     "Draws",
     "Estimate",
     "Evidence",
-    "Kind",
-    "Metric",
+    "Measure",
+    "MetricKind",
     "Modes",
     "margins",
     "worst",
@@ -148,7 +148,7 @@ def effective(x: np.ndarray, chains: int) -> float:
     return float(np.clip(found, 1.0, x.size)) if np.isfinite(found) else 1.0
 
 
-class Metric(Protocol):
+class Measure(Protocol):
     """What a file in ``metrics/`` exports as ``measure``, beside its ``ABOUT``:
     ``measure(evidence) -> {label: Estimate}``; the label ``ALL`` is the headline."""
 

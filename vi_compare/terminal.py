@@ -95,7 +95,7 @@ def summarise(comparison: Comparison, page: Path) -> None:
     shown = known("forward_kl", "reverse_kl") or known("elbo")
     shown += known("missed_mass", "invented_mass", "khat")
     for metric in shown:
-        table.add_column(view.called(metric), justify="right", no_wrap=True)
+        table.add_column(view.abouts[metric].heading, justify="right", no_wrap=True)
     table.add_column("verdict")
     for fit, read in zip(comparison.fits, view.fits, strict=True):
         cells = (_cell(read.reading(metric)) for metric in shown)

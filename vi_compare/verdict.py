@@ -15,7 +15,7 @@ from enum import StrEnum
 from statistics import NormalDist
 
 from vi_compare import formatting
-from vi_compare.estimate import ALL, About, Estimate, Kind
+from vi_compare.estimate import ALL, About, Estimate, MetricKind
 from vi_compare.psis import khat_limit
 
 Scores = Mapping[str, Mapping[str, Estimate]]
@@ -363,7 +363,7 @@ def _cross(rule: Rule, scores: Scores, abouts: Abouts) -> _Crossing | None:
     about = abouts[rule.metric]
     limit = rule.limit(about)
     # A signed error (a shift, a lost correlation) counts by its size.
-    signed = about.kind is Kind.SIGNED
+    signed = about.kind is MetricKind.SIGNED
     perfect = 0.0 if signed else about.perfect or 0.0
     size = lambda e: about.badness(e.value) if signed else e.value
     beyond = lambda e: rule.side * (size(e) - limit)

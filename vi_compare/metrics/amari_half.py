@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 from vi_compare.metrics._overlap import under_mixture
 
 ABOUT = About(
     name="Amari ½",
     meaning="A_½ = 4 (1 − ∫ √(pq)), 0 to 4: midway between the KLs; a quarter is Hellinger².",
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     perfect=0.0,
     heading="Amari ½",
     below="≤ 4",

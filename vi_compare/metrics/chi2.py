@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
 from vi_compare.psis import log_ratio, pareto_khat
 
 ABOUT = About(
     name="χ²",
     meaning="χ²(p‖q) = E_p[p/q] − 1 = E_q[(p/q)²] − 1, the variance of the importance weights.",
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     heading="χ²",
     perfect=0.0,
 )

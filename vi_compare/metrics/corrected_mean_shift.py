@@ -3,13 +3,13 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind, margins
 from vi_compare.psis import usable_weights
 
 ABOUT = About(
     name="corrected mean shift",
     meaning="(mean of q by smoothed weights p/q − mean of p) ÷ sd of p, per margin; the largest.",
-    kind=Kind.SIGNED,
+    kind=MetricKind.SIGNED,
     unit="sd",
     perfect=0.0,
 )

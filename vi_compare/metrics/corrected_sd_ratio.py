@@ -3,13 +3,13 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind, margins
 from vi_compare.psis import usable_weights
 
 ABOUT = About(
     name="corrected sd ratio",
     meaning="sd of q by smoothed weights p/q ÷ sd of p, per margin; the one furthest from 1.",
-    kind=Kind.RATIO,
+    kind=MetricKind.RATIO,
     perfect=1.0,
 )
 

@@ -3,12 +3,21 @@
 import numpy as np
 from scipy.stats import rankdata
 
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Draws, Estimate, Evidence, Kind, margins
+from vi_compare.evidence import (
+    ALL,
+    NO_REFERENCE,
+    About,
+    Draws,
+    Estimate,
+    Evidence,
+    MetricKind,
+    margins,
+)
 
 ABOUT = About(
     name="correlation",
     meaning="Rank correlation under q − under p, of the pair where it is furthest off.",
-    kind=Kind.SIGNED,
+    kind=MetricKind.SIGNED,
     perfect=0.0,
     good=0.05,
     near=0.15,

@@ -1,12 +1,21 @@
 """What the fit's 90 % intervals really hold."""
 
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind, margins, worst
+from vi_compare.evidence import (
+    ALL,
+    NO_REFERENCE,
+    About,
+    Estimate,
+    Evidence,
+    MetricKind,
+    margins,
+    worst,
+)
 from vi_compare.metrics._quantiles import share_inside
 
 ABOUT = About(
     name="coverage",
     meaning="Target mass inside the fit's central 90 % interval, worst margin.",
-    kind=Kind.SIGNED,
+    kind=MetricKind.SIGNED,
     perfect=0.9,
     good=0.02,
     near=0.05,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind, margins
 from vi_compare.metrics._quantiles import central, share_inside
 
 ABOUT = About(
@@ -12,7 +12,7 @@ ABOUT = About(
     meaning=(
         "Target mass inside the fit's central 50, 80, 90, 95 % intervals, worst margin of each."
     ),
-    kind=Kind.SIGNED,
+    kind=MetricKind.SIGNED,
     percent=True,
 )
 

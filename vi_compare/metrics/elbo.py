@@ -1,11 +1,11 @@
 """The evidence lower bound."""
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 
 ABOUT = About(
     name="ELBO",
     meaning="ELBO = E_q[log p̃ − log q], at most log Z; comparable between fits of one target.",
-    kind=Kind.LARGER,
+    kind=MetricKind.LARGER,
     unit="nats",
 )
 

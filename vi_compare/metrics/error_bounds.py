@@ -9,13 +9,13 @@ for which D₂ is at most that of all: so one unit, the sd of q, serves every ma
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind, margins
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind, margins
 from vi_compare.psis import log_ratio, pareto_khat
 
 ABOUT = About(
     name="error bounds",
     meaning="Upper bounds on the error of any mean, any sd, W₁ and W₂ of a margin, in sd of q.",
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     unit="sd",
     perfect=0.0,
 )

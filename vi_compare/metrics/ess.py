@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 from vi_compare.psis import log_ratio
 
 ABOUT = About(
     name="ESS",
     meaning="(Σw)²/(nΣw²) for w = p/q on draws of q, a share of n; blind to what q never visits.",
-    kind=Kind.LARGER,
+    kind=MetricKind.LARGER,
     perfect=1.0,
     percent=True,
     heading="ESS",

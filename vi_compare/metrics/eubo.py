@@ -1,11 +1,11 @@
 """The evidence upper bound."""
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 
 ABOUT = About(
     name="EUBO",
     meaning="EUBO = E_p[log p̃ − log q], at least log Z; comparable between fits of one target.",
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     unit="nats",
 )
 

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 
 ABOUT = About(
     name="forward KL",
     meaning="KL(p‖q) = E_p[log p − log q]: nats lost per draw of the target coded by q.",
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     unit="nats",
     perfect=0.0,
     good=0.1,

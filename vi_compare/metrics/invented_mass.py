@@ -1,6 +1,6 @@
 """How much of the fit lies where the target has almost nothing."""
 
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
 from vi_compare.metrics._quantiles import LEVEL, share_below_quantile
 
 ABOUT = About(
@@ -9,7 +9,7 @@ ABOUT = About(
         "Mass of the fit where the target has almost nothing: log p below its 1 % quantile; 1 "
         "% is perfect."
     ),
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     perfect=LEVEL,
     good=0.02,
     near=0.05,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 from vi_compare.psis import log_ratio
 
 ABOUT = About(
@@ -12,7 +12,7 @@ ABOUT = About(
     meaning=(
         "E_q[log of the mean of 10 weights p̃/q], between ELBO and log Z: what reweighting gains."
     ),
-    kind=Kind.LARGER,
+    kind=MetricKind.LARGER,
     unit="nats",
 )
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 from vi_compare.metrics._overlap import under_mixture
 
 ABOUT = About(
@@ -10,7 +10,7 @@ ABOUT = About(
     meaning=(
         "½ KL(p‖m) + ½ KL(q‖m) for m = (p + q)/2: nats that a draw tells of its origin, ≤ log 2."
     ),
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     unit="nats",
     perfect=0.0,
     heading="JS",

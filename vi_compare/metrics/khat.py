@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 from vi_compare.psis import NO_TAIL, khat_error, log_ratio, pareto_khat
 
 ABOUT = About(
@@ -10,7 +10,7 @@ ABOUT = About(
     meaning=(
         "Pareto k̂ of the weights p/q on draws of q: below min(1 − 1/log10 S, 0.7) they can be used."
     ),
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     heading="k̂",
     good=0.5,
     near=0.7,

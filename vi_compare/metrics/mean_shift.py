@@ -9,7 +9,7 @@ from vi_compare.evidence import (
     Draws,
     Estimate,
     Evidence,
-    Kind,
+    MetricKind,
     margins,
     worst,
 )
@@ -21,7 +21,7 @@ ABOUT = About(
         "(mean of q − mean of p) ÷ sd of p, worst margin; 0.3 is the "
         "bar of Baudart and Mandel (2021)."
     ),
-    kind=Kind.SIGNED,
+    kind=MetricKind.SIGNED,
     unit="sd",
     perfect=0.0,
     good=0.1,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind, margins
 from vi_compare.metrics._quantiles import ENDS, quantile_error
 
 ABOUT = About(
@@ -11,7 +11,7 @@ ABOUT = About(
     meaning=(
         "(median of q − median of p) ÷ 5-95 % width of p, per margin; the headline is the largest."
     ),
-    kind=Kind.SIGNED,
+    kind=MetricKind.SIGNED,
     perfect=0.0,
 )
 

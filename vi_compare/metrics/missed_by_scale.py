@@ -1,6 +1,6 @@
 """The missed mass that the fit's scale alone would explain."""
 
-from vi_compare.evidence import About, Estimate, Evidence, Kind
+from vi_compare.evidence import About, Estimate, Evidence, MetricKind
 from vi_compare.metrics._quantiles import LEVEL
 from vi_compare.metrics._scale import missed, of_scale_alone
 
@@ -9,7 +9,7 @@ ABOUT = About(
     meaning=(
         "Missed mass of a Gaussian of as many dimensions whose scale alone is off as the fit's."
     ),
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     perfect=LEVEL,
     percent=True,
 )

@@ -1,6 +1,6 @@
 """How much of the target lies where the fit has almost nothing."""
 
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
 from vi_compare.metrics._quantiles import LEVEL, share_below_quantile
 
 ABOUT = About(
@@ -9,7 +9,7 @@ ABOUT = About(
         "Target mass where the fit has almost nothing: log q below "
         "its 1 % quantile; 1 % is perfect."
     ),
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     perfect=LEVEL,
     good=0.02,
     near=0.05,

@@ -2,13 +2,22 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Draws, Estimate, Evidence, Kind, effective
+from vi_compare.evidence import (
+    ALL,
+    NO_REFERENCE,
+    About,
+    Draws,
+    Estimate,
+    Evidence,
+    MetricKind,
+    effective,
+)
 from vi_compare.metrics._empirical import evenly
 
 ABOUT = About(
     name="MMD²",
     meaning="MMD² = E k(x,x′) + E k(y,y′) − 2 E k(x,y), unbiased; k Gaussian on standardised u.",
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     perfect=0.0,
 )
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind, worst
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind, worst
 from vi_compare.metrics._modes import LEAST_MASS
 
 ABOUT = About(
     name="mode coverage",
     meaning="Mass of each basin under the fit ÷ under the target, for basins of at least 1 %.",
-    kind=Kind.LARGER,
+    kind=MetricKind.LARGER,
     perfect=1.0,
     good=0.1,  # a mode is covered from a tenth of its share
     near=0.1,

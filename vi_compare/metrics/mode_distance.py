@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 
 ABOUT = About(
     name="mode distance",
     meaning=(
         "Jensen-Shannon distance of basin masses, 0 to 1; its floor is that of two target samples."
     ),
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     perfect=0.0,
     above_floor=True,
 )

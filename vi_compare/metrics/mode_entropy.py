@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 from vi_compare.metrics._modes import LEAST_MASS
 
 ABOUT = About(
     name="mode entropy",
     meaning="Entropy of the fit's shares of the target's modes, to base of their number: 0 to 1.",
-    kind=Kind.LARGER,
+    kind=MetricKind.LARGER,
     counts_from=LEAST_MASS,
 )
 

@@ -3,7 +3,16 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Draws, Estimate, Evidence, Kind, effective
+from vi_compare.evidence import (
+    ALL,
+    NO_REFERENCE,
+    About,
+    Draws,
+    Estimate,
+    Evidence,
+    MetricKind,
+    effective,
+)
 from vi_compare.metrics._empirical import Gap, few_margins
 
 ABOUT = About(
@@ -11,7 +20,7 @@ ABOUT = About(
     meaning=(
         "Largest gap between the ranks of target draws, by log q among the fit's, and even ranks."
     ),
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     perfect=0.0,
 )
 

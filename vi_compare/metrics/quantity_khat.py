@@ -3,7 +3,7 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind, margins
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind, margins
 from vi_compare.psis import NO_TAIL, khat_error, log_ratio, pareto_khat, tail_khat
 
 ABOUT = About(
@@ -11,7 +11,7 @@ ABOUT = About(
     meaning=(
         "k̂ of w·x (mean) and w·x² (sd), x a centred margin, at least that of w; the worst margin."
     ),
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     heading="k̂ of a quantity",
 )
 

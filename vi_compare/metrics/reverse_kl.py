@@ -1,11 +1,11 @@
 """Reverse KL in nats, on fresh draws of the fit."""
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 
 ABOUT = About(
     name="reverse KL",
     meaning="KL(q‖p) = E_q[log q − log p]: nats lost per draw of the fit.",
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     unit="nats",
     perfect=0.0,
     good=0.1,

@@ -9,7 +9,7 @@ from vi_compare.evidence import (
     Draws,
     Estimate,
     Evidence,
-    Kind,
+    MetricKind,
     margins,
     worst,
 )
@@ -18,7 +18,7 @@ from vi_compare.metrics._quantiles import has_variance, middle
 ABOUT = About(
     name="sd ratio",
     meaning="sd of the fit ÷ sd of the target, worst margin.",
-    kind=Kind.RATIO,
+    kind=MetricKind.RATIO,
     perfect=1.0,
     good=1.05,
     near=1.25,

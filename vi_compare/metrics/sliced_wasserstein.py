@@ -2,13 +2,22 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Draws, Estimate, Evidence, Kind, effective
+from vi_compare.evidence import (
+    ALL,
+    NO_REFERENCE,
+    About,
+    Draws,
+    Estimate,
+    Evidence,
+    MetricKind,
+    effective,
+)
 from vi_compare.metrics._empirical import Gap, evenly
 
 ABOUT = About(
     name="sliced W₁",
     meaning="W₁ of u projected on 100 fixed random directions, on average; u in sd of p.",
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     unit="sd",
     perfect=0.0,
 )

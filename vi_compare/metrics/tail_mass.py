@@ -12,7 +12,7 @@ from vi_compare.evidence import (
     Draws,
     Estimate,
     Evidence,
-    Kind,
+    MetricKind,
     margins,
     worst,
 )
@@ -24,7 +24,7 @@ ABOUT = About(
         "Mass of the fit beyond the target's 0.5 % or 99.5 % quantile ÷ 0.5 %, the worst tail; "
         "1 is perfect."
     ),
-    kind=Kind.RATIO,
+    kind=MetricKind.RATIO,
     perfect=1.0,
     good=1.5,
     near=2.0,

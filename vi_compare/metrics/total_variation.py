@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 from vi_compare.metrics._overlap import under_mixture
 
 ABOUT = About(
     name="total variation",
     meaning="½ ∫ |p − q|, 0 to 1: by how much q can get the probability of an event wrong.",
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     perfect=0.0,
     good=0.1,
     near=0.3,

@@ -3,14 +3,14 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
 from vi_compare.evidence import effective as worth
 from vi_compare.metrics._empirical import Gap, few_margins
 
 ABOUT = About(
     name="W₁",
     meaning="W₁ = ∫ |F_p − F_q| ÷ sd of p, per margin; the headline is the largest.",
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     unit="sd",
     perfect=0.0,
     heading="W₁",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 from vi_compare.psis import log_ratio, pareto_khat
 
 ABOUT = About(
@@ -10,7 +10,7 @@ ABOUT = About(
     meaning=(
         "Share of the total weight p/q that the heaviest 1 % of the draws of q carry; 1 % is best."
     ),
-    kind=Kind.SMALLER,
+    kind=MetricKind.SMALLER,
     perfect=0.01,
     percent=True,
 )

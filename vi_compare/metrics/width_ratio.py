@@ -9,7 +9,7 @@ from vi_compare.evidence import (
     Draws,
     Estimate,
     Evidence,
-    Kind,
+    MetricKind,
     margins,
     worst,
 )
@@ -18,7 +18,7 @@ from vi_compare.metrics._quantiles import ENDS, quantile_error
 ABOUT = About(
     name="width ratio",
     meaning="Length of the 5-95 % interval of the fit ÷ of the target, worst margin.",
-    kind=Kind.RATIO,
+    kind=MetricKind.RATIO,
     perfect=1.0,
     good=1.1,
     near=1.25,

@@ -5,7 +5,7 @@ The marks help the eye; the verdict has rules of its own, which weigh the standa
 
 from __future__ import annotations
 
-from vi_compare.estimate import About, Kind
+from vi_compare.estimate import About, MetricKind
 
 SIGNS = {"good": "✓", "near": "!", "bad": "✗", "": ""}
 
@@ -25,18 +25,18 @@ def limits(about: About) -> str:
         return ""
     good, near = (_written(about, limit) for limit in (about.good, about.near))
     match about.kind:
-        case Kind.RATIO:
+        case MetricKind.RATIO:
             parts = [f"✓ within a factor of {good}", f"! within {near}"]
-        case Kind.SIGNED if about.perfect:
+        case MetricKind.SIGNED if about.perfect:
             unit = " points" if about.percent else ""
             parts = [
                 f"✓ within {good.removesuffix(' %')}{unit} of {_written(about, about.perfect)}",
                 f"! within {near.removesuffix(' %')}",
             ]
-        case Kind.SIGNED:
+        case MetricKind.SIGNED:
             parts = [f"✓ within {good} {about.suffix}".strip(), f"! within {near}"]
         case _:
-            way = "from" if about.kind is Kind.LARGER else "up to"
+            way = "from" if about.kind is MetricKind.LARGER else "up to"
             best = f" ({_written(about, about.perfect)} is perfect)" if about.perfect else ""
             unit = f" {about.suffix}" if about.suffix else ""
             parts = [f"✓ {way} {good}{unit}{best}", f"! {way} {near}"]
@@ -46,9 +46,9 @@ def limits(about: About) -> str:
 def better(about: About) -> str:
     """Which value is the best one: "smallest", "nearest to 90 %"."""
     match about.kind:
-        case Kind.SMALLER:
+        case MetricKind.SMALLER:
             return "smallest"
-        case Kind.LARGER:
+        case MetricKind.LARGER:
             return "largest"
     return f"nearest to {'its floor' if about.perfect is None else _written(about, about.perfect)}"
 

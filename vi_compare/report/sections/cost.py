@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vi_compare import formatting
-from vi_compare.estimate import Kind
+from vi_compare.estimate import MetricKind
 from vi_compare.report.blocks import (
     Cell,
     Column,
@@ -43,7 +43,7 @@ def _drawn(view: View) -> list[Pictures]:
     """The first of these metrics that two fits have, against seconds."""
     for metric in ("forward_kl", "reverse_kl", "elbo"):
         about = view.abouts[metric]
-        better = "Higher is better" if about.kind is Kind.LARGER else "Lower is better"
+        better = "Higher is better" if about.kind is MetricKind.LARGER else "Lower is better"
         points = [
             (fit, spent, reading.value, reading.error or 0.0)
             for fit in view.drawn
