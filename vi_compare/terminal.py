@@ -162,7 +162,7 @@ def show_catalogue() -> None:
             print(f"  {path!s:<16} {_first_line(path)}")
 
 
-def _origin(entry: catalogue.Entry) -> str:
+def _origin(entry: catalogue.Registered) -> str:
     return f" (of {entry.distribution})" if entry.distribution else ""
 
 
