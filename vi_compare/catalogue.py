@@ -45,7 +45,7 @@ DEFINES = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class Registered:
     """A module that is a guide, a divergence, a solver, a metric or a section of the page.
 
     Attributes:
@@ -105,19 +105,19 @@ class Entry:
 
 
 @cache
-def entries(kind: str) -> Mapping[str, Entry]:
-    """{name: Entry} of one kind, in the order of the names; no entry is imported."""
+def entries(kind: str) -> Mapping[str, Registered]:
+    """{name: Registered} of one kind, in the order of the names; no entry is imported."""
     place = "report.sections" if kind == "sections" else kind
     folder = Path(__file__).parent.joinpath(*place.split("."))
     own = (m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_"))
     found = {_hyphened(file): f"vi_compare.{place}.{file}" for file in own}
-    out = {name: Entry(kind, name, module) for name, module in found.items()}
+    out = {name: Registered(kind, name, module) for name, module in found.items()}
     for point in _entry_points().select(group=f"vi_compare.{kind}"):
         name, origin = _hyphened(point.name), _origin(point)
         if known := out.get(name):
             out[name] = replace(known, rivals=(*known.rivals, origin))
         else:
-            out[name] = Entry(kind, name, point.value, origin)
+            out[name] = Registered(kind, name, point.value, origin)
     return dict(sorted(out.items()))
 
 
@@ -147,7 +147,7 @@ def import_plug_ins(kinds: Iterable[str]) -> None:
     """Import what other distributions offer of these kinds.
 
     Raises:
-        InputError: see `Entry.load`.
+        InputError: see `Registered.load`.
     """
     for kind in kinds:
         for entry in entries(kind).values():
@@ -166,7 +166,7 @@ def load(kind: str, name: str, others: tuple[str, ...] = ()) -> ModuleType:
     Raises:
         InputError: when there is none of that name; it lists the nearest, of the
             catalogue and of `others`, names from elsewhere that would have done. And see
-            `Entry.load`.
+            `Registered.load`.
     """
     known = entries(kind)
     if name not in known:

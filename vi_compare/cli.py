@@ -49,9 +49,9 @@ def complete_fit(incomplete: str) -> list[str]:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        import vi_compare
+        from importlib.metadata import version
 
-        print(f"vi-compare {vi_compare.__version__}")
+        print(f"vi-compare {version('vi-compare')}")
         raise typer.Exit
 
 
@@ -64,7 +64,7 @@ def common(
         ),
     ] = False,
 ) -> None:
-    pass
+    """Options that stand before the command; each answers by itself."""
 
 
 Script = Annotated[

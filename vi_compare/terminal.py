@@ -189,7 +189,7 @@ def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -
     return table
 
 
-def _origin(entry: catalogue.Entry) -> str:
+def _origin(entry: catalogue.Registered) -> str:
     return f"of {entry.distribution}" if entry.distribution else ""
 
 
