@@ -153,8 +153,8 @@ def test_a_mode_below_a_climb_without_end_is_not_called_converged():
 
 def minibatch():
     x = numpyro.sample("x", dist.Normal(0.0, 1.0))
-    with numpyro.plate("rows", 10, subsample_size=2):
-        numpyro.sample("y", dist.Normal(x, 1.0), obs=jnp.zeros(2))
+    with numpyro.plate("rows", 10, subsample_size=2) as rows:
+        numpyro.sample("y", dist.Normal(x, 1.0), obs=jnp.zeros(10)[rows])
 
 
 def test_a_minibatch_has_no_mode():

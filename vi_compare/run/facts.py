@@ -21,9 +21,6 @@ from vi_compare.solvers import Cost, Fit
 from vi_compare.target import Target
 from vi_compare.verdict import RULES, Verdict
 
-# Larger arrays stand in fits.nc and are named here.
-LARGEST = 10_000
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -211,10 +208,10 @@ def _mixture(found, group: str) -> dict[str, Any] | None:
     }
 
 
-def array(value: Any, path: str) -> Any:
-    """Nested lists, or where to find them when there are too many numbers."""
+def array(value: Any, path: str, largest: int = 10_000) -> Any:
+    """Nested lists, or where in fits.nc they stand when there are more numbers than `largest`."""
     a = np.asarray(value)
-    return {"file": DRAWS, "path": path, "shape": list(a.shape)} if a.size > LARGEST else a.tolist()
+    return {"file": DRAWS, "path": path, "shape": list(a.shape)} if a.size > largest else a.tolist()
 
 
 def _basins(found) -> list[dict[str, Any]]:
