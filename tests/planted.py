@@ -22,13 +22,15 @@ from scipy.stats import multivariate_normal, multivariate_t, norm, spearmanr
 from vi_compare import catalogue
 from vi_compare.estimate import ALL, Estimate, margins
 from vi_compare.evidence import Draws, Evidence
+from vi_compare.metrics import abouts
 from vi_compare.psis import khat_limit
 from vi_compare.reference.basins import check_basins
-from vi_compare.reference.modes import find_modes
+from vi_compare.reference.modes import FoundModes, find_modes
 from vi_compare.target import Target
 from vi_compare.verdict import RULES, Verdict, judge
 
 N = 20_000
+ABOUTS = abouts()
 LOG_Z = Estimate(0.0, 0.0, "nats")  # of every known target
 TRUTH_DRAWS = 100_000
 
@@ -404,10 +406,11 @@ def past(rule, true: Mapping[str, np.ndarray], times: float = 1.0) -> bool:
     values = true.get(rule.metric)
     if values is None:
         return False
-    limit = rule.perfect + times * (rule.threshold - rule.perfect)
+    threshold, about = rule.limit(ABOUTS[rule.metric]), ABOUTS[rule.metric]
+    limit = about.perfect + times * (threshold - about.perfect)
     if rule.side < 0:
         vanishing = rule.metric in ("mode_coverage", "tail_mass")
-        return bool(values.min() < (rule.threshold / times if vanishing else limit))
+        return bool(values.min() < (threshold / times if vanishing else limit))
     return bool(values.max() > limit)
 
 
@@ -453,7 +456,7 @@ def cases(known: Known, planted: Mapping[str, Planted], seed: int) -> dict[str, 
         draws = complete(q.draw(rng, N))
         drawn[name] = Draws(draws.u, draws.values, draws.log_p, q.log_q(np.asarray(draws.u)))
     modes = find_modes(known.target, {"test": test, "floor": floor, **drawn})
-    assert not isinstance(modes, str)
+    assert isinstance(modes, FoundModes)
     return {name: _case(name, q, drawn[name], test, floor, modes) for name, q in planted.items()}
 
 
@@ -466,7 +469,7 @@ def _case(name, q: Planted, draws: Draws, test: Draws, floor: Draws, modes) -> C
         n = len(modes.members[name])
         log_w = (np.asarray(draws.log_p) - np.asarray(draws.log_q))[:n]
         doubts = check_basins(modes, {name: log_w}, LOG_Z).doubts
-    return Case(judge("converged", "", scores), doubts, scores)
+    return Case(judge("converged", "", scores, abouts=ABOUTS), doubts, scores)
 
 
 def measured(evidence: Evidence) -> dict[str, dict[str, Estimate]]:

@@ -83,7 +83,7 @@ def case(task: Task, steps: int, learning_rate: float, seed: int) -> Case:
     draws = fit.approximation.sample(jax.random.key(seed + 1), planted.N)
     evidence = Evidence(draws, None, None, planted.LOG_Z)
     scores = {m: catalogue.load("metrics", m).measure(evidence) for m in ("khat", "elbo")}
-    judged = planted.Case(judge(fit.status, fit.message, scores), (), scores)
+    judged = planted.Case(judge(fit.status, fit.message, scores, abouts=planted.ABOUTS), (), scores)
     return Case(task.name, task.gap(fit), fit.settings["polish_steps"] == steps, judged)
 
 

@@ -89,7 +89,9 @@ def test_a_failed_fit_is_never_advised():
 
 def test_nothing_is_advised_without_a_reference_and_nothing_ticked_on_a_doubtful_one():
     comparison = with_metrics(GOOD, GOOD)
-    comparison.results["target"]["reference"]["doubts"] = ["R-hat is 1.2"]
+    comparison.results["target"]["reference"]["doubts"] = [
+        {"kind": "its chains disagree", "words": "R-hat is 1.2"}
+    ]
     assert {one.mark for one in advised(comparison).values()} == {""}
     comparison.results["target"]["reference"] = {"source": "none", "draws": 0}
     assert advised(comparison) == {}

@@ -16,7 +16,7 @@ from test_cli import command
 
 from vi_compare.alpha_path import Span
 from vi_compare.alpha_path.branches import Rules, follow
-from vi_compare.alpha_path.integration import Drawn
+from vi_compare.alpha_path.integration import DrawnRule
 from vi_compare.approximation import set_up
 from vi_compare.catalogue import load
 from vi_compare.errors import InputError
@@ -213,7 +213,7 @@ def test_a_rule_by_draws_is_unbiased_and_knows_its_error(name):
     z, at_q = [], jax.jit(lambda rule: rule.points(q))
     for seed in range(40):
         draws = target.draws({"z": p.rvs(2000, random_state=seed)})
-        rule = Drawn.of(target, draws, 0.0, jax.random.key(seed), 1000)
+        rule = DrawnRule.of(target, draws, 0.0, jax.random.key(seed), 1000)
         points = at_q(rule)
         power = np.exp(points.log_v + (points.log_p + points.log_q) / 2)
         both = (np.exp(points.log_v + x) / 2 for x in (points.log_p, points.log_q))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from vi_compare import catalogue
 
 ROOT = Path(__file__).parent.parent
 THREE_PEAKS = ROOT / "models" / "three_peaks.py"
@@ -235,6 +238,7 @@ def test_debug_shows_the_traceback(tmp_path, in_process):
     ("words", "status"),
     [
         (["--help"], 0),
+        (["--version"], 0),
         (["run", "--help"], 0),
         (["run", "missing.py"], 2),
         (["run", "x", "--no"], 2),
@@ -250,6 +254,51 @@ def test_quick_answers_do_not_wait_for_jax(words, status, tmp_path):
     done = command(*words, cwd=tmp_path, program=(sys.executable, "-c", code))
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_version_is_that_of_the_distribution(in_process):
+    from importlib.metadata import metadata
+
+    import vi_compare
+
+    told = metadata("vi-compare")
+    assert in_process("--version") == (0, f"vi-compare {told['Version']}\n", "")
+    assert vi_compare.__version__ == told["Version"]
+    assert told["License-Expression"] == "Apache-2.0"
+    assert told["Author"] == "The vi_compare contributors"
+    assert told.get_all("License-File") == ["LICENSE"]
+
+
+def test_the_licence_is_the_standard_text():
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert text.split()[:6] == ["Apache", "License", "Version", "2.0,", "January", "2004"]
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_list_piped_into_a_narrow_terminal_has_every_entry_whole_on_one_line(
+    in_process, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / "models").mkdir()
+    write(tmp_path / "models", f'    """{"A long line. " * 20}"""\n' + GOOD, "mine.py")
+    status, out, _ = in_process("list")
+    assert status == 0
+    [entry] = [line for line in out.splitlines() if line.split()[:1] == ["mixture"]]
+    assert re.search(r"mixture +\S.* components=2, diagonal=False", entry)
+    [script] = [line for line in out.splitlines() if "mine.py" in line]
+    assert ("A long line. " * 20).strip() in script
+    for kind in catalogue.KINDS:
+        for name in catalogue.names(kind):
+            assert any(line.split()[:1] == [name] for line in out.splitlines()), name
+
+
+def test_check_shows_the_target_and_what_would_be_fitted(in_process, tmp_path):
+    write(tmp_path, GOOD)
+    status, out, _ = in_process("check", "script.py", "--fit", "mvn/reverse-kl")
+    assert status == 0
+    assert "script: 1 unconstrained dimension" in out
+    assert re.search(r"x +\(\) +Real\(\)", out)
+    assert re.search(r"mvn/reverse-kl +\S+ +(about \d+ s|a few seconds)", out)
 
 
 def test_completion_offers_the_names_of_the_part_being_typed():

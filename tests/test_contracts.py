@@ -5,6 +5,7 @@ Nothing is named here that a new file would have to be added to.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from vi_compare.families import Covariances
 from vi_compare.gaussian.frames import Frame
 from vi_compare.gaussian.gaussians import FullRank
 from vi_compare.gaussian.low_rank import project
+from vi_compare.run.labels import parse_part
 from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.target import Target
 from vi_compare.verdict import Status
@@ -153,6 +155,67 @@ def test_sticking_the_landing_has_no_noise_at_q_equal_p(guide):
     slope = jax.grad(lambda params: loss.loss(jax.random.key(0), constrain(params), p, q.guide))
     # log p and log q are of order 10 and equal; their slopes cancel to 1e-14 or so.
     assert np.abs(ravel_pytree(jax.jit(slope)(unconstrained))[0]).max() < 1e-11
+
+
+class Counted:
+    """The plane, which counts how often its log density and its gradient are evaluated."""
+
+    normalised, dim = False, 2
+
+    def __init__(self):
+        self.found = {"log_density": 0, "gradient": 0}
+        self.log_density = jax.custom_jvp(self._value)
+        self.log_density.defjvp(self._both)
+
+    def _value(self, u):
+        self._count(u, "log_density")
+        return PLANE.log_density(u)
+
+    def _both(self, points, directions):
+        self._count(points[0], "log_density", "gradient")
+        return jax.jvp(PLANE.log_density, points, directions)
+
+    def _count(self, u, *what):
+        def add(_):
+            self.found |= {name: self.found[name] + 1 for name in what}
+
+        jax.debug.callback(add, u)  # under vmap once for every point
+
+
+# The other forms of an estimator may evaluate something else.
+FORMS = ("reverse-kl:score", "log-variance:sampler=reference")
+
+
+@pytest.mark.parametrize("label", [*DIVERGENCES, *FORMS])
+def test_a_divergence_evaluates_the_target_as_often_as_it_says(label):
+    made, target = GUIDES["mixture"].build(plane), Counted()
+    unconstrained, constrain = away(made, PLANE)
+    loss = parse_part("divergences", label).build(SimpleNamespace(train=some_draws(64)))
+    few = loss.with_particles(3)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        q = GuideApproximation(made, constrain(params), PLANE)
+        return few.estimate(jax.random.key(0), q, target)
+
+    jax.block_until_ready(gradient(unconstrained))
+    jax.effects_barrier()
+    assert target.found == few.evaluations(families.num_components(made))._asdict()
+    assert loss.num_particles != 3  # what it was made from is as it was
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_the_option_of_a_divergence_and_its_argument_have_one_name(divergence):
+    """Where `build` offers an option that the class has an argument for."""
+    build = DIVERGENCES[divergence].build
+    loss = build(SimpleNamespace(train=some_draws(8)))
+    assert "particles" in catalogue.options(build)
+    arguments = inspect.signature(type(loss)).parameters
+    assert "particles" in arguments
+    assert "num_particles" not in arguments
+    with pytest.raises(ValueError, match="particles must be at least"):
+        build(SimpleNamespace(train=some_draws(8)), particles=0)
 
 
 # --- guides ------------------------------------------------------------------------

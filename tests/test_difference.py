@@ -14,10 +14,12 @@ from test_cli import command, refused, snapshot, write
 
 from vi_compare.difference import LEVEL, difference
 from vi_compare.errors import InputError
+from vi_compare.metrics import abouts
 
 SITES = {"a": [], "beta": [11]}
 MARGINS = ["a", *(f"beta[{i}]" for i in range(11))]
 ERROR = 0.02
+ABOUTS = {name: about.plain() for name, about in abouts().items()}
 
 
 def estimate(value, error=ERROR, **more):
@@ -43,7 +45,7 @@ def a_fit(name, metrics, word="Faithful"):
         "basins": [], "settings": {}, "metrics": metrics,
         "verdict": {
             "word": word, "also": [], "reasons": [], "use_for": "", "next_step": "",
-            "usable_after_reweighting": False,
+            "usable_after_reweighting": False, "vague": False, "mild": False,
         },
         "cost": {
             "compile_seconds": 1.0, "run_seconds": 1.0,
@@ -58,7 +60,8 @@ def a_run(fits):
         "run": "r",
         "target": {
             "name": "plane", "description": "", "dim": 12, "sites": SITES,
-            "supports": dict.fromkeys(SITES, "Real()"), "normalised": False,
+            "supports": dict.fromkeys(SITES, "Real()"), "real": dict.fromkeys(SITES, True),
+            "normalised": False,
             "log_normalizer": estimate(-3.0, 0.01, method="bridge"),
             "log_normalizer_reason": "",
             "reference": {"source": "nuts", "draws": 2000, "doubts": []},
@@ -66,6 +69,7 @@ def a_run(fits):
         },
         "fits": fits,
         "published": [],
+        "metrics": ABOUTS,
         "rules": [{"word": "Too sure", "when": "width_ratio < 0.9"}],
         "environment": {
             "versions": {"jax": "0.12"}, "device": "cpu", "platform": "cpu",
@@ -171,7 +175,7 @@ def test_a_fit_that_failed_in_one_run_is_one_change_not_one_of_each_number(pair)
 def test_modes_that_changed_places_in_the_list_are_compared_as_the_same(pair):
     for run, order in zip(pair, ((1, 2), (2, 1)), strict=True):
         found = [
-            {"name": f"mode {m}", "location": [4.0 * k + 1e-4 * m] * 12}
+            {"name": f"mode {m}", "place": f"mode {m}", "location": [4.0 * k + 1e-4 * m] * 12}
             for m, k in enumerate(order, 1)
         ]
         run["target"]["modes"] = {"found": found, "reason": ""}
@@ -254,21 +258,26 @@ def test_a_changed_verdict_is_named_and_a_close_call_is_said_to_be_one(pair):
 def test_a_changed_threshold_and_a_doubted_reference_are_changes(pair):
     a, b = pair
     b["rules"][0]["when"] = "width_ratio < 0.8"
-    a["target"]["reference"]["doubts"] = ["its chains disagree: R-hat 1.023, above 1.01"]
+    a["target"]["reference"]["doubts"] = [
+        {"kind": "its chains disagree", "words": "its chains disagree: R-hat 1.023, above 1.01"}
+    ]
     b["target"]["reference"] |= {
-        "doubts": ["its chains disagree: R-hat 1.024, above 1.01", "it is worth 30 draws"]
+        "doubts": [
+            {"kind": "its chains disagree", "words": "its chains disagree: R-hat 1.024"},
+            {"kind": "few effective draws", "words": "it is worth 30 draws"},
+        ]
     }
     found = difference(a, b)
     assert texts(found.words) == [
         ("", "rule Too sure", "width_ratio < 0.9", "width_ratio < 0.8"),
-        ("", "reference, it is worth … draws", "–", "in doubt"),
+        ("", "reference: few effective draws", "–", "in doubt"),
     ]
 
 
 def test_published_figures_are_compared_as_they_came_out(pair):
     row = {"fit": "mvn/x", "quantity": "means[0]", "source": "s", "published": "0.4",
            "ours": 0.41, "standard_error": 0.001, "difference_in_standard_errors": 1.0,
-           "result": "reproduced"}  # fmt: skip
+           "result": "reproduced", "reason": ""}  # fmt: skip
     a, b = pair
     a["published"], b["published"] = [row], [row | {"ours": 0.5, "result": "not reproduced"}]
     found = difference(a, b)
@@ -392,7 +401,7 @@ def test_many_changes_of_one_metric_are_counted_not_listed(pair, capsys):
     out = capsys.readouterr().out
     assert "A: one\nB: two\n" in out
     # the clearest first: 12 ÷ (0.02 √2) standard errors
-    assert "mean_shift, beta[10]: 0.10 ± 0.02 -> 12.10 ± 0.02 (424 standard errors)" in out
+    assert "mean_shift, beta[10]: 0.10 ± 0.02 sd -> 12.10 ± 0.02 sd (424 standard errors)" in out
     assert out.count("mean_shift, ") == 3
     assert "mean_shift: 9 more" in out
 

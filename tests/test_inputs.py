@@ -12,6 +12,7 @@ from test_cli import kept_report, refused, snapshot, write
 from vi_compare import Settings, script
 from vi_compare.errors import InputError
 from vi_compare.files.data import read_data
+from vi_compare.files.tables import read_table
 
 SCRIPT = """
     import jax.numpy as jnp
@@ -92,7 +93,11 @@ BROKEN_DATA = {
     "NaN": ("d.csv", "x,y\n1,2\n2,nan\n", "'y' is NaN or infinite at [1]"),
     "infinite": ("d.json", '{"x": [1], "y": [1e999]}', "'y' is NaN or infinite at [0]"),
     "null": ("d.json", '{"x": [1, 2], "y": [1, null]}', "'y' is NaN or infinite at [1]"),
-    "a text": ("d.csv", "x,y\n1,two\n", "'two' where a number is due"),
+    "a text": ("d.csv", "x,y\n1,two\n", "row 2, column 'y': it holds 'two' where a number is due"),
+    "an empty cell": ("d.csv", "x,y\n1,2\n,3\n", "row 3, column 'x': it holds '' where"),
+    "long rows": ("d.csv", "x,y\n1,2\n1,2,3\n", "Expected 2 fields in line 3, saw 3"),
+    "twice": ("d.csv", "x,x\n1,2\n", "has two columns of the same name"),
+    "nothing": ("d.csv", "", "has no rows"),
     "texts": ("d.json", '{"x": ["a"], "y": [1]}', "'x' holds texts"),
     "ragged": ("d.json", '{"x": [[1], [1, 2]], "y": [1]}', "'x' is no array of numbers"),
     "ragged rows": ("d.csv", "x,y\n1,2\n1\n", "row 3: 1 values for 2 columns"),
@@ -138,6 +143,21 @@ def test_broken_words_are_refused_in_one_line(name, tmp_path, in_process):
     before = kept_report(tmp_path)
     refused(*in_process("run", *words, "--out", "out"), expected)
     assert snapshot(tmp_path / "out") == before
+
+
+def test_comments_blank_lines_and_excels_byte_order_mark_are_skipped(tmp_path):
+    text = "# made by hand\n x , y\n\n1,0.1\n# a remark\n2, 1e-3\n"
+    (tmp_path / "d.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    found = read_table(tmp_path / "d.csv")
+    assert {name: column.tolist() for name, column in found.items()} == {
+        "x": [1.0, 2.0],
+        "y": [0.1, 0.001],
+    }
+
+
+def test_a_large_number_does_not_overflow_into_an_integer(tmp_path):
+    (tmp_path / "d.csv").write_text("y\n1e300\n2\n")
+    assert read_data(tmp_path / "d.csv", lambda y: None)["y"].tolist() == [1e300, 2.0]
 
 
 def test_whole_numbers_of_a_table_stay_whole(tmp_path):

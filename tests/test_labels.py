@@ -127,6 +127,20 @@ def test_values_that_make_no_sense_are_refused_when_built(kind, text, given):
         parse_part(kind, text).build(*([None] if given is None else given))
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cubo:1", r"^cubo: order must be above 1, got 1\.0$"),
+        ("renyi:nan", "^renyi: alpha must be finite"),  # by another file's class
+        ("wake:1", "^wake: particles must be at least 2, got 1$"),
+    ],
+)
+def test_what_a_constructor_refuses_is_said_with_the_name_in_the_label(text, words):
+    with pytest.raises(InputError, match=words) as refused:
+        parse_part("divergences", text).build(None)
+    assert isinstance(refused.value.__cause__, ValueError)
+
+
 def test_nothing_is_imported_to_list_names():
     assert {"mixture", "mvn", "normal"} <= set(catalogue.names("guides"))
     assert "__init__" not in catalogue.names("guides")

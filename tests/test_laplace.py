@@ -15,6 +15,7 @@ from scipy import optimize
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.guides import laplace, mvn
+from vi_compare.scores import PointScores
 from vi_compare.solvers import Problem, mode
 from vi_compare.target import Target
 
@@ -176,12 +177,12 @@ def test_evaluations_are_counted():
         numpyro.factor("f", -jnp.sum(x**4))
 
     target = Target(model)
-    climber = mode.Climber(target, 100, 1e-4)
-    climber.climb(np.array([1.0, -1.5, 0.5]))
+    scores = PointScores(target)
+    mode.build(100, 1e-4).ascend(scores, np.array([1.0, -1.5, 0.5]))
     jax.effects_barrier()
-    curvatures = (climber.gradients - climber.densities) / target.dim
+    curvatures = (scores.gradients - scores.densities) / target.dim
     # one callback per value-and-gradient; a curvature calls it once, or once per column
-    assert climber.densities < calls["n"] <= climber.densities + curvatures * target.dim
+    assert scores.densities < calls["n"] <= scores.densities + curvatures * target.dim
     assert curvatures >= 1
 
 

@@ -11,7 +11,7 @@ from oracles import THREE_PEAKS
 from targets import script
 
 from vi_compare.evidence import Draws
-from vi_compare.reference.modes import MOST_DIMENSIONS, find_modes
+from vi_compare.reference.modes import ModeSearch, NoModes, find_modes
 from vi_compare.target import Target
 
 N = 3000
@@ -109,8 +109,24 @@ def test_one_mode_is_not_many(model):
 
 
 def test_too_many_dimensions_are_declined_in_words():
-    def wide():
-        numpyro.sample("z", dist.Normal(0.0, 1.0).expand([MOST_DIMENSIONS + 1]).to_event(1))
+    dim = ModeSearch().dimensions + 1
 
-    reason = find_modes(Target(wide), {"test": draws(np.zeros((5, MOST_DIMENSIONS + 1)))})
-    assert "dimensions" in reason
+    def wide():
+        numpyro.sample("z", dist.Normal(0.0, 1.0).expand([dim]).to_event(1))
+
+    found = find_modes(Target(wide), {"test": draws(np.zeros((5, dim)))})
+    assert isinstance(found, NoModes)
+    assert "dimensions" in found.reason
+
+
+def test_a_shallow_dent_is_a_mode_only_to_a_finer_search():
+    """Two normals of sd 1 at ±1.15: log p dips by 0.056 nats between them, less than 0.1."""
+
+    def dent():
+        parts = dist.Normal(jnp.array([-1.15, 1.15]), 1.0)
+        numpyro.sample("x", dist.MixtureSameFamily(dist.Categorical(jnp.ones(2) / 2), parts))
+
+    u = np.random.default_rng(5).normal(np.repeat([-1.15, 1.15], N // 2))[:, None]
+    number = lambda search: len(find_modes(Target(dent), {"test": draws(u)}, search).names)
+    assert number(ModeSearch()) == 1
+    assert number(ModeSearch(saddle=0.01)) == 2

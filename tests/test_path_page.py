@@ -12,6 +12,7 @@ from test_page_in_browser import CHROMIUM, DESK, PHONE, browser  # noqa: F401 (a
 from test_report import HOSTILE, Page, synthetic
 
 from vi_compare.comparison import Comparison
+from vi_compare.metrics import abouts
 from vi_compare.report import render, sections
 from vi_compare.report.path import Path
 from vi_compare.report.path.words import alpha, finding
@@ -83,7 +84,8 @@ def path_of(*, branches=2, points=26, grid=50, margins=1, error=0.0, labels=("x"
         "margins": [
             {"label": label, "grid": x.tolist(), "target": target} for label in labels[:margins]
         ],
-        "modes": ["the mode at x = 2", "the mode at x = −2"],
+        "metrics": {name: about.plain() for name, about in abouts().items()},
+        "modes": ["x = 2", "x = −2"],
         "target_basins": [0.6, 0.4],
         "branches": made,
         "transitions": [

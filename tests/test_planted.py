@@ -70,7 +70,7 @@ def test_a_perfect_fit_is_faithful_against_as_few_draws_as_nuts_gives(d):
         fit = planted.gaussian_draws(rng.normal(size=(planted.N, d)))
         test, floor = (planted.gaussian_draws(planted.chains(rng, d), 4) for _ in range(2))
         found = Evidence(fit, test, floor, Estimate(0.0, 0.0, "nats"))
-        words.append(judge("converged", "", planted.measured(found)).word)
+        words.append(judge("converged", "", planted.measured(found), abouts=planted.ABOUTS).word)
     assert sum(word != "Faithful" for word in words) <= 1, words
 
 

@@ -15,6 +15,7 @@ import xarray as xr
 from vi_compare import catalogue, formatting
 from vi_compare.comparison import Comparison
 from vi_compare.evidence import Draws, Estimate, Evidence, Modes
+from vi_compare.metrics import abouts
 from vi_compare.report import render, sections
 from vi_compare.report.curves import Penalty
 from vi_compare.report.headline import answer
@@ -22,7 +23,7 @@ from vi_compare.report.page import _soft
 from vi_compare.report.pairs import most_telling, uncoupled
 from vi_compare.report.sections import matrix, risk, scoreboard
 from vi_compare.report.view import View
-from vi_compare.run.facts import _metric
+from vi_compare.run.facts import _metric, in_words, metrics
 from vi_compare.verdict import judge
 
 HOSTILE = """<script>alert("1")<!--'"&$x_1$"""
@@ -121,6 +122,8 @@ def normal_fit(name, group, d, *, mean=0.0, word="Faithful", status="converged")
             "use_for": "anything",
             "next_step": "nothing needs doing",
             "usable_after_reweighting": word != "Faithful",
+            "vague": False,
+            "mild": False,
         },
         "cost": {
             "compile_seconds": 1.5,
@@ -173,6 +176,7 @@ def synthetic(d=1, n=400, names=("mvn/reverse-kl", "published one"), *, losses=T
             "dim": d,
             "sites": {"x": [] if d == 1 else [d]},
             "supports": {"x": "Real()"},
+            "real": {"x": True},
             "normalised": True,
             "log_normalizer": {"value": 0.0, "standard_error": 0.0, "method": "exact"},
             "reference": {
@@ -184,6 +188,7 @@ def synthetic(d=1, n=400, names=("mvn/reverse-kl", "published one"), *, losses=T
                 "found": [
                     {
                         "name": f"the mode at x = {at}".replace("-", "−"),
+                        "place": f"x = {at}".replace("-", "−"),
                         "location": [float(at)] * d,
                         "target": share,
                         "floor": share,
@@ -197,6 +202,7 @@ def synthetic(d=1, n=400, names=("mvn/reverse-kl", "published one"), *, losses=T
         },
         "fits": fits,
         "published": [],
+        "metrics": metrics(abouts()),
         "rules": [{"word": "Misses modes", "when": "mode_coverage < 0.1"}],
         "environment": {
             "versions": {"vi-compare": "0.1.0"},
@@ -261,7 +267,8 @@ def gaussian_mixture(d, n=2000, fits=3):
     parts |= group("reference", reference, {"log_p": target[1](reference)})
     modes = comparison.results["target"]["modes"]["found"]
     for m, (mode, place) in enumerate(zip(modes, (at, -at), strict=True)):
-        mode |= {"name": f"mode {m + 1}", "location": place.tolist(), "fits": {}}
+        mode |= {"name": f"mode {m + 1}", "place": f"mode {m + 1}"}
+        mode |= {"location": place.tolist(), "fits": {}}
     for i, (name, fit) in enumerate(zip(names, comparison.fits, strict=True)):
         label, (sample, log_q) = guides[i % 3]
         x = sample(rng, n)
@@ -274,14 +281,10 @@ def gaussian_mixture(d, n=2000, fits=3):
         evidence = Evidence(q, p, Draws(floor, _sites(floor)), Estimate(0.0, 0.0, "nats"), found)
         scores = {k: m.measure(evidence) for k, m in catalogue.load_all("metrics").items()}
         scores = {k.replace("-", "_"): v for k, v in scores.items()}
-        verdict = judge("converged", "", scores)
+        verdict = judge("converged", "", scores, abouts=abouts())
         fit |= {"guide": label.split("/")[0], "divergence": label.split("/")[1], "solver": "svi"}
         fit |= {"status": "converged", "metrics": {k: _metric(v) for k, v in scores.items()}}
-        fit["verdict"] = {
-            "word": verdict.word, "also": list(verdict.also), "reasons": list(verdict.reasons),
-            "use_for": verdict.use_for, "next_step": verdict.next_step,
-            "usable_after_reweighting": verdict.reweightable,
-        }  # fmt: skip
+        fit["verdict"] = in_words(verdict)
         parts |= group(f"fits/g{i}", x, {"log_p": q.log_p, "log_q": q.log_q})
         parts[f"fits/g{i}/at_reference"] = xr.Dataset({"log_q": ("draw", p.log_q)})
         loss = np.exp(-np.arange(300) / 50)[None] + rng.normal(size=(3, 300)) * 0.02
@@ -293,7 +296,7 @@ def _sites(x):
     return {"x": x if x.shape[1] > 1 else x[:, 0]}
 
 
-def published_row(fit, quantity, published, ours, error, result):
+def published_row(fit, quantity, published, ours, error, result, reason=""):
     difference = None if ours is None else (float(published) - ours) / error
     return {
         "fit": fit,
@@ -304,6 +307,7 @@ def published_row(fit, quantity, published, ours, error, result):
         "standard_error": error,
         "difference_in_standard_errors": difference,
         "result": result,
+        "reason": reason,
     }
 
 
@@ -360,7 +364,7 @@ def published():
     comparison.fits[1]["verdict"]["word"] = "Misses modes"
     comparison.results["published"] = [
         published_row("mvn/reverse-kl", "means[0]", "0.10", 0.1, 0.01, "reproduced"),
-        published_row("mvn/reverse-kl", "elbo", "1.0", None, None, "not available: no log Z"),
+        published_row("mvn/reverse-kl", "elbo", "1.0", None, None, "not available", "no log Z"),
         published_row("published one", "forward_kl", "0.0012", 2.687, 0.0295, "not reproduced"),
     ]
     return comparison
@@ -371,6 +375,7 @@ def hostile():
     results = comparison.results
     results["target"] |= {"name": HOSTILE, "description": f"{HOSTILE}\n\n</script>{HOSTILE}"}
     results["target"] |= {"sites": {HOSTILE: []}, "supports": {HOSTILE: "Real()"}}
+    results["target"]["real"] = {HOSTILE: True}
     results["target"]["modes"]["found"][0]["name"] = HOSTILE
     results["environment"]["command"] = f"</script><!--{HOSTILE}\u2028"
     results["fits"][0]["message"] = HOSTILE

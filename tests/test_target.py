@@ -359,3 +359,79 @@ def in_plates():
 def test_axes_are_called_by_their_plates():
     dims = {site.name: site.dims for site in Target(in_plates).sites}
     assert dims == {"slopes": ("county", "slopes_dim_1"), "effect": ("year", "county")}
+
+
+# --- data that are one minibatch; networks with priors -----------------------------------
+
+
+def test_a_minibatch_handed_to_a_longer_plate_is_refused_in_one_line():
+    def model(x, n):
+        rate = numpyro.sample("rate", dist.Gamma(1.0, 1.0))
+        with numpyro.plate("batch", n, subsample_size=x.shape[0]):
+            numpyro.sample("x", dist.Poisson(rate), obs=x)
+
+    with pytest.raises(InputError, match=r"plate 'batch' .* give all rows as data") as caught:
+        _ = Target(model, (jnp.ones(50, int), 1000)).sites
+    assert "\n" not in str(caught.value)
+
+
+def test_a_minibatch_that_broadcasts_is_refused_too():
+    """One row against a plate of 1,000 would count 1,000 times without a word."""
+
+    def model(x, n):
+        rate = numpyro.sample("rate", dist.Gamma(1.0, 1.0))
+        with numpyro.plate("batch", n, subsample_size=1):
+            numpyro.sample("x", dist.Poisson(rate), obs=x)
+
+    with pytest.raises(InputError, match=r"'batch' has 1,000 rows and the data of site 'x' fewer"):
+        _ = Target(model, (jnp.ones(1, int), 1000)).sites
+
+
+def test_all_rows_with_a_minibatch_of_them_are_taken():
+    def model(x):
+        rate = numpyro.sample("rate", dist.Gamma(1.0, 1.0))
+        with numpyro.plate("batch", len(x), subsample_size=10) as rows:
+            numpyro.sample("x", dist.Poisson(rate), obs=x[rows])
+
+    x = jnp.arange(50) % 4
+    target = Target(model, (x,))
+    assert target.subsampled == ("batch",)
+    # Gamma(1 + Σx, 1 + n), over u = log rate
+    u = jnp.array([0.3])
+    right = dist.Gamma(1.0 + x.sum(), 51.0)
+    change = target.log_density(u) - target.log_density(jnp.zeros(1))
+    wanted = right.log_prob(jnp.exp(0.3)) + 0.3 - right.log_prob(1.0)
+    assert change == pytest.approx(float(wanted), abs=1e-9)
+
+
+def network(x, y, prior):
+    """y = w x + b by NumPyro's own way of giving a network's parameters a prior."""
+    from functools import partial
+
+    from numpyro.contrib.module import _update_params
+
+    params = numpyro.param("net$params", {"w": jnp.zeros(()), "b": jnp.zeros(())})
+    drawn = dict(params)
+    with handlers.scope(prefix="net"):
+        _update_params(params, drawn, prior)
+    net = partial(lambda p, x: p["w"] * x + p["b"], drawn)
+    numpyro.sample("y", dist.Normal(net(x), 0.5), obs=y)
+
+
+def test_a_network_whose_parameters_all_have_priors_is_a_target():
+    """Conjugate: precision DᵀD/σ² + diag(1, 1/6.25), from the textbook."""
+    x = jnp.linspace(-1.0, 2.0, 9)
+    y = 0.7 * x + 0.2
+    prior = {"w": dist.Normal(0.0, 1.0), "b": dist.Normal(0.0, 2.5)}
+    target = Target(network, (x, y, prior))
+    assert {site.name for site in target.sites} == {"net/w", "net/b"}
+    design = np.column_stack([x if s.name == "net/w" else np.ones(9) for s in target.sites])
+    scale = np.array([1.0 if s.name == "net/w" else 2.5 for s in target.sites])
+    precision = design.T @ design / 0.25 + np.diag(1 / scale**2)
+    found = -np.asarray(jax.hessian(target.log_density)(jnp.zeros(2)))
+    np.testing.assert_allclose(found, precision, rtol=1e-9)
+
+
+def test_a_network_of_which_one_parameter_has_no_prior_is_refused():
+    with pytest.raises(InputError, match="param site 'net\\$params'"):
+        _ = Target(network, (jnp.ones(3), jnp.ones(3), {"w": dist.Normal(0.0, 1.0)})).sites

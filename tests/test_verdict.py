@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
+from vi_compare import verdict
 from vi_compare.evidence import ALL, Estimate
+from vi_compare.metrics import abouts
 from vi_compare.psis import khat_limit
-from vi_compare.verdict import LEAST_DRAWS, RULES, judge
+from vi_compare.verdict import RULES, Concern, Doubt
 
 N = 20_000
+ABOUTS = abouts()
+judge = partial(verdict.judge, abouts=ABOUTS)
 
 
 def number(value, error=0.001, **more):
@@ -60,7 +66,7 @@ def test_a_word_appears_past_its_threshold_and_not_inside(word):
 @pytest.mark.parametrize("word", CLEAR)
 def test_a_crossing_within_error_is_between(word):
     metric, past, _ = CLEAR[word]
-    threshold = next(rule.threshold for rule in RULES if rule.word == word)
+    threshold = next(r.limit(ABOUTS[r.metric]) for r in RULES if r.word == word)
     wide = number(past, error=abs(abs(past) - threshold))  # one standard error past
     found = judge("converged", "", faithful(**{metric: wide}))
     assert found.word == f"between Faithful and {word}"
@@ -90,10 +96,10 @@ def test_without_a_reference_it_is_unverified():
 
 
 def test_no_verdict_is_stronger_than_the_reference_that_it_rests_on():
-    doubt = "its chains disagree: R-hat 1.2, above 1.01"
+    doubt = Doubt(Concern.CHAINS_DISAGREE, "its chains disagree: R-hat 1.2, above 1.01")
     found = judge("converged", "", faithful(), (doubt,))
     assert (found.word, found.also) == ("Unverified", ())
-    assert doubt in found.reasons[0]
+    assert doubt.words in found.reasons[0]
     assert not found.reweightable
     found = judge("converged", "", faithful(width_ratio=number(0.5)), (doubt,))
     assert (found.word, found.also) == ("Unverified", ("Too sure",))
@@ -181,7 +187,7 @@ def test_mode_weights_within_their_floor_are_not_wrong():
 
 
 def test_few_draws_decide_nothing():
-    few = Estimate(0.5, 0.001, "1", LEAST_DRAWS - 1)
+    few = Estimate(0.5, 0.001, "1", RULES[0].least_draws - 1)
     assert judge("converged", "", faithful(width_ratio=few)).word == "Faithful"
 
 

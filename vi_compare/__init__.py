@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from vi_compare.comparison import Comparison
     from vi_compare.divergences._f_divergence import FDivergence
     from vi_compare.divergences.alpha import AmariAlpha
@@ -69,6 +70,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: `vi-compare --help` must not wait for JAX.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vi-compare")
     if name not in _HOMES:
         raise AttributeError(f"module 'vi_compare' has no attribute {name!r}")
     from importlib import import_module

@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 
 def folder() -> Path:
-    """The user's cache folder of this package; ``XDG_CACHE_HOME`` moves it."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "vi_compare"
+    """The user's cache folder of this package; on Linux ``XDG_CACHE_HOME`` moves it."""
+    return user_cache_path("vi_compare", appauthor=False)
 
 
 def writable(name: str) -> Path | None:

@@ -1,7 +1,17 @@
-"""Place is registration: a file in ``guides/``, ``divergences/``, ``solvers/`` or
-``metrics/`` is an entry, its name (underscores as hyphens) is the name on the command
-line, and the first line of what it builds is the line that ``vi-compare list`` shows.
+"""Place is registration: a file in ``guides/``, ``divergences/``, ``solvers/``, ``metrics/``
+or ``report/sections/`` is an entry, its name (underscores as hyphens) is the name on the
+command line, and the first line of what it builds is the line that ``vi-compare list`` shows.
 A leading underscore means a helper, not an entry.
+
+Another distribution offers such modules by entry points of the groups ``vi_compare.guides``,
+``vi_compare.divergences``, ``vi_compare.solvers``, ``vi_compare.metrics`` and
+``vi_compare.sections``. In its pyproject.toml::
+
+    [project.entry-points."vi_compare.guides"]
+    my-flow = "my_package.flow"  # a module that defines build(model, ...)
+
+This package's own entry wins where both have one name, with a warning; of a name that two
+other distributions offer none wins, and whoever asks for it is told.
 """
 
 from __future__ import annotations
@@ -9,23 +19,145 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from vi_compare.errors import InputError, nearest
 
+if TYPE_CHECKING:
+    from importlib import metadata
+
+# Kinds that have a name on the command line or a number in the results.
 KINDS = ("guides", "divergences", "solvers", "metrics")
+# What the module of an entry defines.
+DEFINES = {
+    "guides": ("build",),
+    "divergences": ("build",),
+    "solvers": ("suits", "build"),
+    "metrics": ("measure",),
+    "sections": ("section",),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A module that is a guide, a divergence, a solver, a metric or a section of the page.
+
+    Attributes:
+        kind: "guides", "divergences", "solvers", "metrics" or "sections".
+        name: on the command line.
+        module: its dotted name; imported by `load`.
+        distribution: name and version of the distribution that offers it; "" for this
+            package's own.
+        rivals: other distributions that offer the same name.
+    """
+
+    kind: str
+    name: str
+    module: str
+    distribution: str = ""
+    rivals: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"the {self.kind.removesuffix('s')} {self.name!r}"
+
+    def load(self) -> ModuleType:
+        """The module, imported.
+
+        Raises:
+            InputError: for a module of another distribution that cannot be imported, lacks
+                what an entry of its kind defines, or shares its name with that of a third.
+        """
+        rivals = " and ".join(self.rivals)
+        if not self.distribution:
+            if rivals:
+                warnings.warn(
+                    f"{self} of {rivals} is left out: vi-compare has one of that name; the "
+                    f"entry point needs another name",
+                    stacklevel=3,
+                )
+            return importlib.import_module(self.module)
+        if rivals:
+            raise InputError(
+                f"{self} is offered by {self.distribution} and by {rivals}; uninstall all but one"
+            )
+        return self._of_another_distribution()
+
+    def _of_another_distribution(self) -> ModuleType:
+        whole = f"{self} of {self.distribution} (entry point {self.module})"
+        try:
+            module = importlib.import_module(self.module)
+        except Exception as error:  # whatever somebody else's module raises
+            first = str(error).strip().partition("\n")[0]
+            raise InputError(
+                f"{whole} cannot be imported: {type(error).__name__}: {first}; mend that package "
+                f"or uninstall it"
+            ) from error
+        lacking = [name for name in DEFINES[self.kind] if name not in vars(module)]
+        if lacking:
+            raise InputError(f"{whole} defines no {' and no '.join(lacking)}")
+        return module
 
 
 @cache
+def entries(kind: str) -> Mapping[str, Entry]:
+    """{name: Entry} of one kind, in the order of the names; no entry is imported."""
+    place = "report.sections" if kind == "sections" else kind
+    folder = Path(__file__).parent.joinpath(*place.split("."))
+    own = (m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_"))
+    found = {_hyphened(file): f"vi_compare.{place}.{file}" for file in own}
+    out = {name: Entry(kind, name, module) for name, module in found.items()}
+    for point in _entry_points().select(group=f"vi_compare.{kind}"):
+        name, origin = _hyphened(point.name), _origin(point)
+        if known := out.get(name):
+            out[name] = replace(known, rivals=(*known.rivals, origin))
+        else:
+            out[name] = Entry(kind, name, point.value, origin)
+    return dict(sorted(out.items()))
+
+
+@cache
+def _entry_points() -> metadata.EntryPoints:
+    """Those of all that is installed, read once: a file of every distribution."""
+    from importlib import metadata  # `--help` reads none and need not wait for it
+
+    return metadata.entry_points()
+
+
+def _hyphened(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _origin(point: metadata.EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed distribution"
+
+
+def look_again() -> None:
+    """Forget what is installed, after something was installed in the same process."""
+    _entry_points.cache_clear()
+    entries.cache_clear()
+
+
+def import_plug_ins(kinds: Iterable[str]) -> None:
+    """Import what other distributions offer of these kinds.
+
+    Raises:
+        InputError: see `Entry.load`.
+    """
+    for kind in kinds:
+        for entry in entries(kind).values():
+            if entry.distribution:
+                entry.load()
+
+
 def names(kind: str) -> tuple[str, ...]:
-    """Names of all entries of one kind, read from the folder without importing anything."""
-    folder = Path(__file__).parent / kind
-    found = (m.name for m in pkgutil.iter_modules([str(folder)]))
-    return tuple(sorted(name.replace("_", "-") for name in found if not name.startswith("_")))
+    """Names of all entries of one kind; no entry is imported."""
+    return tuple(entries(kind))
 
 
 def load(kind: str, name: str, others: tuple[str, ...] = ()) -> ModuleType:
@@ -33,22 +165,24 @@ def load(kind: str, name: str, others: tuple[str, ...] = ()) -> ModuleType:
 
     Raises:
         InputError: when there is none of that name; it lists the nearest, of the
-            catalogue and of `others`, names from elsewhere that would have done.
+            catalogue and of `others`, names from elsewhere that would have done. And see
+            `Entry.load`.
     """
-    if name not in names(kind):
+    known = entries(kind)
+    if name not in known:
         singular = kind.removesuffix("s")
-        known = [*names(kind), *others]
-        raise InputError(f"no {singular} is called {name!r}; {nearest(name, known)}")
-    return importlib.import_module(f"vi_compare.{kind}.{name.replace('-', '_')}")
+        raise InputError(f"no {singular} is called {name!r}; {nearest(name, [*known, *others])}")
+    return known[name].load()
 
 
 def load_all(kind: str) -> dict[str, ModuleType]:
-    return {name: load(kind, name) for name in names(kind)}
+    """{name: module} of all entries of one kind, imported."""
+    return {name: entry.load() for name, entry in entries(kind).items()}
 
 
-def summary(function: Callable) -> str:
+def summary(documented: Callable | ModuleType) -> str:
     """First line of a docstring."""
-    return (inspect.getdoc(function) or "").partition("\n")[0]
+    return (inspect.getdoc(documented) or "").partition("\n")[0]
 
 
 def options(build: Callable) -> dict[str, inspect.Parameter]:

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import sys
+from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -28,10 +29,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-CHANGED = 1  # as diff(1) has it
-# Typer exports the parent of its usage errors under no name of its own.
-USAGE_ERROR: Any = typer.BadParameter.__base__
+
+class Exit(IntEnum):
+    """Exit statuses of the command. `diff` ends with the first two as diff(1) does."""
+
+    OK = 0
+    FAILED = 1
+    CHANGED = 1
+    BAD_INPUT = 2
+    INTERRUPTED = 130
 
 
 def complete_fit(incomplete: str) -> list[str]:
@@ -39,6 +45,26 @@ def complete_fit(incomplete: str) -> list[str]:
     head, slash, _ = incomplete.rpartition("/")
     kind = ("guides", "divergences", "solvers")[min(2, incomplete.count("/"))]
     return [head + slash + name for name in catalogue.names(kind)]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import vi_compare
+
+        print(f"vi-compare {vi_compare.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 Script = Annotated[
@@ -79,6 +105,21 @@ ReferenceOption = Annotated[
         help="Where draws of the target come from: exact(key, n) of the script, NUTS, or a file "
         "(ArviZ .nc, .csv, posteriordb .json.zip). By default exact if there is one, else NUTS.",
         autocompletion=lambda: list(REFERENCES),
+    ),
+]
+Guide = Annotated[
+    str,
+    typer.Option(
+        metavar="GUIDE",
+        help="Whose optimum to follow, for example mixture:2 or mvn.",
+        autocompletion=complete_fit,
+    ),
+]
+Alpha = Annotated[
+    str,
+    typer.Option(
+        metavar="LOW:HIGH[:STEP]",
+        help="From mode-seeking to mass-covering; 0 is reverse KL, 1 forward KL.",
     ),
 ]
 Float32 = Annotated[bool, typer.Option("--float32", help="Compute in single precision.")]
@@ -123,27 +164,15 @@ def run(
         page = _save(comparison, folder, terminal)
     summarise(comparison, page)
     _end(page, open_page, show_profile)
-    return FAILED if any(f["status"] == Status.FAILED for f in comparison.fits) else 0
+    failed = any(f["status"] == Status.FAILED for f in comparison.fits)
+    return Exit.FAILED if failed else Exit.OK
 
 
 @app.command()
 def path(
     script: Script,
-    guide: Annotated[
-        str,
-        typer.Option(
-            metavar="GUIDE",
-            help="Whose optimum to follow, for example mixture:2 or mvn.",
-            autocompletion=complete_fit,
-        ),
-    ] = "mixture:2",
-    alpha: Annotated[
-        str,
-        typer.Option(
-            metavar="LOW:HIGH[:STEP]",
-            help="From mode-seeking to mass-covering; 0 is reverse KL, 1 forward KL.",
-        ),
-    ] = "-0.5:2",
+    guide: Guide = "mixture:2",
+    alpha: Alpha = "-0.5:2",
     data: Data = None,
     seed: Seed = 0,
     draws: Draws = 20_000,
@@ -167,6 +196,15 @@ def path(
     """
     folder = _run_folder(script, out)
     _start(float32)
+    settings = Settings(seed, draws, restarts, reference)
+    _end(_trace(script, guide, alpha, data, settings, folder), open_page, show_profile)
+    return 0
+
+
+def _trace(
+    script: str, guide: str, alpha: str, data: Path | None, settings: Settings, folder: Path
+) -> Path:
+    """Follow the path, add it to the run in `folder`, say what was found; the page's path."""
     with timed("imports"):
         from dataclasses import replace
 
@@ -179,15 +217,14 @@ def path(
     study = _study(script, None, data)
     part = parse_part("guides", guide, study.guides)
     with Terminal() as terminal:
-        prepared = study.prepare(Settings(seed, draws, restarts, reference), terminal)
+        prepared = study.prepare(settings, terminal)
         tracer = Tracer.of(prepared, part, study.guides, span)
         known = (folder / RESULTS).exists()
         comparison = Comparison.load(folder) if known else prepared.run(terminal)
         found = tracer.trace(comparison, terminal)
         page = _save(replace(comparison, path=found), folder, terminal)
     show_path(found, page)
-    _end(page, open_page, show_profile)
-    return 0
+    return page
 
 
 @app.command()
@@ -261,7 +298,7 @@ def diff(
     from vi_compare.terminal import show_difference
 
     show_difference(found, names)
-    return CHANGED if found.changed else 0
+    return Exit.CHANGED if found.changed else Exit.OK
 
 
 @app.command("list")
@@ -380,24 +417,26 @@ def main(arguments: list[str] | None = None) -> int:
     line on stderr.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    # Typer exports the parent of its usage errors under no name of its own.
+    usage_error: Any = typer.BadParameter.__base__
     try:
         status = app(arguments, standalone_mode=False)
-    except USAGE_ERROR as error:
+    except usage_error as error:
         return _complain(error.format_message())
     except InputError as error:
         if "--debug" in arguments:
             raise
         return _complain(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        status = INTERRUPTED
-    if status == INTERRUPTED:  # some versions of Typer return it instead of raising
+        status = Exit.INTERRUPTED
+    if status == Exit.INTERRUPTED:  # some versions of Typer return it instead of raising
         print("vi-compare: interrupted; nothing was written", file=sys.stderr)
-    return status if isinstance(status, int) else 0
+    return int(status) if isinstance(status, int) else Exit.OK
 
 
 def _complain(message: str) -> int:
     print(f"vi-compare: {' '.join(message.split())}", file=sys.stderr)
-    return BAD_INPUT
+    return Exit.BAD_INPUT
 
 
 def entry() -> NoReturn:

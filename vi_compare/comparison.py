@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 RESULTS, DRAWS, PAGE, PATH = "results.json", "fits.nc", "report.html", "path.json"
-# Keys of results that differ between two runs of the same command.
-TIMES = ("compile_seconds", "run_seconds", "created")
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,7 @@ class Comparison:
         draws: an ``xarray.DataTree``: ``reference``, ``fits/<group>`` with ``posterior``
             (chain, draw) for ArviZ, ``sample_stats`` (log_p, log_q), ``unconstrained``
             (u), ``optimisation`` (losses), and ``curves`` for one-dimensional targets.
+            ``unconstrained`` and ``at_reference`` hold all chains, one after another.
         path: what ``vi-compare path`` found for the same target, as in ``path.json``, or None.
     """
 
@@ -70,7 +69,8 @@ class Comparison:
         Args:
             folder: where; made if need be. Other files in it are left alone.
             page: the report, from ``vi_compare.report.render(comparison)``. Without it a
-                page that is there goes: it would show other numbers. So does a path.
+                page that is there is removed, because it would show other numbers; so is
+                a path.json where `path` is None.
 
         Raises:
             InputError: when the folder cannot be written.
@@ -157,15 +157,16 @@ def _json(value: dict[str, Any]) -> str:
 
 
 def fingerprint(results: dict[str, Any]) -> str:
-    """Hash of all results but the times: two runs of one command have the same."""
+    """Hash of all results but the times: equal for two runs of one command."""
     text = json.dumps(without_times(results), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def without_times(value: Any) -> Any:
-    """The same results without what a clock said."""
+    """The same results without what a clock said, which differs between two runs."""
+    times = ("compile_seconds", "run_seconds", "created")
     if isinstance(value, dict):
-        return {k: without_times(v) for k, v in value.items() if k not in TIMES}
+        return {k: without_times(v) for k, v in value.items() if k not in times}
     if isinstance(value, list):
         return [without_times(v) for v in value]
     return value

@@ -25,7 +25,6 @@ Needs no JAX: the command must answer at once.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -35,20 +34,13 @@ import numpy as np
 
 from vi_compare.comparison import number
 from vi_compare.errors import InputError
-from vi_compare.estimate import ALL
+from vi_compare.estimate import ALL, About, Kind
 from vi_compare.formatting import count, listed, with_error
 from vi_compare.verdict import Status
 
 # Two runs between which nothing changed are told apart so often.
 LEVEL = 0.01
-# Relative to the larger of the number and 1: what another order of summation can do, to a
-# distance of nearly 0, too, which is the root of a divergence that is rounding alone.
-ROUNDING = {"float64": 1e-6, "float32": 1e-3}
-# Modes of two runs are one when they are closer than this share of the way to the next.
-SAME_MODE = 0.25
-# A ratio of nothing is as bad as one of 1/50, not infinitely worse.
-LEAST_RATIO = 0.02
-ABSENT, WORST = "–", "the worst"
+ABSENT = "–"
 
 Key = tuple[str, str]  # fit ("" of what all fits share), what
 
@@ -163,27 +155,25 @@ def difference(
 
 @dataclass(frozen=True)
 class _Reading:
-    """A number as it was saved; `value` is None where there is none, for a reason; of a
-    `ratio` 1 is perfect, and 0.5 as bad as 2."""
+    """A number as it was saved; `value` is None where there is none, for a reason; `about`
+    says what it means, and is None for one that is no metric's."""
 
     value: float | None
     error: float
     unit: str = ""
     reason: str = ""
-    ratio: bool = False
+    about: About | None = None
 
     def __str__(self) -> str:
         return ABSENT if self.value is None else with_error(self.value, self.error, self.unit)
 
-    def size(self) -> _Reading:
+    def badness(self) -> _Reading:
         """How bad it is: of the worst of two margins, signs and sides mean nothing."""
-        if self.value is None or not self.ratio:
-            return self if self.value is None else replace(self, value=abs(self.value))
-        ratio = max(self.value, LEAST_RATIO)
-        return replace(self, value=abs(math.log(ratio)), error=self.error / ratio)
-
-
-NOT_MEASURED = _Reading(None, 0.0, reason="not measured")
+        if self.value is None or self.about is None:
+            return self
+        # The badness of a ratio is on a log scale, and so is its error.
+        scale = max(self.value, self.about.least) if self.about.kind is Kind.RATIO else 1.0
+        return replace(self, value=self.about.badness(self.value), error=self.error / scale)
 
 
 @dataclass(frozen=True)
@@ -240,8 +230,14 @@ def _read(results: Mapping[str, Any]) -> _Facts:
             for what in ("log_density_evaluations", "gradient_evaluations")
         },
         context=_context(results),
-        rounding=ROUNDING[results["environment"]["precision"]],
+        rounding=_rounding(results["environment"]["precision"]),
     )
+
+
+def _rounding(precision: str) -> float:
+    """Relative to the larger of a number and 1: what another order of summation can do, to a
+    distance of nearly 0, too, which is the root of a divergence that is rounding alone."""
+    return {"float64": 1e-6, "float32": 1e-3}[precision]
 
 
 def _counted(evaluations: int | None) -> str:
@@ -252,13 +248,16 @@ def _numbers(results: Mapping[str, Any]) -> dict[Key, dict[str, _Reading]]:
     """log Z, the metrics of every fit, and its parameters where their errors are known:
     only of those that published figures are compared with."""
     target = results["target"]
+    abouts = {name: About.of(about) for name, about in results["metrics"].items()}
     log_z = target["log_normalizer"] or {"value": None, "reason": target["log_normalizer_reason"]}
     out = {("", "log Z"): {ALL: _reading(log_z, "nats")}}
     for fit in results["fits"]:
         for metric, entry in fit["metrics"].items():
             parts = {ALL: entry, **entry.get("by", {})}
-            unit = "" if entry["unit"] in ("1", "count") else str(entry["unit"])
-            out[fit["name"], metric] = {k: _reading(part, unit) for k, part in parts.items()}
+            about = abouts[metric]
+            out[fit["name"], metric] = {
+                label: _reading(part, about.suffix, about) for label, part in parts.items()
+            }
     for row in results["published"]:
         entry = {"value": row["ours"], "standard_error": row["standard_error"]}
         out.setdefault(
@@ -267,10 +266,10 @@ def _numbers(results: Mapping[str, Any]) -> dict[Key, dict[str, _Reading]]:
     return out
 
 
-def _reading(entry: Mapping[str, Any], unit: str = "") -> _Reading:
+def _reading(entry: Mapping[str, Any], unit: str = "", about: About | None = None) -> _Reading:
     value, error = number(entry["value"]), number(entry.get("standard_error"))
     reason = entry.get("reason", "") if value is None else ""
-    return _Reading(value, error or 0.0, unit, reason, entry.get("floor") == 1)
+    return _Reading(value, error or 0.0, unit, reason, about)
 
 
 def _words(results: Mapping[str, Any]) -> dict[Key, str]:
@@ -278,7 +277,7 @@ def _words(results: Mapping[str, Any]) -> dict[Key, str]:
     out = {("", "reference"): str(reference["source"])}
     # The numbers in a doubt are another run's chance; what is doubted is the fact.
     for doubt in reference.get("doubts", []):
-        out["", f"reference, {re.sub(r'[0-9.]*[0-9]', '…', doubt)}"] = "in doubt"
+        out["", f"reference: {doubt['kind']}"] = "in doubt"
     for rule in results["rules"]:
         key = ("", f"rule {rule['word']}")
         out[key] = " and ".join(filter(None, (out.get(key), rule["when"])))
@@ -327,7 +326,7 @@ class _Pair:
 
     Attributes:
         tries: how many it stands for, of which it was picked as the worst.
-        by_size: the worst of each run, not of the same margin: how bad it is counts.
+        by_badness: the worst of each run, not of the same margin: how bad it is counts.
     """
 
     key: Key
@@ -335,11 +334,11 @@ class _Pair:
     a: _Reading
     b: _Reading
     tries: int = 1
-    by_size: bool = False
+    by_badness: bool = False
 
     def gap(self) -> tuple[float, float] | None:
         """b − a and its standard error; None where one is missing."""
-        a, b = (r.size() if self.by_size else r for r in (self.a, self.b))
+        a, b = (r.badness() if self.by_badness else r for r in (self.a, self.b))
         if a.value is None or b.value is None:
             return None
         return b.value - a.value, math.hypot(a.error, b.error)
@@ -352,7 +351,7 @@ class _Pair:
         return abs(found[0]) > max(limit * found[1], rounding * scale)
 
     def change(self) -> Change:
-        label = WORST if self.by_size else "" if self.label == ALL else self.label
+        label = "the worst" if self.by_badness else "" if self.label == ALL else self.label
         before, after = str(self.a), str(self.b)
         if (found := self.gap()) is None:
             reason = self.a.reason or self.b.reason
@@ -371,7 +370,8 @@ def _pairs(a: _Facts, b: _Facts, shared: set[str]) -> tuple[list[_Pair], list[st
         # A fit that failed has no numbers, and its status says so.
         if fit and (a.fits[fit] == Status.FAILED) != (b.fits[fit] == Status.FAILED):
             continue
-        one, two = (run.numbers.get(key, {ALL: NOT_MEASURED}) for run in (a, b))
+        absent = {ALL: _Reading(None, 0.0, reason="not measured")}
+        one, two = (run.numbers.get(key, absent) for run in (a, b))
         pairs += _of_metric(key, one, two, a.margins)
         if len(one) > 1 and len(two) > 1 and one.keys() != two.keys():
             unlike[metric] = None
@@ -397,7 +397,7 @@ def _of_metric(
     # Fewer than there are margins: the worst few of all of them, or of all their pairs.
     picked_from = math.comb(margins, 2) if 0 < listed_ones < margins else 1
     tries = max(1, math.ceil(picked_from / len(kept)))
-    pairs = (_Pair(key, k, one[k], two[k], tries, by_size=k == ALL and not alike) for k in kept)
+    pairs = (_Pair(key, k, one[k], two[k], tries, by_badness=k == ALL and not alike) for k in kept)
     return [pair for pair in pairs if pair.a.value is not None or pair.b.value is not None]
 
 
@@ -414,14 +414,17 @@ def _with_modes_of(a: _Facts, b: _Facts) -> _Facts:
     return replace(b, numbers={key: rename(by) for key, by in b.numbers.items()})
 
 
-def _same_modes(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """{name in B: name in A} of the modes that are in one place."""
+def _same_modes(
+    a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], share: float = 0.25
+) -> dict[str, str]:
+    """{name in B: name in A} of the modes that are in one place: closer to each other than
+    this share of the way to the next."""
     here, there = (np.stack(list(modes.values())) for modes in (a, b))
     between = _distances(here, there)
     nearest = np.argmin(between, axis=1)
     mutual = np.argmin(between, axis=0)[nearest] == np.arange(len(here))
     apart = np.minimum(_to_the_next(here), _to_the_next(there)[nearest])
-    close = between[np.arange(len(here)), nearest] <= SAME_MODE * apart
+    close = between[np.arange(len(here)), nearest] <= share * apart
     old, new = list(a), list(b)
     return {new[nearest[i]]: old[i] for i in np.flatnonzero(mutual & close)}
 

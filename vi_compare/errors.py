@@ -9,8 +9,13 @@ class InputError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says; "" where it says nothing."""
+    return str(error).strip().partition("\n")[0]
+
+
 def nearest(name: str, known: list[str]) -> str:
-    """Return ``"; did you mean a or b?"`` or the whole list when nothing is near."""
+    """ "did you mean a or b?", or the whole list when nothing is near."""
     import difflib
 
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

@@ -1,17 +1,118 @@
-"""Estimate: a measured number and its error. Needs NumPy alone, so that what reads saved
-results does not wait for JAX."""
+"""Estimate: a measured number and its error. About: what a metric's numbers mean.
+
+Needs NumPy alone, so that what reads saved results does not wait for JAX.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any, Literal
 
 import numpy as np
 
 ALL = "all"  # the label of a metric's headline
-# Margins that are listed one by one: results of many parameters must stay small.
-LISTED = 5
+
+Unit = Literal["nats", "sd", "count", "1"]
+
+
+class Kind(StrEnum):
+    """Which values of a metric are the better ones."""
+
+    SMALLER = "smaller"  # one-sided: a divergence, a distance, a missed share
+    LARGER = "larger"  # one-sided: a bound from below, a share of useful draws
+    SIGNED = "signed"  # an error with a sign, or a level to be met: the nearer, the better
+    RATIO = "ratio"  # fit ÷ target: twice as large is as bad as half as large
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What the numbers of one metric mean: all that a table, a mark, a verdict or a comparison
+    of two runs has to know of it.
+
+    Attributes:
+        name: as a sentence says it: "forward KL".
+        meaning: what is measured, in one line, with the formula where there is one.
+        kind: which values are better.
+        unit: "nats", "sd" (of the target), "count", or "1" for shares and ratios.
+        perfect: what a perfect fit scores; None where that depends on the target or the
+            label, or where there is no such number (an ELBO).
+        good, near: limits of ✓ and of !: a value of a one-sided metric, a distance from
+            `perfect` of a signed one, a factor (above 1) of a ratio. None for no marks.
+        percent: whether values are shown in per cent.
+        heading, below: the two lines of a table's heading; by default the name and the unit.
+        above_floor: whether a value counts only where it is above its floor.
+        counts_from: labels with a smaller share of the target are not counted.
+        least: a ratio below this is as bad as this one: that of nothing is not infinitely bad.
+        trained_by: divergences, as on the command line, whose optimum has the best value.
+    """
+
+    name: str
+    meaning: str
+    kind: Kind
+    unit: Unit = "1"
+    perfect: float | None = None
+    good: float | None = None
+    near: float | None = None
+    percent: bool = False
+    heading: str = ""
+    below: str = ""
+    above_floor: bool = False
+    counts_from: float = 0.0
+    least: float = 1e-300
+    trained_by: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.heading:
+            object.__setattr__(self, "heading", f"{self.name[:1].upper()}{self.name[1:]}")
+            object.__setattr__(self, "below", self.below or self.suffix)
+
+    @property
+    def suffix(self) -> str:
+        """The unit as it stands behind a number; "" for shares, ratios and counts."""
+        return "" if self.unit in ("1", "count") else self.unit
+
+    def badness(self, value: float) -> float:
+        """How bad a value is: the larger, the worse; in the metric's unit, of a ratio its
+        distance from 1 on a log scale."""
+        match self.kind:
+            case Kind.LARGER:
+                return -value
+            case Kind.SIGNED:
+                return abs(value - (self.perfect or 0.0))
+            case Kind.RATIO:
+                return abs(math.log(max(value, self.least)))
+        # A distance that is estimated below 0 is as far off as one above.
+        return abs(value) if self.perfect == 0 else value
+
+    def within(self, value: float, limit: float) -> bool:
+        """Whether a value is as good as `limit`, which is given as `good` and `near` are."""
+        if self.kind is Kind.LARGER:
+            limit = -limit
+        if self.kind is Kind.RATIO:
+            limit = math.log(limit)
+        return self.badness(value) <= limit
+
+    def edge(self, side: int) -> float | None:
+        """Where `near` ends above (+1) or below (−1): a value, or of a signed metric a
+        distance from `perfect`."""
+        return 1 / self.near if self.near and self.kind is Kind.RATIO and side < 0 else self.near
+
+    def plain(self) -> dict[str, Any]:
+        """As it stands in ``results.json``."""
+        return asdict(self) | {"kind": self.kind.value, "trained_by": list(self.trained_by)}
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> About:
+        """From what `plain` gave.
+
+        Raises:
+            TypeError, ValueError, KeyError: when it is of another version.
+        """
+        more = {"kind": Kind(data["kind"]), "trained_by": tuple(data["trained_by"])}
+        return cls(**{**data, **more})
 
 
 @dataclass(frozen=True)
@@ -95,6 +196,7 @@ def worst_few(
     values: Mapping[str, float],
     badness: Callable[[float], float],
     estimate: Callable[[str], Estimate],
+    most: int = 5,
 ) -> dict[str, Estimate]:
     """The worst as the headline, and the worst few by name.
 
@@ -102,9 +204,10 @@ def worst_few(
         values: {label: value}, not empty.
         badness: of a value; the larger, the worse.
         estimate: of a label, with its error; asked for those that are listed alone.
+        most: labels that are listed; results of many parameters must stay small.
     """
     ranked = sorted(values, key=lambda label: -badness(values[label]))
-    by = {label: estimate(label) for label in ranked[:LISTED]}
+    by = {label: estimate(label) for label in ranked[:most]}
     return {ALL: replace(by[ranked[0]], worst_of=len(values)), **by}
 
 

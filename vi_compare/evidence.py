@@ -11,14 +11,16 @@ import jax
 import numpy as np
 from jax import Array
 
-from vi_compare.estimate import ALL, Estimate, margins, worst
+from vi_compare.estimate import ALL, About, Estimate, Kind, margins, worst
 
 __all__ = [
     "ALL",
     "NO_REFERENCE",
+    "About",
     "Draws",
     "Estimate",
     "Evidence",
+    "Kind",
     "Metric",
     "Modes",
     "margins",
@@ -147,6 +149,7 @@ def effective(x: np.ndarray, chains: int) -> float:
 
 
 class Metric(Protocol):
-    """``measure(evidence) -> {label: Estimate}``; the label ``ALL`` is the headline."""
+    """What a file in ``metrics/`` exports as ``measure``, beside its ``ABOUT``:
+    ``measure(evidence) -> {label: Estimate}``; the label ``ALL`` is the headline."""
 
     def __call__(self, evidence: Evidence) -> Mapping[str, Estimate]: ...

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 
 LOG_2 = math.log(2.0)
-_SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def decimals(error: float) -> int:
@@ -18,7 +16,7 @@ def decimals(error: float) -> int:
 
 
 def fixed(value: float, places: int) -> str:
-    """`value` with so many decimal places, a real minus sign, and no minus zero."""
+    """`value` to `places` decimal places, with a real minus sign and no minus zero."""
     places = max(0, places)
     text = f"{value:,.{places}f}".replace(",", " ")
     if float(text.replace(" ", "")) == 0:
@@ -28,11 +26,12 @@ def fixed(value: float, places: int) -> str:
 
 def power(exponent: int) -> str:
     """ " × 10⁻⁵"."""
-    return f" × 10{str(exponent).translate(_SUPERSCRIPT)}"
+    superscript = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return f" × 10{str(exponent).translate(superscript)}"
 
 
 def plain(value: float, digits: int = 3) -> str:
-    """`value` to so many significant digits."""
+    """`value` to `digits` significant digits."""
     if value == 0 or not math.isfinite(value):
         return fixed(value, 0) if value == 0 else str(value)
     value = float(f"{value:.{digits - 1}e}")  # 9.6e-9 to one digit is 1e-8
@@ -59,7 +58,7 @@ def pair(value: float, error: float | None) -> tuple[str, str]:
 
 
 def with_error(value: float, error: float | None, unit: str = "") -> str:
-    """ "2.69 ± 0.03 nats"; without ± where there is no error to give."""
+    """ "2.69 ± 0.03 nats"; without ± where there is no error, or the value is exact."""
     number, spread = pair(value, error)
     text = f"{number} ± {spread}" if spread and spread != "exact" else number
     return f"{text} {unit}".strip()
@@ -78,8 +77,9 @@ def count(n: int) -> str:
 
 
 def words(n: int) -> str:
-    """Small numbers in words."""
-    return _SMALL[n] if 0 <= n < len(_SMALL) else str(n)
+    """Numbers up to ten in words, 0 as "no"."""
+    small = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    return small[n] if 0 <= n < len(small) else str(n)
 
 
 def listed(items: list[str]) -> str:

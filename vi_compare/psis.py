@@ -10,8 +10,6 @@ import numpy as np
 if TYPE_CHECKING:  # it needs JAX, and who asks for the limit alone must not wait for that
     from vi_compare.evidence import Draws
 
-# Log weights that differ by less are equal: they have no tail to fit.
-EQUAL = 1e-9
 NO_TAIL = "the largest weights are all equal: they have no tail to fit"
 
 
@@ -48,7 +46,7 @@ def khat_limit(n: int) -> float:
 
 
 def tail_length(n: int) -> float:
-    """How many of n draws a tail is fitted to."""
+    """Number of the largest of n draws that a tail is fitted to."""
     return min(0.2 * n, 3 * math.sqrt(n))
 
 
@@ -72,13 +70,16 @@ def tail_khat(x: np.ndarray, tail: str) -> float:
         return math.nan
 
 
-def _psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Smoothed log weights (n,), normalised, and k̂; unsmoothed and −inf where they have no
-    tail, inf where it could not be fitted."""
+def _psislw(log_weights: np.ndarray, equal: float = 1e-9) -> tuple[np.ndarray, float]:
+    """Smoothed log weights (n,), normalised, and k̂.
+
+    Log weights that differ by less than `equal` have no tail to fit: they come back
+    unsmoothed, with k̂ = −inf. Where the tail could not be fitted, k̂ = inf.
+    """
     from arviz_stats.base import array_stats
 
     plain = log_weights - np.logaddexp.reduce(log_weights)
-    if np.ptp(log_weights) < EQUAL:
+    if np.ptp(log_weights) < equal:
         return plain, -np.inf
     try:
         # ArviZ wants the negated log weights; with the other sign the verdict flips. Of a tail

@@ -22,46 +22,75 @@ class Scores:
     """log p of one target and its derivatives, on numpy arrays in float64.
 
     Attributes:
-        compile_seconds: what compiling took; nothing where another `Scores` of the same
-            target has done it.
-        densities, gradients: of log p at one point, asked for so far; a curvature costs d
+        compile_seconds: time of compiling; nothing where another `Scores` of the same target
+            has done it.
+        densities, gradients: evaluations of log p at one point so far; a curvature costs d
             gradients.
     """
 
     def __init__(self, target: Target):
         self.target, self.dim = target, target.dim
         self.densities = self.gradients = 0
-        here = np.zeros((ROWS, self.dim), jnp.result_type(float))
         begin = time.perf_counter()
-        jax.block_until_ready((_both(target, here), _bend(target, here, here)))
+        self._compile()
         self.compile_seconds = time.perf_counter() - begin
+
+    def _compile(self) -> None:
+        here = np.zeros((ROWS, self.dim), jnp.result_type(float))
+        jax.block_until_ready((_both(self.target, here), _curvature_times(self.target, here, here)))
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """log p (n,) and gradients (n, d) at x (n, d).
 
         Where either is not a finite number, log p is −inf and the gradient 0.
         """
-        log_p, slope = values_and_slopes(self.target, x)
+        log_p, gradients = values_and_slopes(self.target, x)
         self.densities += len(x)
         self.gradients += len(x)
-        bad = ~(np.isfinite(log_p) & np.isfinite(slope).all(axis=1))
-        log_p[bad], slope[bad] = -np.inf, 0.0
-        return log_p, slope
+        bad = ~(np.isfinite(log_p) & np.isfinite(gradients).all(axis=1))
+        log_p[bad], gradients[bad] = -np.inf, 0.0
+        return log_p, gradients
 
     def curvature(self, x: np.ndarray) -> np.ndarray:
         """−∇² log p (d, d) at x (d,), symmetric; perhaps not finite."""
         here, eye = np.tile(x, (ROWS, 1)), np.eye(self.dim)
         here, eye = (a.astype(jnp.result_type(float)) for a in (here, eye))
-        columns = by_rows(partial(_bend, self.target, here), eye, ROWS).astype(float)
+        columns = by_rows(partial(_curvature_times, self.target, here), eye, ROWS).astype(float)
         self.gradients += self.dim
         return -(columns + columns.T) / 2
+
+
+class PointScores(Scores):
+    """`Scores` for a search that asks for one point after another.
+
+    A call costs one evaluation, not `ROWS` of them. Values that are not finite are returned as
+    they are, so that a search can tell where it ended.
+    """
+
+    def _compile(self) -> None:
+        here = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
+        log_p = self.target.log_density
+        self._one = jax.jit(jax.value_and_grad(log_p)).lower(here).compile()
+        self._hessian = jax.jit(jax.hessian(log_p)).lower(here).compile()
+
+    def at(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """log p () and its gradient (d,) at one point x (d,), finite or not."""
+        self.densities += 1
+        self.gradients += 1
+        log_p, gradient = self._one(jnp.asarray(x, jnp.result_type(float)))
+        return float(log_p), np.asarray(gradient, float)
+
+    def curvature(self, x: np.ndarray) -> np.ndarray:
+        """−∇² log p (d, d) at x (d,); perhaps not finite."""
+        self.gradients += self.dim
+        return -np.asarray(self._hessian(jnp.asarray(x, jnp.result_type(float))), float)
 
 
 def values_and_slopes(target: Target, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """log p (n,) and its gradients (n, d) at x (n, d) as they come, finite or not."""
     rows = np.asarray(x, jnp.result_type(float))
-    log_p, slope = by_rows(partial(_both, target), rows, ROWS)
-    return log_p.astype(float), slope.astype(float)
+    log_p, gradients = by_rows(partial(_both, target), rows, ROWS)
+    return log_p.astype(float), gradients.astype(float)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -70,6 +99,7 @@ def _both(target: Target, x: Array) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _bend(target: Target, x: Array, v: Array) -> Array:
-    slope = jax.grad(target.log_density)
-    return jax.vmap(lambda x, v: jax.jvp(slope, (x,), (v,))[1])(x, v)
+def _curvature_times(target: Target, x: Array, v: Array) -> Array:
+    """∇² log p(x) v (n, d), row by row of x and v (n, d)."""
+    gradient = jax.grad(target.log_density)
+    return jax.vmap(lambda x, v: jax.jvp(gradient, (x,), (v,))[1])(x, v)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vi_compare.errors import InputError, nearest
+from vi_compare.errors import InputError, first_line, nearest
 
 
 def read(path: str | Path) -> Path:
@@ -49,8 +49,8 @@ def execute(path: Path) -> dict[str, Any]:
         raise
     except (Exception, SystemExit) as error:
         line = _line(error, path)
-        first = str(error).strip().partition("\n")[0]
-        raise InputError(f"{path} raises {type(error).__name__}{line}: {first}") from error
+        said = f"{type(error).__name__}{line}: {first_line(error)}"
+        raise InputError(f"{path} raises {said}") from error
     finally:
         sys.path.pop(0)
     return names

@@ -12,12 +12,13 @@ from typing import Any
 
 from vi_compare import catalogue
 from vi_compare.comparison import Comparison
-from vi_compare.errors import InputError
+from vi_compare.errors import InputError, first_line
 from vi_compare.evidence import Draws
 from vi_compare.files.draws import read_draws
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference, exact_reference, from_chains
 from vi_compare.reference.nuts import nuts_reference
+from vi_compare.run.identity import missing_argument, refuse_what_has_no_answer
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, check_guides
 from vi_compare.run.plans import Given, Planner, as_wanted
 from vi_compare.run.prepared import Observer, Prepared, Silent
@@ -26,9 +27,6 @@ from vi_compare.settings import Settings
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 from vi_compare.timing import timed
-
-DEFAULT_FITS = ("mvn/reverse-kl", "mixture:2/reverse-kl")
-DEFAULT_FITS_WITH_DRAWS = (*DEFAULT_FITS, "mvn/forward-kl", "mixture:2/forward-kl")
 
 
 @dataclass(frozen=True)
@@ -76,13 +74,11 @@ class Study:
         target = Target(self.model, (), dict(data or {}))
         try:
             _ = target.sites
-        except InputError:
-            raise
+        except InputError as error:
+            raise InputError(f"{error}{missing_argument(target)}") from None
         except Exception as error:  # whatever a user's model raises
-            first = str(error).strip().partition("\n")[0]
-            raise InputError(
-                f"the model cannot be run on its data: {type(error).__name__}: {first}"
-            ) from error
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(f"the model cannot be run on its data: {said}") from error
         return target
 
     def _data(self) -> Any:
@@ -91,8 +87,8 @@ class Study:
         try:
             return self.data()
         except Exception as error:  # whatever a user's function raises
-            first = str(error).strip().partition("\n")[0]
-            raise InputError(f"data() raises {type(error).__name__}: {first}") from error
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(f"data() raises {said}") from error
 
     def reference(
         self, target: Target, settings: Settings, observer: Observer | None = None
@@ -117,8 +113,8 @@ class Study:
         except InputError:
             raise
         except Exception as error:  # whatever a user's sampler raises
-            first = str(error).strip().partition("\n")[0]
-            raise InputError(f"exact(key, n) raises {type(error).__name__}: {first}") from error
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(f"exact(key, n) raises {said}") from error
 
     def _nuts_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
         observer.begin("reference: NUTS")
@@ -126,7 +122,7 @@ class Study:
         known = found.diagnosis
         assert known is not None
         observer.end(
-            "; ".join(found.doubts)
+            "; ".join(doubt.words for doubt in found.doubts)
             or f"{known.draws} draws of {known.chains} chains, R-hat {known.rhat:.3f}"
         )
         return found
@@ -146,6 +142,7 @@ class Study:
         wanted = [as_wanted(fit, self.guides) for fit in self.fits or self._default_fits(has_draws)]
         target = self.target()
         points = starting_points(target, key_for(settings.seed, "check"), 32)
+        refuse_what_has_no_answer(target, points)
         planner = Planner(target, settings.seed, self.guides)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
         self._check(planner, wanted, SimpleNamespace(train=Draws(points, {})), has_draws)
@@ -168,13 +165,16 @@ class Study:
         names = [planner.plan(fit, stand_in if has_draws else None).name for fit in wanted]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(f"the fit {min(twice)!r} is asked for twice; name each once")
+        catalogue.import_plug_ins(("metrics", "sections"))  # used after the fits, told before
         metrics = [m.replace("-", "_") for m in catalogue.names("metrics")]
         check_names(self.published, names, metrics)
 
     def _default_fits(self, draws: bool) -> tuple[str, ...]:
-        """What is compared where nothing is asked for; the script's own guides among it."""
-        own = tuple(f"{name}/reverse-kl" for name in self.guides)
-        return (DEFAULT_FITS_WITH_DRAWS if draws else DEFAULT_FITS) + own
+        """The fits of a study that names none: one and two Gaussians by reverse KL, where
+        there are draws of the target by forward KL too, and the script's own guides."""
+        divergences = ("reverse-kl", "forward-kl") if draws else ("reverse-kl",)
+        usual = (f"{guide}/{d}" for d in divergences for guide in ("mvn", "mixture:2"))
+        return (*usual, *(f"{name}/reverse-kl" for name in self.guides))
 
     def run(self, settings: Settings | None = None, observer: Observer | None = None) -> Comparison:
         """Fit and measure everything.

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
 from numpyro import handlers
-from numpyro.distributions import biject_to
+from numpyro.contrib.module import ParamShape
+from numpyro.distributions import biject_to, constraints
 from numpyro.infer.initialization import init_to_uniform
 from numpyro.infer.util import constrain_fn, potential_energy
 from numpyro.primitives import Messenger
@@ -32,6 +33,7 @@ class Site:
         shape: of a value.
         unconstrained_shape: of its unconstrained value.
         support: NumPyro's constraint, as the model was traced; in words.
+        is_real: whether a value is its own unconstrained value.
         dims: a name for every axis of a value: the plate's, or ``<site>_dim_<i>``.
     """
 
@@ -39,6 +41,7 @@ class Site:
     shape: tuple[int, ...]
     unconstrained_shape: tuple[int, ...]
     support: str
+    is_real: bool
     dims: tuple[str, ...]
 
     @property
@@ -94,11 +97,37 @@ class Target:
             model = handlers.substitute(seeded, substitute_fn=init_to_uniform)
             trace = handlers.trace(model).get_trace(*args, **kwargs)
             found.append(_read(trace))
+            if found[0].subsampled and self.key is None:
+                self._see_all_data(found[0].subsampled, args, kwargs)
             return 0
 
         # eval_shape runs no arithmetic, so this is cheap also inside a traced loss.
         jax.eval_shape(lambda: visit(self.args, self.kwargs))
         return found[0]
+
+    def _see_all_data(self, subsampled: tuple[str, ...], args: tuple, kwargs: Mapping) -> None:
+        """Run the model with its plates whole.
+
+        Raises:
+            InputError: when the data are a minibatch themselves, shorter than their plate.
+        """
+        model = handlers.substitute(self.seeded, substitute_fn=init_to_uniform)
+        plates = ", ".join(map(repr, subsampled))
+        remedy = "give all rows as data: minibatches are drawn from them"
+        try:
+            trace = handlers.trace(model).get_trace(*args, **kwargs)
+        except Exception as error:  # whatever a user's model raises
+            first = str(error).strip().partition("\n")[0]
+            raise InputError(
+                f"the plate {plates} cannot be seen whole ({first}), perhaps because the data are "
+                f"one minibatch of it; {remedy}"
+            ) from error
+        if short := _shorter_than_its_plate(trace, subsampled):
+            site, plate, rows = short
+            raise InputError(
+                f"the plate {plate!r} has {rows:,} rows and the data of site {site!r} fewer; "
+                f"{remedy}"
+            )
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -208,6 +237,8 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
     subsampled = tuple(s["name"] for s in plates if s["args"][0] != s["value"].shape[0])
     sites, normalised = [], True
     for name, site in trace.items():
+        if site["type"] == "param" and _has_its_prior(site["value"]):
+            continue
         if site["type"] in ("param", "mutable"):
             raise InputError(
                 f"the model has the {site['type']} site {name!r}, which is learned outside the "
@@ -232,13 +263,37 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
         normalised &= site["scale"] is None and not _improper(fn)
         shape = jnp.shape(site["value"])
         unconstrained_shape = biject_to(fn.support).inverse_shape(shape)
-        sites.append(Site(name, shape, unconstrained_shape, str(fn.support), _dims(site, shape)))
+        support, real = str(fn.support), _is_real(fn.support)
+        sites.append(Site(name, shape, unconstrained_shape, support, real, _dims(site, shape)))
     if not sites:
         raise InputError(
             "the model has no latent site, so there is nothing to approximate; "
             "add a numpyro.sample(...) without obs="
         )
     return _Structure(tuple(sites), normalised, subsampled)
+
+
+def _shorter_than_its_plate(
+    trace: Mapping[str, dict], subsampled: tuple[str, ...]
+) -> tuple[str, str, int] | None:
+    """An observed site whose data do not fill a plate that is seen whole: site, plate, rows."""
+    for name, site in trace.items():
+        if site["type"] != "sample" or not site["is_observed"]:
+            continue
+        shape, rank = jnp.shape(site["value"]), len(site["fn"].event_shape)
+        for frame in site["cond_indep_stack"]:
+            axis = len(shape) - rank + frame.dim
+            # One number without an axis is meant for every row.
+            if frame.name in subsampled and axis >= 0 and shape[axis] != frame.size:
+                return name, frame.name, frame.size
+    return None
+
+
+def _has_its_prior(value: Any) -> bool:
+    """Whether a network's parameters are sampled: NumPyro's ``random_*_module`` leaves nothing
+    but their shapes in the param site."""
+    leaves = jax.tree.leaves(value, is_leaf=lambda leaf: isinstance(leaf, ParamShape))
+    return bool(leaves) and all(isinstance(leaf, ParamShape) for leaf in leaves)
 
 
 def _dims(site: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -249,6 +304,13 @@ def _dims(site: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[str, ...]:
         if shape[batch + frame.dim] == frame.size:
             dims[batch + frame.dim] = frame.name
     return tuple(dims)
+
+
+def _is_real(support: constraints.Constraint) -> bool:
+    """Whether every value is its own unconstrained value."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support is constraints.real
 
 
 def _improper(fn: dist.Distribution) -> bool:

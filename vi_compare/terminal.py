@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,13 +21,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from vi_compare import catalogue
 from vi_compare.comparison import Comparison
 from vi_compare.difference import LEVEL, Change, Difference
 from vi_compare.formatting import count, fixed, percent, plain, with_error
 
-if TYPE_CHECKING:  # it needs JAX, and what shows saved results must not wait for that
+if TYPE_CHECKING:  # they need JAX or xarray, and what lists must not wait for that
+    from vi_compare.report.view import Reading
     from vi_compare.run.checking import Inspection
 
 
@@ -74,16 +76,6 @@ class Terminal:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-# heading, metric, how it is written
-KL = (("forward KL", "forward_kl", with_error), ("reverse KL", "reverse_kl", with_error))
-ELBO = (("ELBO", "elbo", with_error),)  # what is left where log Z is not known
-SHARES = (
-    ("missed", "missed_mass", lambda share, _: percent(share)),
-    ("invented", "invented_mass", lambda share, _: percent(share)),
-    ("k̂", "khat", lambda khat, _: fixed(khat, 2)),
-)
-
-
 def summarise(comparison: Comparison, page: Path) -> None:
     """The scoreboard, the verdicts, which fit to use and where the page is, on stdout."""
     from vi_compare.report.advice import advice
@@ -95,15 +87,18 @@ def summarise(comparison: Comparison, page: Path) -> None:
     title = f"{comparison.results['target']['name']}: nats ± standard error"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("fit", no_wrap=True, overflow="fold")
-    known = lambda columns: [
-        c for c in columns if any(_value(fit, c[1]) is not None for fit in comparison.fits)
+    view = View.of(comparison)
+    known = lambda *metrics: [
+        m for m in metrics if any(fit.reading(m).value is not None for fit in view.fits)
     ]
-    shown = (known(KL) or known(ELBO)) + known(SHARES)
-    for heading, _, _ in shown:
-        table.add_column(heading, justify="right", no_wrap=True)
+    # Where log Z is not known the ELBO is what is left of the KLs.
+    shown = known("forward_kl", "reverse_kl") or known("elbo")
+    shown += known("missed_mass", "invented_mass", "khat")
+    for metric in shown:
+        table.add_column(view.called(metric), justify="right", no_wrap=True)
     table.add_column("verdict")
-    for fit in comparison.fits:
-        cells = (_cell(fit, metric, write) for _, metric, write in shown)
+    for fit, read in zip(comparison.fits, view.fits, strict=True):
+        cells = (_cell(read.reading(metric)) for metric in shown)
         table.add_row(fit["name"], *cells, fit["verdict"]["word"])
     console.print(table)
     for fit in comparison.fits:
@@ -111,7 +106,7 @@ def summarise(comparison: Comparison, page: Path) -> None:
         for reason in fit["verdict"]["reasons"]:
             console.print(f"  {reason}", markup=False, highlight=False)
         console.print(f"  Use it for: {fit['verdict']['use_for']}.", markup=False, highlight=False)
-    if found := advice(View.of(comparison)):
+    if found := advice(view):
         console.print("\nWhich fit to use", markup=False, style="bold")
     for one in found:
         console.print(f"  {one.text}", markup=False, highlight=False)
@@ -133,28 +128,69 @@ def show_path(path: dict, page: Path) -> None:
     console.print(str(page), markup=False, soft_wrap=True)
 
 
-def _value(fit: dict, metric: str) -> float | None:
-    return fit["metrics"].get(metric, {}).get("value")
+def _cell(reading: Reading) -> str:
+    """A number as short as a terminal needs it: with its error where it has a unit."""
+    if reading.value is None or reading.about is None:
+        return "–"
+    if reading.percent:
+        return percent(reading.value)
+    if reading.about.suffix:
+        return with_error(reading.value, reading.error)
+    return fixed(reading.value, 2)
 
 
-def _cell(fit: dict, metric: str, write: Callable[[float, float | None], str]) -> str:
-    value = _value(fit, metric)
-    return "–" if value is None else write(value, fit["metrics"][metric]["standard_error"])
+HEADINGS = ("name", "what it is", "options", "from")
 
 
 def show_catalogue() -> None:
     """Every entry of every kind with its line and its options, and the models at hand."""
+    console = _stdout()
     for kind in catalogue.KINDS:
-        print(f"{kind}:")
-        for name, module in catalogue.load_all(kind).items():
-            build = getattr(module, "build", None) or module.measure
-            options = ", ".join(f"{o}={p.default}" for o, p in catalogue.options(build).items())
-            print(f"  {name:<16} {catalogue.summary(build)}{f' [{options}]' if options else ''}")
-    scripts = sorted(Path("models").glob("*.py"))
-    if scripts:
-        print("models:")
-        for path in scripts:
-            print(f"  {path!s:<16} {_first_line(path)}")
+        console.print(_table(kind, HEADINGS, _entries(kind)))
+    if others := [e for e in catalogue.entries("sections").values() if e.distribution]:
+        rows = ((e.name, catalogue.summary(e.load()), "", _origin(e)) for e in others)
+        console.print(_table("sections", HEADINGS, rows))
+    if scripts := sorted(Path("models").glob("*.py")):
+        lines = ((str(path), _first_line(path)) for path in scripts)
+        console.print(_table("models", ("script", "what it is"), lines))
+
+
+def _entries(kind: str) -> Iterator[tuple[str, str, str, str]]:
+    """Name, line, options and distribution of every entry of one kind."""
+    for name, module in catalogue.load_all(kind).items():
+        origin = _origin(catalogue.entries(kind)[name])
+        if kind == "metrics":
+            yield name, module.ABOUT.meaning, "", origin
+            continue
+        known = catalogue.options(module.build).items()
+        options = ", ".join(f"{option}={parameter.default}" for option, parameter in known)
+        yield name, catalogue.summary(module.build), options, origin
+
+
+def _stdout() -> Console:
+    """Standard output. Where it is no terminal a line is as long as its text: nothing is cut
+    or folded, so that `grep` finds an entry on one line."""
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    return console
+
+
+def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of texts, folded where they do not fit and never cut; a column without any
+    text is left out."""
+    filled = list(rows)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    shown = [i for i in range(len(headings)) if any(row[i] for row in filled)]
+    for i in shown:
+        table.add_column(headings[i], no_wrap=i == 0, overflow="fold")
+    for row in filled:
+        table.add_row(*(Text(row[i]) for i in shown))
+    return table
+
+
+def _origin(entry: catalogue.Entry) -> str:
+    return f"of {entry.distribution}" if entry.distribution else ""
 
 
 def _first_line(path: Path) -> str:
@@ -168,29 +204,31 @@ def _first_line(path: Path) -> str:
 
 
 def show_check(found: Inspection) -> None:
-    """The facts of `check`, a line each."""
-    print(f"{found.name}: {found.dim} unconstrained dimension{'s' if found.dim > 1 else ''}")
-    for name, shape, support in found.sites:
-        print(f"  site {name}: shape {shape}, support {support}")
-    print(f"normalised: {'yes, log Z = 0' if found.normalised else 'no, log Z is unknown'}")
+    """What `check` found: facts a line each, then the sites and the fits as tables."""
+    console = _stdout()
+    for line in _facts(found):
+        console.print(Text(line), soft_wrap=True)
+    sites = ((name, str(shape), support) for name, shape, support in found.sites)
+    console.print(_table("sites", ("site", "shape", "support"), sites))
+    when = lambda seconds: "a few seconds" if seconds is None else f"about {seconds:.0f} s"
+    fits = ((name, solver, when(seconds)) for name, solver, seconds in found.fits)
+    console.print(_table("fits", ("fit", "solver", "time"), fits))
+
+
+def _facts(found: Inspection) -> Iterator[str]:
+    yield f"{found.name}: {found.dim} unconstrained dimension{'s' if found.dim > 1 else ''}"
+    yield f"normalised: {'yes, log Z = 0' if found.normalised else 'no, log Z is unknown'}"
     if found.subsampled:
-        print(f"minibatch: plates {', '.join(found.subsampled)}")
-    print(f"starts: density and gradient are finite at {found.starts} random points")
+        yield f"minibatch: plates {', '.join(found.subsampled)}"
+    yield f"starts: density and gradient are finite at {found.starts} random points"
     if found.stein:
         z, limit = found.stein
-        print(f"reference: largest Stein z {z:.1f} (a good sample stays below {limit:.1f})")
+        yield f"reference: largest Stein z {z:.1f} (a good sample stays below {limit:.1f})"
     else:
-        print("reference: none; missed mass cannot be seen")
+        yield "reference: none; missed mass cannot be seen"
     for doubt in found.doubts:
-        print(f"reference in doubt: {doubt}")
-    print(f"one gradient of log p: {1e6 * found.gradient_seconds:.2g} µs in a batch")
-    for name, solver, seconds in found.fits:
-        when = "a few seconds" if seconds is None else f"about {seconds:.0f} s"
-        print(f"fit {name} by {solver}: {when}")
-
-
-# Changed numbers of one metric of one fit that are printed; the rest are counted.
-MOST_SHOWN = 3
+        yield f"reference in doubt: {doubt.words}"
+    yield f"one gradient of log p: {1e6 * found.gradient_seconds:.2g} µs in a batch"
 
 
 def show_difference(found: Difference, names: tuple[str, str]) -> None:
@@ -222,11 +260,12 @@ def _show_changes(title: str, changes: Iterable[Change]) -> None:
         print("\n".join([f"{title}:", *lines]))
 
 
-def _show_metric(changes: list[Change]) -> None:
-    for change in changes[:MOST_SHOWN]:
+def _show_metric(changes: list[Change], most: int = 3) -> None:
+    """The first `most` changed numbers of one metric of one fit; the rest are counted."""
+    for change in changes[:most]:
         print(f"  {_change(change)}")
-    if len(changes) > MOST_SHOWN:
-        print(f"  {changes[0].what}: {len(changes) - MOST_SHOWN} more")
+    if len(changes) > most:
+        print(f"  {changes[0].what}: {len(changes) - most} more")
 
 
 def _change(change: Change) -> str:

@@ -1,6 +1,6 @@
-"""Where the time of a command goes: seconds by named part, printed by ``--profile``.
+"""Where the time of a command goes: seconds by named stage, printed by ``--profile``.
 
-Always on, because a clock costs a microsecond and the parts are few. ::
+Always on, because a clock costs a microsecond and the stages are few. ::
 
     with timed("measuring"):
         with timed("khat"):
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-# What JAX reports of itself, whichever part it happens in.
+# Durations that JAX reports, and what they are called.
 JAX_EVENTS = {
     "/jax/core/compile/jaxpr_trace_duration": "tracing",
     "/jax/core/compile/jaxpr_to_mlir_module_duration": "lowering",
@@ -23,49 +23,49 @@ JAX_EVENTS = {
 
 
 @dataclass
-class Part:
-    """One part of a command.
+class TimedStage:
+    """One stage of a command.
 
     Attributes:
         seconds: wall clock, all its visits together.
-        visits: how often it was entered.
-        parts: what it is made of, in the order of the first visit.
+        visits: number of times it was entered.
+        stages: the stages inside it, in the order of the first visit.
     """
 
     seconds: float = 0.0
     visits: int = 0
-    parts: dict[str, Part] = field(default_factory=dict)
+    stages: dict[str, TimedStage] = field(default_factory=dict)
 
     def rows(self, depth: int = 0) -> Iterator[tuple[int, str, float, int]]:
-        """(depth, name, seconds, visits) of every part below this one; where the parts do
-        not add up, a row "the rest"."""
-        for name, part in self.parts.items():
-            yield depth, name, part.seconds, part.visits
-            yield from part.rows(depth + 1)
-        rest = self.seconds - sum(part.seconds for part in self.parts.values())
-        if self.parts and rest > 0.05:
+        """(depth, name, seconds, visits) of every stage inside this one; where they do not
+        add up to it, a row "the rest"."""
+        for name, stage in self.stages.items():
+            yield depth, name, stage.seconds, stage.visits
+            yield from stage.rows(depth + 1)
+        rest = self.seconds - sum(stage.seconds for stage in self.stages.values())
+        if self.stages and rest > 0.05:
             yield depth, "the rest", rest, self.visits
 
 
 class Profile:
-    """A tree of parts, and what JAX spent on compilation inside them."""
+    """A tree of stages, and what JAX spent on compilation inside them."""
 
     def __init__(self):
         self.began = time.perf_counter()
-        self.root = Part(visits=1)
+        self.root = TimedStage(visits=1)
         self.stack = [self.root]
         self.jax: dict[str, float] = {}
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        part = self.stack[-1].parts.setdefault(name, Part())
-        self.stack.append(part)
+        stage = self.stack[-1].stages.setdefault(name, TimedStage())
+        self.stack.append(stage)
         began = time.perf_counter()
         try:
             yield
         finally:
-            part.seconds += time.perf_counter() - began
-            part.visits += 1
+            stage.seconds += time.perf_counter() - began
+            stage.visits += 1
             self.stack.pop()
 
     def listen(self) -> None:

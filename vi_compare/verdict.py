@@ -10,26 +10,16 @@ of perfect, it is what chance gives the worst of many, and is not mentioned.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import NormalDist
 
 from vi_compare import formatting
-from vi_compare.estimate import ALL, Estimate
+from vi_compare.estimate import ALL, About, Estimate, Kind
 from vi_compare.psis import khat_limit
 
 Scores = Mapping[str, Mapping[str, Estimate]]
-
-# A crossing counts when it is beyond the threshold by this two-sided level of its error.
-LEVEL = 0.05
-# A crossing within its error is mentioned when, at this level, the value is not perfect
-# either: one perfect margin in a hundred has an extreme tail half empty by chance.
-IMPERFECT = 0.01
-# Fewer draws decide nothing.
-LEAST_DRAWS = 400
-# A tail of 0.5 % needs more than a whole distribution: of 2,000 draws it holds ten, and
-# the worst of many tails seems half empty more often than not.
-LEAST_DRAWS_TAIL = 10_000
+Abouts = Mapping[str, About]
 
 
 class Status(StrEnum):
@@ -41,103 +31,174 @@ class Status(StrEnum):
     GIVEN = "given"
 
 
+class Word(StrEnum):
+    """The vocabulary of verdicts."""
+
+    FAITHFUL = "Faithful"
+    UNVERIFIED = "Unverified"
+    FAILED = "Failed"
+    NOT_CONVERGED = "Not converged"
+    MISSES_MODES = "Misses modes"
+    WRONG_MODE_WEIGHTS = "Wrong mode weights"
+    TOO_SURE = "Too sure"
+    TOO_DIFFUSE = "Too diffuse"
+    SHIFTED = "Shifted"
+    LOSES_DEPENDENCE = "Loses dependence"
+    LIGHT_TAILS = "Light tails"
+    HEAVY_TAILS = "Heavy tails"
+    MISSES_MASS = "Misses mass"
+    INVENTS_MASS = "Invents mass"
+
+
+class Concern(StrEnum):
+    """What a reference can be doubted for."""
+
+    CHAINS_DISAGREE = "its chains disagree"
+    FEW_DRAWS = "few effective draws"
+    DIVERGENCES = "divergent transitions"
+    STEIN = "Stein's identities fail"
+    MISSED_MODE = "it may miss a mode"
+
+
+class Outcome(StrEnum):
+    """What became of a published figure."""
+
+    REPRODUCED = "reproduced"
+    NOT_REPRODUCED = "not reproduced"
+    NO_ERROR = "error of ours unknown"
+    NOT_AVAILABLE = "not available"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why the reference that a verdict rests on should not be believed.
+
+    Attributes:
+        kind: what it is doubted for; two runs have the same doubt when the kinds agree.
+        words: the same in a clause with numbers.
+    """
+
+    kind: Concern
+    words: str
+
+
 @dataclass(frozen=True)
 class Rule:
     """One row of the table.
 
     Attributes:
         word: the verdict.
-        metric: whose values are looked at.
+        metric: whose values are looked at; of a signed one, how far from perfect they are.
         side: +1 crosses above the threshold, −1 below.
-        threshold: in the metric's unit.
-        perfect: what a perfect fit scores.
+        threshold: in the metric's unit; None for where the metric's mark turns to ✗.
         reason: a sentence with {value}, {label}, {percent}, {crossed} and {tried} to
             fill in: the worst value, and how many of how many are beyond the threshold.
         use_for, next_step: what the fit is still good for, and what to do.
-        least_draws: with fewer only what is clear counts.
+        level: a crossing is clear when it is beyond the threshold by this two-sided level of
+            its error.
+        imperfect: a crossing within its error is mentioned when, at this level, the value is
+            not perfect either: one perfect margin in a hundred has an extreme tail half empty
+            by chance.
+        least_draws: fewer draws decide nothing.
+        vague_draws: with fewer only what is clear counts.
         residual: headline only when no other rule has crossed.
+        mild: whether the fit errs on the wide side, which is the lesser fault.
     """
 
-    word: str
+    word: Word
     metric: str
     side: int
-    threshold: float
-    perfect: float
+    threshold: float | None
     reason: str
     use_for: str
     next_step: str
-    least_draws: int = LEAST_DRAWS
+    level: float = 0.05
+    imperfect: float = 0.01
+    least_draws: int = 400
+    vague_draws: int = 400
     residual: bool = False
+    mild: bool = False
 
-    @property
-    def condition(self) -> str:
-        return f"{self.metric} {'>' if self.side > 0 else '<'} {self.threshold:g}"
+    def limit(self, about: About) -> float:
+        """The threshold, for a metric that is described by `about`."""
+        limit = about.edge(self.side) if self.threshold is None else self.threshold
+        assert limit is not None, f"{self.metric} has neither a threshold nor a limit of its marks"
+        return limit
 
+    def condition(self, about: About) -> str:
+        """ "width_ratio < 0.9"."""
+        return f"{self.metric} {'>' if self.side > 0 else '<'} {self.limit(about):g}"
+
+
+# A tail of 0.5 % needs more than a whole distribution: of 2,000 draws it holds ten, and
+# the worst of many tails seems half empty more often than not.
+TAIL_DRAWS = 10_000
 
 RULES = (
     Rule(
-        "Misses modes", "mode_coverage", -1, 0.1, 1,
+        Word.MISSES_MODES, "mode_coverage", -1, None,
         "It drops {crossed} of {tried} modes: {label} has {percent} of the target's mass there.",
         "describing the modes it has; no intervals, no tail risks",
         "add components or restarts, or fit by forward KL, which pays for every missed mode",
     ),
     Rule(
-        "Wrong mode weights", "mode_distance", 1, 0.1, 0,
+        Word.WRONG_MODE_WEIGHTS, "mode_distance", 1, 0.1,
         "The masses of the modes are off: Jensen-Shannon distance {value}.",
         "the shape of each mode, not how much each weighs",
         "reweight the draws if k̂ allows it, or use a guide with one component per mode",
     ),
     Rule(
-        "Too sure", "width_ratio", -1, 0.9, 1,
+        Word.TOO_SURE, "width_ratio", -1, 0.9,
         "90 % intervals of {label} are too narrow: {value} times the target's.",
         "point estimates; no intervals",
         "use a more flexible guide (correlated, more components, a flow), or forward KL",
     ),
     Rule(
-        "Too diffuse", "width_ratio", 1, 1.1, 1,
+        Word.TOO_DIFFUSE, "width_ratio", 1, 1.1,
         "90 % intervals of {label} are too wide: {value} times the target's.",
         "cautious intervals; as a proposal for importance sampling if k̂ allows it",
         "use a more flexible guide, or reweight the draws if k̂ allows it",
+        mild=True,
     ),
     Rule(
-        "Shifted", "mean_shift", 1, 0.2, 0,
+        Word.SHIFTED, "mean_shift", 1, 0.2,
         "The mean of {label} is off by {value} sd.",
         "rough location only",
         "run longer or from more starts; if it stays, the guide is too rigid",
     ),
     Rule(
-        "Loses dependence", "correlation", 1, 0.15, 0,
+        Word.LOSES_DEPENDENCE, "correlation", 1, None,
         "The rank correlation of {label} is off by {value}.",
         "single margins, not their combinations",
         "use a guide with full covariance (mvn) or a mixture",
     ),
     Rule(
-        "Light tails", "tail_mass", -1, 0.5, 1,
+        Word.LIGHT_TAILS, "tail_mass", -1, None,
         "It gives {label} {value} times the mass that the target has there.",
         "the bulk; no rare events",
         "use a heavier-tailed guide, or forward KL",
-        LEAST_DRAWS_TAIL,
+        vague_draws=TAIL_DRAWS,
     ),
     Rule(
-        "Heavy tails", "tail_mass", 1, 2.0, 1,
+        Word.HEAVY_TAILS, "tail_mass", 1, None,
         "It gives {label} {value} times the mass that the target has there.",
         "the bulk; as a proposal for importance sampling if k̂ allows it",
         "use a more flexible guide, or reweight the draws if k̂ allows it",
-        LEAST_DRAWS_TAIL,
+        vague_draws=TAIL_DRAWS, mild=True,
     ),
     Rule(
-        "Misses mass", "missed_mass", 1, 0.05, 0.01,
+        Word.MISSES_MASS, "missed_mass", 1, None,
         "{percent} of the target lies where the fit has almost nothing (1 % is perfect).",
         "the region it covers",
         "use a more flexible guide, or forward KL",
         residual=True,
     ),
     Rule(
-        "Invents mass", "invented_mass", 1, 0.05, 0.01,
+        Word.INVENTS_MASS, "invented_mass", 1, None,
         "{percent} of the fit lies where the target has almost nothing (1 % is perfect).",
         "moments and cautious intervals, not its shape; as a proposal if k̂ allows it",
         "reweight the draws if k̂ allows it, or use a more flexible guide",
-        residual=True,
+        residual=True, mild=True,
     ),
 )  # fmt: skip
 
@@ -152,6 +213,8 @@ class Verdict:
         reasons: sentences with the numbers, one per word; what is near a threshold, in one.
         use_for, next_step: what it is still good for, what to do.
         reweightable: whether importance weights can repair it.
+        vague: whether the headline lies within error of a threshold, "between Faithful and ...".
+        mild: whether every fault found errs on the wide side.
     """
 
     word: str
@@ -160,16 +223,20 @@ class Verdict:
     use_for: str
     next_step: str
     reweightable: bool = False
+    vague: bool = False
+    mild: bool = False
 
 
 def judge(
     status: Status,
     message: str,
     scores: Scores,
-    doubts: tuple[str, ...] = (),
+    doubts: tuple[Doubt, ...] = (),
     rules: tuple[Rule, ...] = RULES,
     caution: str = "",
     remedy: str = "",
+    *,
+    abouts: Abouts,
 ) -> Verdict:
     """The verdict on a fit that ended with `status`, from its metrics alone.
 
@@ -179,45 +246,87 @@ def judge(
             than Unverified.
         caution: about the loss that it was fitted by; it is said and changes nothing.
         remedy: what to do about a fit that did not converge.
+        abouts: {metric: what its numbers mean} of all in `scores`.
     """
     if status == Status.FAILED:
         advice = "mend what is named, or start closer with init_loc_fn"
-        return Verdict("Failed", (), (f"It failed: {message}.",), "nothing", advice)
-    crossed = [c for c in (_cross(rule, scores) for rule in rules) if c]
+        return Verdict(Word.FAILED, (), (f"It failed: {message}.",), "nothing", advice)
+    found = _from_scores(scores, rules, abouts)
+    if doubts:
+        found = _doubted(found, doubts)
+    if status == Status.NOT_CONVERGED:
+        found = _stopped(found, message, remedy)
+    reasons = (*found.reasons, _sentence(caution)) if caution else found.reasons
+    dropped = Word.MISSES_MODES in (found.word, *found.also)
+    reweightable = _reweightable(scores) and not dropped and not doubts
+    return replace(found, reasons=reasons, reweightable=reweightable)
+
+
+def _from_scores(scores: Scores, rules: tuple[Rule, ...], abouts: Abouts) -> Verdict:
+    """The verdict on a fit that converged, against a reference that is believed."""
     # What is only left over counts for the headline if nothing above explains it.
-    crossed.sort(key=lambda c: c.rule.residual)
+    crossed = sorted(
+        (c for rule in rules if (c := _cross(rule, scores, abouts))), key=lambda c: c.rule.residual
+    )
     clear = [c for c in crossed if c.clear]
     vague = [c for c in crossed if not c.clear]
-    words = [c.rule.word for c in clear]
+    if not crossed:
+        return _nothing_found(scores, abouts)
     reasons = [c.sentence for c in clear or vague]
     if clear and vague:
         near = formatting.listed(list(dict.fromkeys(c.rule.word for c in vague)))
         reasons.append(f"Within error of the threshold: {near}.")
-    use_for = (clear + vague)[0].rule.use_for if clear + vague else "its draws can be used directly"
-    step = (clear + vague)[0].rule.next_step if clear + vague else "nothing needs doing"
-    if not words and vague:
-        words = [f"between Faithful and {vague[0].rule.word}"]
+    words: list[str] = [c.rule.word for c in clear]
     if not words:
-        words = ["Faithful" if _has_reference(scores) else "Unverified"]
-        reasons = _summary(scores)
-    if words[0] == "Unverified":
-        use_for = "exploration, until draws of the target confirm it"
-        step = "give exact(key, n) or a reference, so that missed mass can be seen"
-    if doubts:
-        words = ["Unverified", *(w for w in words if w not in ("Faithful", "Unverified"))]
-        reasons = [f"The reference is in doubt: {'; '.join(doubts)}.", *reasons]
-        use_for = "exploration, until a reference that can be believed confirms it"
-        step = "mend the reference first: longer chains, another parameterisation, exact draws"
-    if status == Status.NOT_CONVERGED:
-        words, reasons = (
-            ["Not converged", *words],
-            [f"{message[0].upper()}{message[1:]}.", *reasons],
-        )
-        use_for, step = "nothing yet", remedy or "run it longer, or from more starts"
-    if caution:
-        reasons = [*reasons, f"{caution[0].upper()}{caution[1:]}."]
-    reweightable = _reweightable(scores) and "Misses modes" not in words and not doubts
-    return Verdict(words[0], tuple(words[1:]), tuple(reasons), use_for, step, reweightable)
+        words = [f"between {Word.FAITHFUL} and {vague[0].rule.word}"]
+    first = (clear + vague)[0].rule
+    return Verdict(
+        words[0],
+        tuple(words[1:]),
+        tuple(reasons),
+        first.use_for,
+        first.next_step,
+        vague=not clear,
+        mild=bool(clear) and all(c.rule.mild for c in clear),
+    )
+
+
+def _nothing_found(scores: Scores, abouts: Abouts) -> Verdict:
+    reasons = tuple(_summary(scores, abouts))
+    if _has_reference(scores):
+        use_for, step = "its draws can be used directly", "nothing needs doing"
+        return Verdict(Word.FAITHFUL, (), reasons, use_for, step)
+    use_for = "exploration, until draws of the target confirm it"
+    step = "give exact(key, n) or a reference, so that missed mass can be seen"
+    return Verdict(Word.UNVERIFIED, (), reasons, use_for, step)
+
+
+def _doubted(found: Verdict, doubts: tuple[Doubt, ...]) -> Verdict:
+    """No word about a fit is stronger than the reference that it rests on."""
+    others = (w for w in (found.word, *found.also) if w not in (Word.FAITHFUL, Word.UNVERIFIED))
+    why = "; ".join(doubt.words for doubt in doubts)
+    return Verdict(
+        Word.UNVERIFIED,
+        tuple(others),
+        (f"The reference is in doubt: {why}.", *found.reasons),
+        "exploration, until a reference that can be believed confirms it",
+        "mend the reference first: longer chains, another parameterisation, exact draws",
+    )
+
+
+def _stopped(found: Verdict, message: str, remedy: str) -> Verdict:
+    """What the metrics say of a fit that did not converge comes second."""
+    return Verdict(
+        Word.NOT_CONVERGED,
+        (found.word, *found.also),
+        (_sentence(message), *found.reasons),
+        "nothing yet",
+        remedy or "run it longer, or from more starts",
+    )
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:]}."
 
 
 @dataclass(frozen=True)
@@ -242,29 +351,34 @@ class _Crossing:
         return text if self.clear else f"{text} That is within error of the threshold."
 
 
-def _cross(rule: Rule, scores: Scores) -> _Crossing | None:
+def _cross(rule: Rule, scores: Scores, abouts: Abouts) -> _Crossing | None:
     """The worst value beyond the rule's threshold, of those that are clearly beyond if any."""
     by = dict(scores.get(rule.metric, {}))
     if len(by) > 1:
         by.pop(ALL)
     draws = lambda e: e.n or 0
-    usable = {k: e for k, e in by.items() if e.value is not None and draws(e) >= LEAST_DRAWS}
+    usable = {k: e for k, e in by.items() if e.value is not None and draws(e) >= rule.least_draws}
+    if not usable:
+        return None
+    about = abouts[rule.metric]
+    limit = rule.limit(about)
     # A signed error (a shift, a lost correlation) counts by its size.
-    signed = rule.metric in ("mean_shift", "correlation")
-    size = lambda e: abs(e.value) if signed else e.value
-    beyond = lambda e: rule.side * (size(e) - rule.threshold)
-    floors = lambda e: e.floor is None or rule.metric != "mode_distance" or e.value > e.floor
-    found = {k: e for k, e in usable.items() if beyond(e) > 0 and floors(e)}
+    signed = about.kind is Kind.SIGNED
+    perfect = 0.0 if signed else about.perfect or 0.0
+    size = lambda e: about.badness(e.value) if signed else e.value
+    beyond = lambda e: rule.side * (size(e) - limit)
+    counts = lambda e: e.floor is None or not about.above_floor or e.value > e.floor
+    found = {k: e for k, e in usable.items() if beyond(e) > 0 and counts(e)}
     tried = sum(e.worst_of for e in usable.values())
     error = lambda e: e.standard_error or 0.0
-    clear = {k: e for k, e in found.items() if beyond(e) > _quantile(LEVEL, tried) * error(e)}
+    clear = {k: e for k, e in found.items() if beyond(e) > _quantile(rule.level, tried) * error(e)}
 
     def chance(e):
         """Perfect but for chance, where one value by itself could be told from the threshold."""
-        decides = _quantile(LEVEL) * error(e) < abs(rule.threshold - rule.perfect)
-        return decides and abs(size(e) - rule.perfect) <= _quantile(IMPERFECT, tried) * error(e)
+        decides = _quantile(rule.level) * error(e) < abs(limit - perfect)
+        return decides and abs(size(e) - perfect) <= _quantile(rule.imperfect, tried) * error(e)
 
-    near = {k: e for k, e in found.items() if draws(e) >= rule.least_draws and not chance(e)}
+    near = {k: e for k, e in found.items() if draws(e) >= rule.vague_draws and not chance(e)}
     counted = clear or near
     if not counted:
         return None
@@ -274,7 +388,7 @@ def _cross(rule: Rule, scores: Scores) -> _Crossing | None:
 
 
 def _quantile(level: float, tried: int = 1) -> float:
-    """Standard errors that the worst of so many passes by chance at this two-sided level."""
+    """Standard errors that the worst of `tried` passes by chance at this two-sided level."""
     return NormalDist().inv_cdf(1 - level / (2 * max(1, tried)))
 
 
@@ -283,18 +397,15 @@ def _has_reference(scores: Scores) -> bool:
     return missed is not None and missed.value is not None
 
 
-def _summary(scores: Scores) -> list[str]:
+def _summary(scores: Scores, abouts: Abouts) -> list[str]:
     """The numbers behind a fit that nothing is held against."""
     parts = []
-    for name, title, unit in (
-        ("forward_kl", "forward KL", " nats"),
-        ("reverse_kl", "reverse KL", " nats"),
-        ("elbo", "ELBO", " nats"),
-        ("khat", "k̂", ""),
-    ):
-        e = scores.get(name, {}).get(ALL)
+    for metric in ("forward_kl", "reverse_kl", "elbo", "khat"):
+        e = scores.get(metric, {}).get(ALL)
         if e is not None and e.value is not None:
-            parts.append(f"{title} {formatting.with_error(e.value, e.standard_error)}{unit}")
+            about = abouts[metric]
+            number = formatting.with_error(e.value, e.standard_error, about.suffix)
+            parts.append(f"{about.name} {number}")
     text = ", ".join(parts)
     return [f"{text[0].upper()}{text[1:]}."] if text else []
 

@@ -24,18 +24,14 @@ from vi_compare.run.plans import Planner
 from vi_compare.run.prepared import Observer, Prepared
 from vi_compare.timing import timed
 
-POINTS = {True: 51, False: 21}  # by default; by quadrature, and with draws
-MOST_POINTS = 500
-OTHER = 5.0  # standard errors between two log Z that are of two targets
-DIGITS = 10  # of α: 0 and 1 must be hit where a step lands on them
-
 
 @dataclass(frozen=True)
 class Span:
     """α from `low` to `high`.
 
     Attributes:
-        low, high, step: the step is None for one that suits.
+        low, high: the ends.
+        step: between two α; None for the default number of points.
     """
 
     low: float
@@ -43,8 +39,8 @@ class Span:
     step: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Span:
-        """ "LOW:HIGH" or "LOW:HIGH:STEP".
+    def parse(cls, text: str, most: int = 500) -> Span:
+        """ "LOW:HIGH" or "LOW:HIGH:STEP", of at most `most` steps.
 
         Raises:
             InputError: when it is something else.
@@ -59,17 +55,18 @@ class Span:
         low, high = values[:2]
         if low >= high:
             raise InputError(f"alpha must go up, and {text!r} does not; write -0.5:2")
-        if len(values) == 3 and not (high - low) / MOST_POINTS <= values[2] <= high - low:
+        if len(values) == 3 and not (high - low) / most <= values[2] <= high - low:
             raise InputError(
-                f"the step of alpha must lie between {(high - low) / MOST_POINTS:g} and "
+                f"the step of alpha must lie between {(high - low) / most:g} and "
                 f"{high - low:g}, got {parts[2]}"
             )
         return cls(*values)
 
     def alphas(self, dim: int) -> np.ndarray:
-        """(A,) ascending, for a target of so many dimensions."""
+        """(A,) ascending, for a target of `dim` dimensions."""
         if self.step is None:
-            return _rounded(np.linspace(self.low, self.high, POINTS[dim == 1]))
+            points = 51 if dim == 1 else 21  # quadrature is cheap, draws are not
+            return _rounded(np.linspace(self.low, self.high, points))
         count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
         return _rounded(self.low + self.step * np.arange(count))
 
@@ -80,7 +77,7 @@ class Tracer:
 
     Attributes:
         prepared: the study, with draws of the target.
-        part, guide: whose optimum, as a label and set up.
+        part, guide: the guide whose optimum is followed, as a label and set up.
         alphas: (A,) ascending.
     """
 
@@ -103,7 +100,7 @@ class Tracer:
         return cls(prepared, prepared.reference, part, guide, span.alphas(target.dim))
 
     def trace(self, comparison: Comparison, observer: Observer) -> dict[str, Any]:
-        """What ``path.json`` holds beside the run `comparison` of the same target.
+        """The content of ``path.json``, beside the run `comparison` of the same target.
 
         Raises:
             InputError: when the run is of another target, or its normaliser is not known.
@@ -153,7 +150,8 @@ class Tracer:
 
 
 def _rounded(alphas: np.ndarray) -> np.ndarray:
-    return np.round(alphas, DIGITS) + 0.0  # which turns −0 into 0
+    """To ten digits, so that steps that land on 0 and 1 hit them exactly."""
+    return np.round(alphas, 10) + 0.0  # which turns −0 into 0
 
 
 def _words(found: AlphaPath) -> str:
@@ -171,8 +169,9 @@ def _same_sites(prepared: Prepared, comparison: Comparison) -> None:
         raise _of_another()
 
 
-def _log_z(prepared: Prepared, comparison: Comparison) -> float:
-    """The target's log normaliser, which must be that of the run."""
+def _log_z(prepared: Prepared, comparison: Comparison, limit: float = 5.0) -> float:
+    """The target's log normaliser as the run has it, which must be ours within `limit`
+    standard errors: more are between two targets."""
     estimate = replace(prepared, plans=()).log_z(()).estimate
     if estimate.value is None:
         raise InputError(f"a path needs the target's normaliser: {estimate.reason}")
@@ -180,7 +179,7 @@ def _log_z(prepared: Prepared, comparison: Comparison) -> float:
     if then is None:
         return estimate.value
     error = math.hypot(estimate.standard_error or 0.0, then["standard_error"] or 0.0)
-    if abs(estimate.value - then["value"]) > OTHER * error + 1e-6:
+    if abs(estimate.value - then["value"]) > limit * error + 1e-6:
         raise _of_another()
     return float(then["value"])
 

@@ -14,27 +14,43 @@ from arviz_stats.base import array_stats
 from jax import Array
 from scipy.stats import norm
 
-from vi_compare.alpha_path.branches import AlphaPath, Branch, End, Rules, Transition
-from vi_compare.alpha_path.integration import Line, Lot, Rule
+from vi_compare.alpha_path.branches import AlphaPath, BranchEnd, OptimumBranch, Rules, Transition
+from vi_compare.alpha_path.integration import IntegrationRule, LineRule, Lot
 from vi_compare.alpha_path.objective import Optimum, terms
 from vi_compare.comparison import number
 from vi_compare.estimate import margin
 from vi_compare.evidence import Draws
+from vi_compare.metrics import abouts
 from vi_compare.metrics._quantiles import LEVEL
-from vi_compare.reference.modes import FoundModes, find_modes
+from vi_compare.reference.modes import FoundModes, NoModes, find_modes
 from vi_compare.target import Target
-
-MARGINS, GRID = 3, 161  # whose densities are kept, and at how many points
-DRAWN = 2000  # draws of q, where its margins are not known in closed form
-SOURCES = 24  # optima whose draws find the modes
-REACH = 0.15  # of the range of the draws, beyond either end of a grid
 
 # A value with its standard error; None where there is none.
 Number = dict[str, float | None]
 
 
 @dataclass(frozen=True)
-class Margin:
+class Detail:
+    """How much of a path is written down.
+
+    Attributes:
+        margins: maximum number of coordinates whose densities are kept.
+        grid: points of each density.
+        reach: of a grid beyond the draws on either side, as a share of their range.
+        draws: of q, where its margins are not known in closed form, and of all optima
+            together that modes are looked for from.
+        sources: maximum number of optima that those draws are taken from.
+    """
+
+    margins: int = 3
+    grid: int = 161
+    reach: float = 0.15
+    draws: int = 2000
+    sources: int = 24
+
+
+@dataclass(frozen=True)
+class ShownMargin:
     """One coordinate of u whose density is shown.
 
     Attributes:
@@ -49,20 +65,24 @@ class Margin:
     target: np.ndarray
 
 
-def results(path: AlphaPath, target: Target, draws: Draws, key: Array) -> dict[str, Any]:
-    """Everything about the path but who asked for it; `draws` of the target."""
-    margins = _margins(path, target, draws)
-    lot = _lot(path, key)
+def results(
+    path: AlphaPath, target: Target, draws: Draws, key: Array, detail: Detail = Detail()
+) -> dict[str, Any]:
+    """Everything about the path that does not depend on the command; `draws` of the target."""
+    margins = _margins(path, target, draws, detail)
+    lot = _lot(path, key, detail)
     modes = _modes(target, lot, draws)
-    describe = _Describe(path, target, margins, lot, modes, key)
+    describe = _Describe(path, margins, lot, modes, key, detail.draws)
+    measured = ("forward_kl", "reverse_kl", "missed_mass", "invented_mass", "mode_coverage")
     return {
+        "metrics": {name: abouts()[name].plain() for name in measured},
         "method": path.rules.measure.method,
         "nodes": len(path.rules.measure.u),
         "alphas": path.alphas.tolist(),
         "margins": [
             {"label": m.label, "grid": _short(m.grid), "target": _short(m.target)} for m in margins
         ],
-        "modes": [] if modes is None else list(modes.names),
+        "modes": [] if modes is None else list(modes.places),
         "target_basins": _masses(lot, modes),
         "branches": [describe.branch(branch) for branch in path.branches],
         "transitions": [_transition(one) for one in path.transitions],
@@ -75,16 +95,16 @@ class _Describe:
     def __init__(
         self,
         path: AlphaPath,
-        target: Target,
-        margins: Sequence[Margin],
+        margins: Sequence[ShownMargin],
         lot: Lot | None,
         modes: FoundModes | None,
         key: Array,
+        draws: int,
     ):
-        self.path, self.target, self.margins = path, target, margins
-        self.lot, self.modes, self.key = lot, modes, key
+        self.path, self.margins = path, margins
+        self.lot, self.modes, self.key, self.draws = lot, modes, key, draws
 
-    def branch(self, branch: Branch) -> dict[str, Any]:
+    def branch(self, branch: OptimumBranch) -> dict[str, Any]:
         return {
             "name": branch.name,
             "images": branch.images,
@@ -93,7 +113,7 @@ class _Describe:
             "points": [self.point(branch, i) for i in sorted(branch.points)],
         }
 
-    def point(self, branch: Branch, i: int) -> dict[str, Any]:
+    def point(self, branch: OptimumBranch, i: int) -> dict[str, Any]:
         one, rule = branch.points[i], self.path.rules.measure
         points = self.path.problem.points(one.theta, rule)
 
@@ -129,7 +149,7 @@ class _Describe:
         mixture = q.mixture()
         index = [m.index for m in self.margins]
         if mixture is None:
-            u = np.asarray(q.sample(self.key, DRAWN).u)[:, index]
+            u = np.asarray(q.sample(self.key, self.draws).u)[:, index]
             curves = [_density(u[:, j], m.grid) for j, m in enumerate(self.margins)]
             weights, means, sds = None, u.mean(axis=0)[None], u.std(axis=0)[None]
         else:
@@ -149,7 +169,7 @@ class _Describe:
         }
 
 
-def _margins(path: AlphaPath, target: Target, draws: Draws) -> list[Margin]:
+def _margins(path: AlphaPath, target: Target, draws: Draws, detail: Detail) -> list[ShownMargin]:
     """The coordinates that the lowest branches move most, in the target's own sds."""
     u = np.asarray(draws.u)
     scale = u.std(axis=0)
@@ -159,17 +179,16 @@ def _margins(path: AlphaPath, target: Target, draws: Draws) -> list[Margin]:
         return []
     means, sds = (np.stack(x) for x in zip(*moments, strict=True))
     moved = np.ptp(means, axis=0) / scale + np.ptp(np.log(sds), axis=0)
-    chosen = sorted(np.argsort(-moved, kind="stable")[:MARGINS])
+    chosen = sorted(np.argsort(-moved, kind="stable")[: detail.margins])
     labels = coordinates(target)
-    return [Margin(j, labels[j], *_curve(path.rules, u[:, j])) for j in chosen]
+    return [ShownMargin(j, labels[j], *_curve(path.rules, u[:, j], detail)) for j in chosen]
 
 
 def coordinates(target: Target) -> list[str]:
     """A name for each entry of u: the site's, in words where it is not the site's own value."""
     out = []
     for site in target.sites:
-        own = "Real()" in site.support
-        name = site.name if own else f"unconstrained {site.name}"
+        name = site.name if site.is_real else f"unconstrained {site.name}"
         out += [margin(name, index) for index in np.ndindex(site.unconstrained_shape)]
     return out
 
@@ -183,12 +202,12 @@ def _moments(path: AlphaPath, one: Optimum) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(mass @ (u - mean) ** 2 / mass.sum())
 
 
-def _curve(rules: Rules, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _curve(rules: Rules, u: np.ndarray, detail: Detail) -> tuple[np.ndarray, np.ndarray]:
     """A grid (g,) over draws u (n,), and their density there; exact on the line."""
     low, high = np.quantile(u, [0.0005, 0.9995])
-    room = REACH * (high - low)
-    grid = np.linspace(low - room, high + room, GRID)
-    if isinstance(rules.measure, Line):
+    room = detail.reach * (high - low)
+    grid = np.linspace(low - room, high + room, detail.grid)
+    if isinstance(rules.measure, LineRule):
         nodes, log_p = np.asarray(rules.measure.u)[:, 0], np.asarray(rules.measure.log_p)
         return grid, np.exp(np.interp(grid, nodes, log_p))
     return grid, _density(u, grid)
@@ -199,16 +218,16 @@ def _density(u: np.ndarray, grid: np.ndarray) -> np.ndarray:
     return np.interp(grid, where, density, left=0.0, right=0.0)
 
 
-def _lot(path: AlphaPath, key: Array) -> Lot | None:
-    """Points that lie wherever a q of the path does; None where there is none."""
+def _lot(path: AlphaPath, key: Array, detail: Detail) -> Lot | None:
+    """Points wherever a q of the path has mass; None where no optimum was found."""
     rule = path.rules.measure
-    if isinstance(rule, Line):
+    if isinstance(rule, LineRule):
         return Lot.of_line(rule, key)
     optima = [branch.points[i] for branch in path.branches for i in _some(branch)]
     if not optima:
         return None
-    some = optima[:: -(-len(optima) // SOURCES)]
-    each = DRAWN // len(some)
+    some = optima[:: -(-len(optima) // detail.sources)]
+    each = detail.draws // len(some)
     sets = [
         np.asarray(path.problem.approximation(one.theta).sample(k, each).u)
         for one, k in zip(some, jax.random.split(key, len(some)), strict=True)
@@ -216,7 +235,7 @@ def _lot(path: AlphaPath, key: Array) -> Lot | None:
     return Lot.of_draws(sets, [partial(path.problem.log_q, one.theta) for one in some])
 
 
-def _some(branch: Branch) -> list[int]:
+def _some(branch: OptimumBranch) -> list[int]:
     """The first, the middle and the last point of a branch."""
     known = sorted(branch.points)
     return sorted({known[0], known[len(known) // 2], known[-1]})
@@ -226,7 +245,7 @@ def _modes(target: Target, lot: Lot | None, draws: Draws) -> FoundModes | None:
     if lot is None:
         return None
     found = find_modes(target, {"draws": draws, "lot": Draws(jnp.asarray(lot.u), {})})
-    if isinstance(found, str) or len(found.members["lot"]) < len(lot.u):
+    if isinstance(found, NoModes) or len(found.members["lot"]) < len(lot.u):
         return None
     return found
 
@@ -241,9 +260,14 @@ def _masses(lot: Lot | None, modes: FoundModes | None) -> list[float]:
     return np.bincount(member, mass, minlength=len(modes.names)).tolist()
 
 
-def _below(of: np.ndarray, own: np.ndarray, other: np.ndarray, rule: Rule) -> Number:
-    """Share of one density, weights `other` (n,), where log of the second is below the quantile
-    that its own weights `own` (n,) give it."""
+def _below(of: np.ndarray, own: np.ndarray, other: np.ndarray, rule: IntegrationRule) -> Number:
+    """Mass of one density below a level of another.
+
+    Args:
+        of: (n,) log of the density that has the level: its quantile under its own weights.
+        own: (n,) weights of that density.
+        other: (n,) weights of the density whose mass is measured.
+    """
     order = np.argsort(of)
     level = of[order][np.searchsorted(np.cumsum(own[order]), LEVEL * own.sum())]
     below = np.where(of < level, other, 0.0)
@@ -254,7 +278,7 @@ def _estimate(value: float, error: float) -> Number:
     return {"value": number(value), "standard_error": number(error)}
 
 
-def _end(end: End) -> dict[str, Any]:
+def _end(end: BranchEnd) -> dict[str, Any]:
     return {"alpha": float(end.alpha), "error": end.error, "how": end.how}
 
 

@@ -1,10 +1,10 @@
-"""Rules for ∫ f(p, q) du that are smooth functions of q's parameters, so that an optimum can be
-followed to many digits: the same noise whatever q is.
+"""Integration rules for ∫ f(p, q) du that are smooth functions of q's parameters: the noise is
+the same whatever q is (common random numbers), so that an optimum can be followed to many digits.
 
 On the line: evenly spaced nodes. In more dimensions: draws of p, which stay where they are, and
 draws of q, which move with it, each weighted by one over the density of the whole lot (the
-balance heuristic of Veach and Guibas 1995). Nodes that do not move will not do there: a q that
-leaves them costs nothing, and one that shrinks onto one of them gains without end.
+balance heuristic of Veach and Guibas 1995). Fixed nodes alone would fail there: a q that leaves
+them costs nothing, and one that shrinks onto one of them gains without end.
 """
 
 from __future__ import annotations
@@ -25,11 +25,6 @@ from vi_compare.evidence import Draws, effective
 from vi_compare.randomness import generator
 from vi_compare.target import Target
 
-LINE = 6001  # nodes; odd, so that every other one spans the same range
-ROOM = 2.0  # ranges of the draws beyond them, on either side: p^α has heavier tails, α below 1
-EDGE, NOTHING = 20, 1e-12  # nodes at an end that are looked at together, and a sum that is none
-APART = 500  # draws of each of two q's that their distance is taken over
-
 
 class Points(NamedTuple):
     """∫ f(p, q) du ≈ Σ exp(log_v) f(p, q).
@@ -47,7 +42,7 @@ class Points(NamedTuple):
     log_q: Array
 
 
-class Rule(Protocol):
+class IntegrationRule(Protocol):
     """A pytree, so that one compiled function serves rules of one size."""
 
     @property
@@ -62,12 +57,12 @@ class Rule(Protocol):
 
     @property
     def finest(self) -> float:
-        """Steps in α below which it is idle to ask where a branch ends."""
+        """Smallest step in α with which the end of a branch is looked for."""
         ...
 
     @property
     def farthest(self) -> float:
-        """Symmetrised KL in nats by which a step along one optimum may move q."""
+        """Largest symmetrised KL in nats by which a step along one optimum may move q."""
         ...
 
     @property
@@ -93,7 +88,7 @@ class Rule(Protocol):
         ...
 
     def diverges(self, terms: np.ndarray) -> bool:
-        """Whether terms (n,) show that there is more beyond them than there can be."""
+        """Whether terms (n,) show that the integral is infinite, or the rule too short for it."""
         ...
 
 
@@ -101,7 +96,7 @@ class Rule(Protocol):
     jax.tree_util.register_dataclass, data_fields=["u", "log_v", "log_p"], meta_fields=["target"]
 )
 @dataclass(frozen=True)
-class Line:
+class LineRule:
     """Evenly spaced nodes u (n, 1) with their weights log_v (n,) and log p (n,)."""
 
     u: Array
@@ -113,12 +108,20 @@ class Line:
     finest, farthest, same, gain = 5e-4, 0.05, 1e-4, 1e-10
 
     @classmethod
-    def around(cls, target: Target, draws: Draws) -> Line:
-        """Nodes far beyond the draws of p on both sides."""
+    def around(
+        cls, target: Target, draws: Draws, nodes: int = 6001, ranges: float = 2.0
+    ) -> LineRule:
+        """Nodes far beyond the draws of p on both sides.
+
+        Args:
+            nodes: how many; odd, so that every second one spans the same range.
+            ranges: of the draws, beyond them on either side: for α below 1 the tails of p^α
+                are heavier than those of p.
+        """
         u = np.asarray(draws.u)[:, 0]
-        room = ROOM * (u.max() - u.min())
-        grid = np.linspace(u.min() - room, u.max() + room, LINE)[:, None]
-        log_v = np.full(LINE, np.log(grid[1, 0] - grid[0, 0]))
+        room = ranges * (u.max() - u.min())
+        grid = np.linspace(u.min() - room, u.max() + room, nodes)[:, None]
+        log_v = np.full(nodes, np.log(grid[1, 0] - grid[0, 0]))
         log_p = np.asarray(in_batches(partial(_densities, target))(grid))
         log_p = log_p - np.logaddexp.reduce(log_v + log_p)
         return cls(jnp.asarray(grid), jnp.asarray(log_v), jnp.asarray(log_p), target)
@@ -127,13 +130,15 @@ class Line:
         return Points(self.u, self.log_v, self.log_p, jax.vmap(q.log_prob)(self.u))
 
     def error(self, terms: np.ndarray) -> float:
-        """What leaving out every other node changes."""
+        """The change when every second node is left out."""
         return float(abs(terms.sum() - 2 * terms[::2].sum()))
 
     def diverges(self, terms: np.ndarray) -> bool:
-        """They grow outwards at an end, as where q's tails are too heavy or too light."""
-        ends = (terms[:EDGE], terms[EDGE : 2 * EDGE]), (terms[-EDGE:], terms[-2 * EDGE : -EDGE])
-        return any(outer.sum() > inner.sum() + NOTHING for outer, inner in ends)
+        """The terms grow outwards at an end, as where q's tails are too heavy or too light."""
+        k = 20  # nodes that are added up at an end, so that rounding does not tell
+        ends = (terms[:k], terms[k : 2 * k]), (terms[-k:], terms[-2 * k : -k])
+        # Sums below 1e-12 are rounding.
+        return any(outer.sum() > inner.sum() + 1e-12 for outer, inner in ends)
 
     def apart(self, one: GuideApproximation, other: GuideApproximation) -> Array:
         first, second = (self.log_v + jax.vmap(q.log_prob)(self.u) for q in (one, other))
@@ -146,16 +151,16 @@ class Line:
     meta_fields=["target", "each", "chains"],
 )
 @dataclass(frozen=True)
-class Drawn:
-    """Draws of p and, at every q, draws of it made from the same noise.
+class DrawnRule:
+    """Draws of p and, for every q, draws of q made from the same noise.
 
     Attributes:
         u, log_p: (n, d), (n,) draws of p and their log density, not normalised.
         log_z: the log normaliser.
         key: of the noise.
-        target: of log p where q goes.
-        each: draws of each part of q.
-        chains: Markov chains that the draws of p are, 0 for independent ones.
+        target: for log p at the draws of q.
+        each: draws of each component of q.
+        chains: number of Markov chains among the draws of p; 0 for independent draws.
     """
 
     u: Array
@@ -174,7 +179,7 @@ class Drawn:
         return max(0.5, 0.05 * self.target.dim)
 
     @classmethod
-    def of(cls, target: Target, draws: Draws, log_z: float, key: Array, each: int) -> Drawn:
+    def of(cls, target: Target, draws: Draws, log_z: float, key: Array, each: int) -> DrawnRule:
         u, log_p, z = map(jnp.asarray, (draws.u, draws.log_p, log_z))
         return cls(u, log_p, z, key, target, each, draws.chains)
 
@@ -201,12 +206,12 @@ class Drawn:
         return float(np.sqrt(sum(len(x) ** 2 * x.var() / n for x, n in both)))
 
     def diverges(self, terms: np.ndarray) -> bool:
-        return False  # what is infinite shows in the standard error only
+        return False  # an infinite integral shows in the standard error only
 
     def apart(self, one: GuideApproximation, other: GuideApproximation) -> Array:
-        """Over draws of both, where it is E[2 tanh(x/2) x] of x = log q₁ − log q₂: nowhere
-        negative, and exactly 0 where the two agree."""
-        keys = jax.random.split(self.key, APART)
+        """By draws of both, as E[2 tanh(x/2) x] for x = log q₁ − log q₂ under their mixture:
+        nowhere negative, and exactly 0 where the two agree."""
+        keys = jax.random.split(self.key, 500)  # of each: enough to tell two optima apart
         u = jnp.concatenate([jax.vmap(q.draw)(keys) for q in (one, other)])
         x = jax.vmap(one.log_prob)(u) - jax.vmap(other.log_prob)(u)
         return jnp.mean(2 * jnp.tanh(x / 2) * x)
@@ -214,14 +219,14 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Lot:
-    """Points in no order, with weights that serve for every q of a path at once:
+    """Points in random order, with weights that serve for every q of a path:
     ∫ f q du ≈ Σ exp(log_v) f q.
 
     Attributes:
         u: (n, d).
         log_v: (n,).
         log_p: (n,) of the target, normalised, where it is known.
-        sizes: how many came from which density, one after another; () for a grid.
+        sizes: number of points from each density, one after another; () for a grid.
     """
 
     u: np.ndarray
@@ -230,8 +235,8 @@ class Lot:
     sizes: tuple[int, ...] = ()
 
     @classmethod
-    def of_line(cls, rule: Line, key: Array) -> Lot:
-        """The nodes, shuffled, so that any first few of them are everywhere."""
+    def of_line(cls, rule: LineRule, key: Array) -> Lot:
+        """The nodes, shuffled, so that the first few of them are spread over all."""
         order = generator(key).permutation(len(rule.u))
         u, log_v, log_p = (np.asarray(x)[order] for x in (rule.u, rule.log_v, rule.log_p))
         return cls(u, log_v, log_p)
@@ -252,7 +257,7 @@ class Lot:
 
 
 def mass(points: Points) -> Array:
-    """∫ q du by the rule: 1, unless q is where the rule has no points."""
+    """∫ q du by the rule: 1, unless q has mass where the rule has no points."""
     return jnp.sum(jnp.exp(points.log_v + points.log_q))
 
 

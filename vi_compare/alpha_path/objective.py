@@ -22,24 +22,47 @@ from jax.typing import ArrayLike
 from numpyro.infer import SVI, Trace_ELBO
 from scipy.optimize import minimize
 
-from vi_compare.alpha_path.integration import Points, Rule, mass
+from vi_compare.alpha_path.integration import IntegrationRule, Points, mass
 from vi_compare.approximation import GuideApproximation
 from vi_compare.target import Target
 
-# Nearer to 0 and 1 than this the general form loses its digits, and the limits are right to it.
+# Distance of α to 0 and 1 below which the general form loses its digits; the limits, reverse
+# and forward KL, are right to it.
 NEAR = 1e-6
-# Where A_α is larger it counts as infinite; and the share of what it is where p and q do not
-# overlap from which they are taken not to.
-MOST_VALUE, PLATEAU = 1e6, 0.995
-LEAST_MASS = 0.9  # of q where the nodes are
-DWARFED = 40.0  # log of a sum beside which 1 has no digits
-# Of a search: its limit, the steps it remembers, and the gradient with which it is over.
-MOST_STEPS, MEMORY, GRADIENT = 1000, 30, 1e-7
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How A_α is minimised, and what counts as its minimum.
+
+    Attributes:
+        steps: maximum number of L-BFGS steps.
+        memory: steps that L-BFGS keeps.
+        gradient: largest entry of the gradient with which a search ends.
+        mass: smallest mass of q that the rule must find for a q that has not left its nodes.
+        value: largest A_α that counts as finite.
+        plateau: share of 1 ÷ (α(1 − α)), which A_α is for 0 < α < 1 where p and q do not
+            overlap, from which they are taken not to.
+    """
+
+    steps: int = 1000
+    memory: int = 30
+    gradient: float = 1e-7
+    mass: float = 0.9
+    value: float = 1e6
+    plateau: float = 0.995
+
+    def most(self, alpha: float) -> float:
+        """The value that A_α is below where q and p overlap; at 1 ÷ (α(1 − α)) a search stops
+        on a plateau without having found anything."""
+        if not 0 < alpha < 1:
+            return self.value
+        return min(self.value, self.plateau / (alpha * (1 - alpha)))
 
 
 @jax.jit
 def terms(points: Points, alpha: ArrayLike) -> Array:
-    """What each point adds to A_α, (n,)."""
+    """The term of each point in A_α, (n,)."""
     log_v, log_p, log_q = points.log_v, points.log_p, points.log_q
     p, q = jnp.exp(log_v + log_p), jnp.exp(log_v + log_q)
     power = jnp.exp(log_v + alpha * log_p + (1 - alpha) * log_q)
@@ -52,17 +75,21 @@ def terms(points: Points, alpha: ArrayLike) -> Array:
 
 
 def log_form(points: Points, alpha: Array) -> Array:
-    """log(1 + α(α − 1) A_α) / (α(α − 1)) for α outside [0, 1], where A_α has no upper bound:
-    it falls where A_α does, less steeply, and overflows nowhere."""
+    """log(1 + α(α − 1) A_α) / (α(α − 1)) for α outside [0, 1], where A_α has no upper bound.
+
+    An increasing function of A_α, so that it has the same minima; its gradients are smaller,
+    and it does not overflow.
+    """
+    dwarfed = 40.0  # log of a sum beside which 1 has no digits in float64
     log_v, log_p, log_q = points.log_v, points.log_p, points.log_q
     scale = alpha * (alpha - 1)
     each = log_v + alpha * log_p + (1 - alpha) * log_q
     large = logsumexp(each)
-    # Where the sum of the powers dwarfs the rest it is its own logarithm.
-    few = jnp.exp(jnp.minimum(each, DWARFED))
+    # Where the sum of the powers dwarfs the rest, its logarithm is that of the whole.
+    few = jnp.exp(jnp.minimum(each, dwarfed))
     rest = alpha * jnp.exp(log_v + log_p) + (1 - alpha) * jnp.exp(log_v + log_q)
     small = jnp.log1p(jnp.sum(few - rest))
-    return jnp.where(large > DWARFED, large, small) / scale
+    return jnp.where(large > dwarfed, large, small) / scale
 
 
 @dataclass(frozen=True)
@@ -71,14 +98,14 @@ class Optimum:
 
     Attributes:
         theta: (P,) flat unconstrained parameters, in the coordinates of the search.
-        value: A_α, by a rule that the search had no part in where the rule draws.
+        value: A_α, where the rule draws by other draws than those of the search.
     """
 
     theta: np.ndarray
     value: float
 
 
-class Objective:
+class AlphaObjective:
     """A_α as a function of a guide's parameters; compiled once for all α, and for all
     rules of one size.
 
@@ -86,13 +113,21 @@ class Objective:
         target, guide: the guide must have been set up.
         like: parameters of the guide, constrained, for their names and shapes.
         place: parameters as they are searched, constrained -> the guide's own.
+        descent: how it is minimised.
 
     Attributes:
         evaluations: of A_α with its gradient, so far.
     """
 
-    def __init__(self, target: Target, guide: Callable, like: dict, place: Callable[[dict], dict]):
-        self.target, self.guide, self.place = target, guide, place
+    def __init__(
+        self,
+        target: Target,
+        guide: Callable,
+        like: dict,
+        place: Callable[[dict], dict],
+        descent: Descent = Descent(),
+    ):
+        self.target, self.guide, self.place, self.descent = target, guide, place, descent
         self.evaluations = 0
         self.svi = SVI(target.model, guide, optax.identity(), Trace_ELBO())
         first, self._unravel = ravel_pytree(self._unconstrained(like))
@@ -120,7 +155,7 @@ class Objective:
         """q at (P,), its parameters as plain arrays."""
         return GuideApproximation(self.guide, self._params(theta), self.target)
 
-    def _loss(self, theta: Array, alpha: Array, rule: Rule) -> Array:
+    def _loss(self, theta: Array, alpha: Array, rule: IntegrationRule) -> Array:
         points = rule.points(self.at(theta))
         # Only one of the two is differentiated: the other may have no finite gradient.
         return jax.lax.cond(
@@ -130,50 +165,63 @@ class Objective:
         )
 
     def minimised(
-        self, theta: np.ndarray, alpha: float, rule: Rule, measure: Rule, steps: int = MOST_STEPS
+        self,
+        theta: np.ndarray,
+        alpha: float,
+        rule: IntegrationRule,
+        measure: IntegrationRule,
+        steps: int | None = None,
     ) -> Optimum | None:
-        """The optimum by `rule` at the bottom of the valley that `theta` (P,) is in, its value
-        by `measure`; None where the search ends at nothing finite or nowhere."""
+        """The local optimum that a descent from `theta` (P,) ends in.
+
+        Args:
+            rule, measure: A_α is minimised by the one, and its value is taken by the other.
+            steps: maximum number of steps, None for `descent.steps`.
+
+        Returns:
+            None where the search ends at a value that is not finite, on a plateau, or with
+            a q that has left the nodes.
+        """
 
         def both(x):
             self.evaluations += 1
-            value, slope = self._both(x, alpha, rule)
-            value, slope = float(value), np.asarray(slope, float)
-            good = np.isfinite(value) and np.isfinite(slope).all()
-            return (value, slope) if good else (1e300, np.zeros_like(slope))
+            value, gradient = self._both(x, alpha, rule)
+            value, gradient = float(value), np.asarray(gradient, float)
+            good = np.isfinite(value) and np.isfinite(gradient).all()
+            return (value, gradient) if good else (1e300, np.zeros_like(gradient))
 
-        options = {"maxiter": steps, "maxcor": MEMORY, "gtol": GRADIENT, "ftol": rule.gain}
+        limits = self.descent
+        options = {
+            "maxiter": limits.steps if steps is None else steps,
+            "maxcor": limits.memory,
+            "gtol": limits.gradient,
+            "ftol": rule.gain,
+        }
         found = minimize(both, theta, jac=True, method="L-BFGS-B", options=options)
         if not np.isfinite(found.x).all() or found.fun >= 1e300:
             return None
         points = self.points(found.x, rule)
-        if mass(points) < LEAST_MASS:  # it has left the nodes
+        if mass(points) < limits.mass:  # it has left the nodes
             return None
         if measure is not rule:
             points = self.points(found.x, measure)
         each = np.asarray(terms(points, alpha))
         value = float(each.sum())
-        if not value < _most(alpha) or measure.diverges(each):
+        if not value < limits.most(alpha) or measure.diverges(each):
             return None
         return Optimum(np.asarray(found.x), value)
 
-    def terms(self, theta: np.ndarray, alpha: float, rule: Rule) -> np.ndarray:
-        """What each point of a rule adds to A_α, (n,)."""
+    def terms(self, theta: np.ndarray, alpha: float, rule: IntegrationRule) -> np.ndarray:
+        """The terms of A_α by a rule, (n,)."""
         return np.asarray(terms(self.points(theta, rule), alpha))
 
-    def points(self, theta: np.ndarray, rule: Rule) -> Points:
+    def points(self, theta: np.ndarray, rule: IntegrationRule) -> Points:
         return self._points(theta, rule)
 
     def log_q(self, theta: np.ndarray, u: np.ndarray) -> np.ndarray:
         """log q (n,) at points u (n, d)."""
         return np.asarray(self._log_q(theta, u))
 
-    def apart(self, one: Optimum, other: Optimum, rule: Rule) -> float:
+    def apart(self, one: Optimum, other: Optimum, rule: IntegrationRule) -> float:
         """Symmetrised KL between two optima in nats."""
         return float(self._apart(one.theta, other.theta, rule))
-
-
-def _most(alpha: float) -> float:
-    """What A_α is below where q and p overlap: 1/(α(1 − α)) is the plateau of those that do not,
-    on which a search stops without having found anything."""
-    return min(MOST_VALUE, PLATEAU / (alpha * (1 - alpha))) if 0 < alpha < 1 else MOST_VALUE

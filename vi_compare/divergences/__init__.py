@@ -2,13 +2,17 @@
 
 `Divergence` is the base class and the bridge to NumPyro: a subclass writes ``estimate``
 for an `Approximation` and a `Target`, and is a loss for anybody's ``SVI``.
+
+A constructor refuses what it cannot use by a ``ValueError`` without its own name; whoever
+builds it from a label says which (`vi_compare.run.labels.Part.build`).
 """
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import jax
 from jax import Array
@@ -16,54 +20,91 @@ from numpyro.infer import ELBO
 
 from vi_compare.approximation import Approximation, GuideApproximation
 from vi_compare.estimate import Estimate
+from vi_compare.evidence import Draws
 from vi_compare.target import Target
 
-# The mutable site in which a loss keeps what it carries from step to step.
+# The mutable site in which a loss keeps its state from step to step.
 CARRIED = "vi_compare_carried"
+
+
+class Evaluations(NamedTuple):
+    """How often one estimate evaluates the target; one evaluation is at one point u (d,).
+
+    Attributes:
+        log_density: of log p.
+        gradient: of ∇ log p, for an estimate that is differentiated in the guide's parameters.
+    """
+
+    log_density: int
+    gradient: int
 
 
 class Divergence(ELBO):
     """Base class of the losses of this package: ``SVI(model, guide, optim, loss=...)``.
 
+    A subclass writes `estimate`; `evaluations`, where it does not differentiate log p at
+    draws of every stratum; and those of the hooks `optimality_gap`, `why_doubtful`,
+    `guide_with_state` and `training_floor` that it has an answer to.
+
     Args:
-        num_particles: draws per stratum and step.
+        particles: draws per stratum and step; kept as `num_particles`, as NumPyro calls it.
+        at_least: the fewest that the estimator has a meaning for.
 
     Attributes:
-        evaluates_target: whether an estimate evaluates log p; counted in the cost.
-        differentiates_target: whether its gradient needs that of log p; counted, too.
-        stratified: whether `num_particles` are drawn of every component of a mixture.
-        draws_per_particle: how many draws make one particle.
+        draws: fixed draws that the estimates are made of, of the target or of another law
+            that is meant to cover it; None where every step draws from q. Solvers look at
+            them to see scales before the first step.
+
+    Raises:
+        ValueError: for fewer particles than `at_least`.
     """
 
-    evaluates_target = True
-    differentiates_target = True
-    stratified = True
-    draws_per_particle = 1
+    draws: Draws | None = None
 
-    def __init__(self, num_particles: int = 16):
-        if num_particles < 1:
-            raise ValueError(f"num_particles must be at least 1, got {num_particles}")
-        super().__init__(num_particles)
+    def __init__(self, particles: int = 16, at_least: int = 1):
+        if particles < at_least:
+            raise ValueError(f"particles must be at least {at_least}, got {particles}")
+        super().__init__(particles)
 
     @abstractmethod
     def estimate(self, key: Array, approximation: Approximation, target: Target) -> Array:
         """One noisy value () in nats, whose gradient in the guide's parameters estimates
         the gradient of the divergence."""
 
-    def carried(self, model: Callable, guide: Callable) -> Callable:
-        """The guide for SVI to run, with the site `CARRIED` for a loss that needs it."""
+    def evaluations(self, strata: int) -> Evaluations:
+        """What one estimate with its gradient evaluates, for a q of `strata` components.
+
+        Here: log p and its gradient, at `num_particles` draws of every component.
+        """
+        return Evaluations(self.num_particles * strata, self.num_particles * strata)
+
+    def with_particles(self, particles: int) -> Self:
+        """The same divergence with another number of draws."""
+        other = copy.copy(self)
+        other.num_particles = particles
+        return other
+
+    def guide_with_state(self, model: Callable, guide: Callable) -> Callable:
+        """The guide for SVI to run: with the mutable site `CARRIED` beside it for a loss that
+        keeps something from step to step, ``SVI(model, loss.guide_with_state(model, guide),
+        optim, loss)``; else the guide itself."""
         return guide
 
-    def doubt(self, key: Array, approximation: GuideApproximation, carried: Any) -> str:
+    def why_doubtful(self, key: Array, approximation: GuideApproximation, carried: Any) -> str:
         """Why estimates near the optimum found cannot be trusted, or "" where they can.
 
-        `carried` is what the loss had kept from step to step at the end, or None.
+        `carried` is what the loss had kept in `CARRIED` at the end, or None.
         """
         return ""
 
-    def left(self, key: Array, approximation: GuideApproximation) -> Estimate | None:
-        """Estimated nats between an approximation and the optimum that it is near, or None
-        where that cannot be known."""
+    def optimality_gap(self, key: Array, approximation: GuideApproximation) -> Estimate | None:
+        """Estimated nats between an approximation and the optimum that it is near; None where
+        that cannot be known. `n` of the estimate counts the gradients of log p it took."""
+        return None
+
+    def training_floor(self, approximation: GuideApproximation) -> float | None:
+        """Expected nats that an optimum loses by having seen finitely many draws; None for a
+        loss that is not fitted to fixed draws, and where it cannot be known."""
         return None
 
     def loss_with_mutable_state(self, rng_key, param_map, model, guide, *args, **kwargs):

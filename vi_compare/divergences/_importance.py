@@ -14,8 +14,6 @@ from vi_compare.approximation import Approximation, GuideApproximation
 from vi_compare.psis import khat_limit, log_ratio, pareto_khat
 from vi_compare.target import Target
 
-DRAWS = 10_000
-
 
 def log_ratios(
     key: Array, approximation: Approximation, target: Target, n: int
@@ -35,22 +33,22 @@ def log_ratios(
 def log_mean_power(
     key: Array, approximation: Approximation, target: Target, power: float, n: int
 ) -> Array:
-    """log E_q[w^a] (), with a gradient that is 1/(1 − a) of the true one: see `sloped`."""
+    """log E_q[w^a] (), with a gradient that is 1/(1 − a) of the true one: see `scaled`."""
     log_weights, log_w = log_ratios(key, approximation, target, n)
     return logsumexp(log_weights[:, None] + power * log_w) - jnp.log(n)
 
 
-def sloped(x: Array, factor: float, slope: float) -> Array:
-    """`factor` · x with the gradient of `slope` · x."""
-    return slope * x + (factor - slope) * jax.lax.stop_gradient(x)
+def scaled(x: Array, value: float, gradient: float) -> Array:
+    """`value` · x, with `gradient` · ∇x for its gradient."""
+    return gradient * x + (value - gradient) * jax.lax.stop_gradient(x)
 
 
 def weighted_forward_kl(u: Array, approximation: Approximation, target: Target) -> Array:
-    """E_p[log p − log q] from fixed points u (n, d), each weighted by w = p̃/q."""
-    excess = _log_w(u, approximation, target)
-    log_w = jax.lax.stop_gradient(excess)
-    log_z = logsumexp(log_w) - jnp.log(len(u))
-    return jnp.sum(jax.nn.softmax(log_w) * excess) - log_z
+    """E_p[log p − log q] () from fixed points u (n, d), each weighted by w = p̃/q."""
+    log_w = _log_w(u, approximation, target)
+    held = jax.lax.stop_gradient(log_w)
+    log_z = logsumexp(held) - jnp.log(len(u))
+    return jnp.sum(jax.nn.softmax(held) * log_w) - log_z
 
 
 def log_weights(u: Array, approximation: Approximation, target: Target) -> Array:
@@ -62,12 +60,17 @@ def _log_w(u: Array, approximation: Approximation, target: Target) -> Array:
     return jax.vmap(lambda z: target.log_density(z) - approximation.log_prob(z))(u)
 
 
-def too_heavy(key: Array, approximation: GuideApproximation, power: float = 1.0) -> str:
-    """Why E_q[w^power] cannot be had from draws of q, by Pareto k̂ of 10,000; "" where it can."""
-    log_w, reason = log_ratio(approximation.sample(key, DRAWS))
+def too_heavy(
+    key: Array, approximation: GuideApproximation, power: float = 1.0, draws: int = 10_000
+) -> str:
+    """Why E_q[w^power] cannot be had from draws of q, by Pareto k̂; "" where it can.
+
+    `draws` are taken for k̂; with 10,000 the limit on it is its largest, 0.7.
+    """
+    log_w, reason = log_ratio(approximation.sample(key, draws))
     if log_w is None:
         return f"the weights of its draws are not known: {reason}"
-    khat, limit = pareto_khat(power * log_w), khat_limit(DRAWS)
+    khat, limit = pareto_khat(power * log_w), khat_limit(draws)
     if khat <= limit:
         return ""
     what = "the weights p/q" if power == 1 else f"the weights (p/q)^{power:g}"

@@ -1,5 +1,5 @@
-"""What a Gaussian has left to gain under reverse KL, in nats: what a loss that has stopped
-falling does not tell.
+"""The optimality gap of a Gaussian under reverse KL, in nats: how much it has left to gain,
+which a loss that has stopped falling does not tell.
 
 Adam on a target much wider than its steps creeps: the loss falls by less than its noise while
 the optimum is tens of nats away. Two questions see that; the one that sees more is believed.
@@ -7,7 +7,7 @@ the optimum is tens of nats away. Two questions see that; the one that sees more
 - What would a step of natural gradient gain? To lowest order ½ gᵀF⁻¹g, g the gradient and F
   the Fisher information of q. At the optimum the Hessian in the mean is the precision of q
   itself (Opper and Archambeau 2009, "The variational Gaussian approximation revisited",
-  Neural Computation 21(3)), so near it the number is right for the mean; and a scale that is
+  Neural Computation 21(3)). So near it the number is right for the mean, and a scale that is
   far off has a large gradient. It does not see valleys that tie a mean to a scale, as in a
   funnel.
 - What does a quasi-Newton search on fixed draws gain, measured on fresh ones? Never more than
@@ -16,7 +16,7 @@ the optimum is tens of nats away. Two questions see that; the one that sees more
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial, singledispatch
 
 import numpy as np
@@ -32,11 +32,33 @@ from vi_compare.gaussian.quasi_newton import Limited, descend, together
 from vi_compare.randomness import generator, power_of_two
 from vi_compare.scores import Scores
 
-BATCHES, LEAST_DRAWS = 8, 1024
-STEPS, MEMORY, SMALL = 30, 20, 1e-4  # of the search on fixed draws
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard the two questions look.
+
+    Attributes:
+        draws: minimum of one batch. In d dimensions a batch has at least 4 d of them, because
+            a step is a regression on d + 1 columns; rounded up to a power of two.
+        batches: of the natural-gradient step, whose spread gives its standard error; the
+            search is judged on as many draws as they have together.
+        steps: maximum of the quasi-Newton search, which has to see a gap and not to close it.
+        memory: pairs of steps in its approximate Hessian (L-BFGS).
+        tolerance: gain of a step in nats; the search ends after three in a row below it.
+    """
+
+    draws: int = 1024
+    batches: int = 8
+    steps: int = 30
+    memory: int = 20
+    tolerance: float = 1e-4
+
+    def size(self, dim: int) -> int:
+        """Draws of one batch in `dim` dimensions."""
+        return power_of_two(max(self.draws, 4 * dim))
 
 
-def left(q: GuideApproximation, key: Array) -> Estimate | None:
+def optimality_gap(q: GuideApproximation, key: Array, effort: Effort = Effort()) -> Estimate | None:
     """Estimated nats of reverse KL between q and the optimum of its family that it is near.
 
     May come out below 0 by chance. `n` counts gradients of log p. None for a guide that is
@@ -47,21 +69,23 @@ def left(q: GuideApproximation, key: Array) -> Estimate | None:
     if gaussian is None or q.target.subsampled:
         return None
     scores, rng = Scores(q.target), generator(key)
-    drawn = _drawn(gaussian, scores, rng)
+    drawn = _drawn(gaussian, scores, rng, effort)
     if drawn is None:
         return None
     gaussian = _framed(gaussian, *drawn)
-    both = [_by_step(gaussian, scores, rng), _by_search(gaussian, scores, rng)]
+    both = [question(gaussian, scores, rng, effort) for question in (_by_step, _by_search)]
     if any(one.value is None for one in both):
         return None
     return replace(max(both, key=lambda one: one.value or 0.0), n=scores.gradients)
 
 
-def _by_step(q: FullRank | MeanField, scores: Scores, rng: np.random.Generator) -> Estimate:
+def _by_step(
+    q: FullRank | MeanField, scores: Scores, rng: np.random.Generator, effort: Effort
+) -> Estimate:
     """The gain of a natural-gradient step, freed of what its noise adds."""
     gains = []
-    for _ in range(BATCHES):
-        drawn = _drawn(q, scores, rng)
+    for _ in range(effort.batches):
+        drawn = _drawn(q, scores, rng, effort)
         if drawn is None:
             return Estimate.missing("log p is too often not finite")
         found = q.regress(*drawn)
@@ -69,39 +93,39 @@ def _by_step(q: FullRank | MeanField, scores: Scores, rng: np.random.Generator) 
     return Estimate.mean(gains, "nats")
 
 
-def _by_search(q: FullRank | MeanField, scores: Scores, rng: np.random.Generator) -> Estimate:
+def _by_search(
+    q: FullRank | MeanField, scores: Scores, rng: np.random.Generator, effort: Effort
+) -> Estimate:
     """The gain of a search on fixed draws, on fresh ones."""
-    fixed = even_pairs(rng, _draws(scores), scores.dim)
+    draws = effort.size(scores.dim)
+    fixed = even_pairs(rng, draws, scores.dim)
 
     def objective(points):
         values, slopes = zip(*(trial(scores, q, theta, fixed) for theta in points), strict=True)
         return np.array(values), np.stack(slopes)
 
-    search = descend(np.zeros(q.size), partial(Limited, MEMORY), STEPS, SMALL)
+    hessian = partial(Limited, effort.memory)
+    search = descend(np.zeros(q.size), hessian, effort.steps, effort.tolerance)
     (path,) = together([search], objective)
     moved = q.moved(path[-1].x)
-    fresh = pairs(rng, BATCHES * _draws(scores), scores.dim)
+    fresh = pairs(rng, effort.batches * draws, scores.dim)
     (new, _), (old, _) = scores(moved.points(fresh)), scores(q.points(fresh))
     both = (np.isfinite(new) & np.isfinite(old)).reshape(2, -1).all(axis=0)
     gains = (new - old).reshape(2, -1)[:, both].mean(axis=0) + moved.entropy - q.entropy
     return Estimate.mean(gains, "nats")
 
 
-def _draws(scores: Scores) -> int:
-    return power_of_two(max(LEAST_DRAWS, 4 * scores.dim))
-
-
 def _drawn(
-    q: FullRank | MeanField, scores: Scores, rng: np.random.Generator
+    q: FullRank | MeanField, scores: Scores, rng: np.random.Generator, effort: Effort
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Antithetic pairs and the gradients of log p there, without pairs that lack one."""
-    e = pairs(rng, _draws(scores), scores.dim)
-    log_p, slopes = scores(q.points(e))
+    e = pairs(rng, effort.size(scores.dim), scores.dim)
+    log_p, gradients = scores(q.points(e))
     both = np.isfinite(log_p).reshape(2, -1).all(axis=0)
     if both.mean() < 1 - LOST:
         return None
     rows = np.tile(both, 2)
-    return e[rows], slopes[rows]
+    return e[rows], gradients[rows]
 
 
 @singledispatch

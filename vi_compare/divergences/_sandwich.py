@@ -17,18 +17,18 @@ from jax.flatten_util import ravel_pytree
 
 from vi_compare.approximation import GuideApproximation
 
-# The Hessian is P × P and dense.
-MOST_PARAMETERS = 300
-BLOCK = 500  # draws
 
-
-def sandwich(q: GuideApproximation, u: Array) -> tuple[np.ndarray, float] | None:
+def sandwich(
+    q: GuideApproximation, u: Array, most_parameters: int = 300
+) -> tuple[np.ndarray, float] | None:
     """Covariance (P, P) of the flat parameters and the loss of fit in nats, for a
-    maximum-likelihood q on draws u (n, d); None above 300 parameters.
+    maximum-likelihood q on draws u (n, d).
 
-    Directions in which q does not change (the common level of logits) get no error.
+    Directions in which q does not change (the common level of logits) get no error. None
+    where q has more than `most_parameters`: the Hessian is P × P and dense, and one of 300
+    takes seconds.
     """
-    if sum(map(np.size, jax.tree.leaves(q.params))) > MOST_PARAMETERS:
+    if sum(map(np.size, jax.tree.leaves(q.params))) > most_parameters:
         return None
     hessian, outer = map(np.asarray, _curvature(q, u))
     inverse = np.linalg.pinv(hessian, rcond=1e-10, hermitian=True)
@@ -39,7 +39,7 @@ def sandwich(q: GuideApproximation, u: Array) -> tuple[np.ndarray, float] | None
 def _curvature(q: GuideApproximation, u: Array) -> tuple[Array, Array]:
     """Hessian (P, P) of the mean negative log likelihood, and mean of score ⊗ score.
 
-    A few draws at a time: a Hessian carries P tangents of everything inside.
+    At most 500 draws at a time: a Hessian carries P tangents of everything inside.
     """
     flat, unravel = ravel_pytree(q.params)
     log_q = lambda flat, one: GuideApproximation(q.guide, unravel(flat), q.target).log_prob(one)
@@ -52,7 +52,7 @@ def _curvature(q: GuideApproximation, u: Array) -> tuple[Array, Array]:
         hessian, score = jax.jacfwd(pull, has_aux=True)(flat)
         return (total[0] + hessian, total[1] + score.T @ score), None
 
-    blocks = u.reshape(-1, math.gcd(len(u), BLOCK), u.shape[1])
+    blocks = u.reshape(-1, math.gcd(len(u), 500), u.shape[1])
     zero = jnp.zeros((flat.size, flat.size))
     (hessian, outer), _ = jax.lax.scan(some, (zero, zero), blocks)
     return hessian / len(u), outer / len(u)

@@ -9,8 +9,7 @@ from jax import Array
 from vi_compare import catalogue
 from vi_compare.approximation import Approximation, GuideApproximation
 from vi_compare.divergences import Divergence
-from vi_compare.divergences._importance import log_mean_power, sloped, too_heavy
-from vi_compare.errors import InputError
+from vi_compare.divergences._importance import log_mean_power, scaled, too_heavy
 from vi_compare.target import Target
 
 
@@ -20,29 +19,29 @@ class AmariAlpha(Divergence):
     The value is log E_q[w^α] / (α(α − 1)) with w = p̃/q, which rises and falls with A_α
     and whose gradient knows nothing of log Z; for a normalised p it is
     log(1 − α(1 − α) A_α) / (α(α − 1)). The gradient is doubly reparameterised (Tucker et
-    al. 2019) and stratified; as a ratio of means it is biased by order 1/`num_particles`.
+    al. 2019) and stratified; as a ratio of means it is biased by order 1/`particles`.
     Outside [0, 1] the divergence can be infinite: above 1 where tails of q are lighter than
     those of p, below 0 where they are heavier.
 
     Args:
         alpha: below 1/2 it seeks modes, above it covers mass.
-        num_particles: draws per component and step.
+        particles: draws per component and step.
 
     Raises:
         ValueError: for 0 and 1, which are `ReverseKL` and `ForwardKL`, and what is not finite.
     """
 
-    def __init__(self, alpha: float, num_particles: int = 128):
-        super().__init__(num_particles)
+    def __init__(self, alpha: float, particles: int = 128):
+        super().__init__(particles)
         if alpha in (0, 1) or not math.isfinite(alpha):
             raise ValueError(f"alpha must be finite and neither 0 nor 1, got {alpha}")
         self.alpha = alpha
 
     def estimate(self, key: Array, approximation: Approximation, target: Target) -> Array:
         power = log_mean_power(key, approximation, target, self.alpha, self.num_particles)
-        return sloped(power, 1 / (self.alpha * (self.alpha - 1)), -1 / self.alpha)
+        return scaled(power, 1 / (self.alpha * (self.alpha - 1)), -1 / self.alpha)
 
-    def doubt(self, key: Array, approximation: GuideApproximation, carried) -> str:
+    def why_doubtful(self, key: Array, approximation: GuideApproximation, carried) -> str:
         return too_heavy(key, approximation, self.alpha)
 
 
@@ -53,7 +52,4 @@ def build(reference, alpha: float = 0.5, particles: int = 128) -> Divergence:
         return catalogue.load("divergences", "reverse-kl").build(reference, particles)
     if alpha == 1:
         return catalogue.load("divergences", "forward-kl").build(reference, particles)
-    try:
-        return AmariAlpha(alpha, particles)
-    except ValueError as error:
-        raise InputError(f"alpha: {error}".replace("num_particles", "particles")) from None
+    return AmariAlpha(alpha, particles)

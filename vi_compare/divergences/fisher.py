@@ -19,15 +19,15 @@ class Fisher(Divergence):
     that of u squared, so stiff directions count most; weighted it has none.
 
     Args:
-        num_particles: draws per component and step.
+        particles: draws per component and step.
         weighted: E_q (∇log q − ∇log p)ᵀ Σ (∇log q − ∇log p) with Σ the covariance of q, for
             guides that are one Gaussian, and its gradient at fixed draws of q: the fixed
             point is that of Batch and Match (Cai et al. 2024), E[∇log p] = 0 and
             Cov[∇log p] = Σ⁻¹ under q.
     """
 
-    def __init__(self, num_particles: int = 16, weighted: bool = False):
-        super().__init__(num_particles)
+    def __init__(self, particles: int = 16, weighted: bool = False):
+        super().__init__(particles)
         self.weighted = weighted
 
     def estimate(self, key: Array, approximation: Approximation, target: Target) -> Array:
@@ -42,7 +42,7 @@ class Fisher(Divergence):
 
 
 def _covariance(approximation: Approximation) -> Array:
-    """Of a guide that is one Gaussian, (d, d)."""
+    """Covariance (d, d) of a guide that is one Gaussian."""
     if isinstance(approximation, GuideApproximation):
         q = approximation.family.to_mixture(approximation.params, approximation.target)
         if q is not None and len(q.weights) == 1:
@@ -55,6 +55,4 @@ def _covariance(approximation: Approximation) -> Array:
 
 def build(reference, particles: int = 16, weighted: bool = False) -> Fisher:
     """E_q‖∇log q − ∇log p‖²: matches scores; weighted by q's covariance, Batch and Match's."""
-    if particles < 1:
-        raise InputError(f"fisher: particles must be positive, got {particles}")
     return Fisher(particles, weighted)

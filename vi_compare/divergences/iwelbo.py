@@ -8,8 +8,7 @@ from jax import Array
 from jax.scipy.special import logsumexp
 
 from vi_compare.approximation import Approximation
-from vi_compare.divergences import Divergence
-from vi_compare.errors import InputError
+from vi_compare.divergences import Divergence, Evaluations
 from vi_compare.target import Target
 
 
@@ -22,17 +21,17 @@ class IWELBO(Divergence):
 
     Args:
         samples: T, draws of each component inside one logarithm.
-        num_particles: such logarithms per step.
+        particles: such logarithms per step.
 
     Raises:
         ValueError: where either is below 1.
     """
 
-    def __init__(self, samples: int = 8, num_particles: int = 16):
-        super().__init__(num_particles)
+    def __init__(self, samples: int = 8, particles: int = 16):
+        super().__init__(particles)
         if samples < 1:
             raise ValueError(f"samples must be at least 1, got {samples}")
-        self.samples = self.draws_per_particle = samples
+        self.samples = samples
 
     def estimate(self, key: Array, approximation: Approximation, target: Target) -> Array:
         log_weights, u = approximation.strata(key, self.num_particles * self.samples)
@@ -41,10 +40,11 @@ class IWELBO(Divergence):
         groups = terms.reshape(len(log_weights), self.num_particles, self.samples)
         return jnp.log(self.samples) - logsumexp(groups, axis=(0, 2)).mean()
 
+    def evaluations(self, strata: int) -> Evaluations:
+        n = self.num_particles * self.samples * strata
+        return Evaluations(n, n)
+
 
 def build(reference, samples: int = 8, particles: int = 16) -> IWELBO:
     """The importance-weighted ELBO, stratified: for a fit whose draws will be reweighted."""
-    try:
-        return IWELBO(samples, particles)
-    except ValueError as error:
-        raise InputError(f"iwelbo: {error}".replace("num_particles", "particles")) from None
+    return IWELBO(samples, particles)

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from vi_compare.divergences._f_divergence import FDivergence
-from vi_compare.errors import InputError
 
 
 def f(log_t: Array) -> Array:
@@ -16,6 +15,4 @@ def f(log_t: Array) -> Array:
 
 def build(reference, particles: int = 128) -> FDivergence:
     """KL(p‖q) + KL(q‖p): neither missed nor invented mass is forgiven."""
-    if particles < 2:
-        raise InputError(f"jeffreys: particles must be at least 2, got {particles}")
     return FDivergence(f, particles)

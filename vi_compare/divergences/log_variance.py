@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from vi_compare.approximation import Approximation
-from vi_compare.divergences import Divergence
-from vi_compare.errors import InputError
+from vi_compare.divergences import Divergence, Evaluations
 from vi_compare.evidence import Draws
 from vi_compare.target import Target
 
@@ -20,25 +19,24 @@ class LogVariance(Divergence):
     is named for; no guide needs to be reparameterised. It is 0 at q = p for every r.
 
     Args:
-        num_particles: draws per step.
+        particles: draws per step.
         draws: draws of r with their log p; None: r = q.
 
     Raises:
         ValueError: for fewer than 2 particles, which have no variance.
     """
 
-    stratified = differentiates_target = False
-
-    def __init__(self, num_particles: int = 128, draws: Draws | None = None):
-        super().__init__(num_particles)
-        if num_particles < 2:
-            raise ValueError(f"num_particles must be at least 2, got {num_particles}")
+    def __init__(self, particles: int = 128, draws: Draws | None = None):
+        super().__init__(particles, at_least=2)
         self.draws = draws
-        self.evaluates_target = draws is None
 
     def estimate(self, key: Array, approximation: Approximation, target: Target) -> Array:
         u, log_p = self._sampled(key, approximation, target)
         return jnp.var(jax.vmap(approximation.log_prob)(u) - log_p, ddof=1) / 2
+
+    def evaluations(self, strata: int) -> Evaluations:
+        """log p at the draws of q, without its gradient; fixed draws carry theirs."""
+        return Evaluations(0 if self.draws is not None else self.num_particles, 0)
 
     def _sampled(self, key: Array, approximation: Approximation, target: Target):
         if self.draws is None:
@@ -52,15 +50,10 @@ class LogVariance(Divergence):
 def build(reference, sampler: str = "q", particles: int = 128) -> LogVariance:
     """½ Var_r[log q − log p]: r = q gives the gradient of reverse KL, or sampler=reference."""
     if sampler not in ("q", "reference"):
-        raise InputError(f"log-variance: sampler must be q or reference, got {sampler!r}")
+        raise ValueError(f"sampler must be q or reference, got {sampler!r}")
     draws = None
     if sampler == "reference":
         if reference is None:
-            raise InputError(
-                "log-variance: sampler=reference needs draws of the target and there are none"
-            )
+            raise ValueError("sampler=reference needs draws of the target and there are none")
         draws = reference.train
-    try:
-        return LogVariance(particles, draws)
-    except ValueError as error:
-        raise InputError(f"log-variance: {error}".replace("num_particles", "particles")) from None
+    return LogVariance(particles, draws)

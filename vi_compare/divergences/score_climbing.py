@@ -13,13 +13,10 @@ from numpyro import handlers
 from numpyro.primitives import mutable
 
 from vi_compare.approximation import Approximation, GuideApproximation
-from vi_compare.divergences import CARRIED, Divergence
+from vi_compare.divergences import CARRIED, Divergence, Evaluations
 from vi_compare.divergences._importance import log_weights, too_heavy, weighted_forward_kl
-from vi_compare.errors import InputError
+from vi_compare.reference.chains import Limits
 from vi_compare.target import Target
-
-# Fewer states than a reference needs effective draws are no sample of p.
-LEAST_MOVES = 400
 
 
 class ScoreClimbing(Divergence):
@@ -30,30 +27,30 @@ class ScoreClimbing(Divergence):
     leaves p as it is. Unlike the wake phase it is not biased in the long run; where q is
     bad the chain sticks, and where q has lost a mode it hardly ever finds it.
 
-    The state lives in a mutable site of the guide: ``SVI(model, loss.carried(model, guide),
-    optim, loss)``. With a bare guide every step begins at a fresh draw of q, which is the
-    wake phase.
+    The state lives in a mutable site of the guide: ``SVI(model,
+    loss.guide_with_state(model, guide), optim, loss)``. With a bare guide every step begins at
+    a fresh draw of q, which is the wake phase.
 
     Args:
-        num_particles: S, points per step with the state among them.
+        particles: S, points per step with the state among them.
 
     Raises:
         ValueError: for fewer than 2, where nothing is proposed.
     """
 
-    stratified = differentiates_target = False
+    def __init__(self, particles: int = 64):
+        super().__init__(particles, at_least=2)
 
-    def __init__(self, num_particles: int = 64):
-        super().__init__(num_particles)
-        if num_particles < 2:
-            raise ValueError(f"num_particles must be at least 2, got {num_particles}")
-
-    def carried(self, model: Callable, guide: Callable) -> Callable:
+    def guide_with_state(self, model: Callable, guide: Callable) -> Callable:
         return _Carrying(model, guide)
 
     def estimate(self, key: Array, approximation: Approximation, target: Target) -> Array:
         u = _draws(key, approximation, self.num_particles)
         return weighted_forward_kl(u, approximation, target)
+
+    def evaluations(self, strata: int) -> Evaluations:
+        """log p at every point of the step, without its gradient: the points are held."""
+        return Evaluations(self.num_particles, 0)
 
     def loss_with_mutable_state(self, rng_key, param_map, model, guide, *args, **kwargs):
         if CARRIED not in param_map:
@@ -77,9 +74,10 @@ class ScoreClimbing(Divergence):
         loss = weighted_forward_kl(u, approximation, target)
         return {"loss": loss, "mutable_state": {CARRIED: kept}}
 
-    def doubt(self, key: Array, approximation: GuideApproximation, carried: Any) -> str:
+    def why_doubtful(self, key: Array, approximation: GuideApproximation, carried: Any) -> str:
         moves, steps = (int(np.sum(carried[what])) for what in ("moves", "steps"))
-        if moves < LEAST_MOVES:
+        # Fewer states than a reference must have effective draws are no sample of p.
+        if moves < Limits().ess:
             return f"its chain moved in {moves:,} of {steps:,} steps, too few to stand for p"
         return too_heavy(key, approximation)
 
@@ -104,7 +102,4 @@ def _draws(key: Array, approximation: Approximation, n: int) -> Array:
 
 def build(reference, particles: int = 64) -> ScoreClimbing:
     """KL(p‖q) by a Markov chain that q proposes for: no draws of the target, no bias in the end."""
-    try:
-        return ScoreClimbing(particles)
-    except ValueError as error:
-        raise InputError(f"score-climbing: {error}".replace("num_particles", "particles")) from None
+    return ScoreClimbing(particles)

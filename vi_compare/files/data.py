@@ -78,8 +78,9 @@ def _npz(path: Path) -> dict[str, Any]:
 
 
 def _csv(path: Path) -> dict[str, Any]:
-    """Columns of whole numbers as integers: they are often indices."""
-    whole = lambda x: np.isfinite(x).all() and (x == np.round(x)).all()
+    """Columns of whole numbers as integers: they are often indices. Beyond 2⁵³ not every
+    integer is a float, and a large float need not be meant as one."""
+    whole = lambda x: (np.abs(x) <= 2**53).all() and (x == np.round(x)).all()
     return {n: x.astype(int) if whole(x) else x for n, x in read_table(path).items()}
 
 

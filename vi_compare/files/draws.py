@@ -16,16 +16,25 @@ from vi_compare.files.tables import read_by_ending, read_table
 from vi_compare.reference import check_draws
 from vi_compare.target import Target
 
-LEAST = 400
 # {name: (chains, draws, ...)} as a file holds it.
 Columns = dict[str, np.ndarray]
 
 
-def read_draws(path: Path, target: Target) -> Draws:
+def holds_draws(name: str) -> bool:
+    """Whether a file of this name can be read as draws."""
+    return name.lower().endswith(tuple(READERS))
+
+
+def read_draws(path: Path, target: Target, least: int = 400) -> Draws:
     """The draws of a file, as draws of `target`, one chain after another.
 
     Columns are matched to sites by name: ``mu``, ``beta[0]``, ``beta[1,2]`` or ``beta.1.2``,
-    counted from 0 or from 1. What is no site of the model is left aside.
+    counted from 0 or from 1. Columns that are no site of the model are ignored.
+
+    Args:
+        path: of the file; its ending tells the format.
+        target: whose draws they are.
+        least: smallest number of draws, the ESS that a reference must have.
 
     Raises:
         InputError: when the file cannot be read, holds other parameters, too few draws,
@@ -36,9 +45,9 @@ def read_draws(path: Path, target: Target) -> Draws:
     if not columns:
         raise InputError(f"{path} holds no draws")
     chains, n = next(iter(columns.values())).shape[:2]
-    if chains * n < LEAST:
+    if chains * n < least:
         raise InputError(
-            f"{path} holds {chains * n} draws, which are too few; give at least {LEAST}"
+            f"{path} holds {chains * n} draws, which are too few; give at least {least}"
         )
     values = {site.name: _site(path, columns, site.name, site.shape) for site in target.sites}
     flat = {name: value.reshape(chains * n, *value.shape[2:]) for name, value in values.items()}
@@ -131,4 +140,3 @@ READERS: dict[str, Callable[[Path], Columns]] = {
     ".json.zip": _json,
     ".json": _json,
 }
-ENDINGS = tuple(READERS)

@@ -1,8 +1,8 @@
-"""Coordinates in which a target looks standard, for steps as long in every direction.
+"""Coordinates in which a target looks standard, for steps of one length in all directions.
 
-Adam moves every parameter by its step size, whatever the scale of what it stands for: with
-scales of 0.001 and 1,000 side by side one is overshot and the other never reached. In the
-frame of a Gaussian that is roughly right all of them are of order one.
+Adam moves every parameter by its step size, whatever its scale. With scales of 0.001 and
+1,000 side by side, one is overshot and the other never reached. In the frame of a Gaussian that
+is roughly right, where u is whitened, all of them are of order one.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ import numpy as np
 from jax import Array
 from scipy import linalg
 
-from vi_compare.gaussian.gaussians import lower
+from vi_compare.gaussian.gaussians import MOST_FULL, lower
 from vi_compare.gaussian.pathfinder import best_on_paths, full_rank, mean_field
 from vi_compare.randomness import generator, split
 from vi_compare.scores import Scores
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 
-MOST_FULL, MOST = 300, 1600  # dimensions, with all correlations and with none
-# A path Gaussian so many nats behind the best is no place to start from.
-BEHIND = 10.0
-JITTER = 1e-12
+# Maximum dimension for a Gaussian to be found for a target, without correlations above
+# `MOST_FULL`: its curvatures and the frame are still (d, d) matrices.
+MOST = 1600
 
 
 @dataclass(frozen=True)
@@ -49,17 +48,17 @@ class Frame:
 
     @property
     def scales(self) -> np.ndarray:
-        """Standard deviations (d,) of the Gaussian that the frame is."""
+        """Standard deviations (d,) of the Gaussian N(mean, tril trilᵀ)."""
         return np.linalg.norm(self.tril, axis=1)
 
     @property
     def conditional_scales(self) -> np.ndarray:
-        """Those (d,) of each coordinate given all others."""
+        """Standard deviation (d,) of each coordinate given all others."""
         inverse = linalg.solve_triangular(self.tril, np.eye(len(self.mean)), lower=True)
         return 1 / np.linalg.norm(inverse, axis=0)
 
     def into(self, u: np.ndarray) -> np.ndarray:
-        """u (n, d) -> v (n, d)."""
+        """Whiten: u (n, d) -> v (n, d)."""
         return linalg.solve_triangular(self.tril, (u - self.mean).T, lower=True).T
 
     def reordered(self, rows: np.ndarray) -> Frame:
@@ -72,8 +71,8 @@ class Survey:
     """What is known of a target before anything is fitted to it.
 
     Attributes:
-        frames: Gaussians where the target is, the best first; none where none is finite.
-        compile_seconds, seconds, densities, gradients: what finding them took.
+        frames: Gaussians near the target's mass, the best first; none where none is finite.
+        compile_seconds, seconds, densities, gradients: cost of finding them.
     """
 
     frames: tuple[Frame, ...]
@@ -83,8 +82,12 @@ class Survey:
     gradients: int = 0
 
 
-def from_paths(target: Target, key: Array, paths: int) -> Survey:
-    """The best Gaussian on each of so many climbs; all data count, also for minibatches."""
+def from_paths(target: Target, key: Array, paths: int = 10, behind: float = 10.0) -> Survey:
+    """The best Gaussian on each of `paths` quasi-Newton ascents, without those whose ELBO is
+    more than `behind` nats below the best: no place to start from.
+
+    All data count, also where the model sees minibatches.
+    """
     if target.dim > MOST:
         return Survey(())
     began = time.perf_counter()
@@ -98,7 +101,7 @@ def from_paths(target: Target, key: Array, paths: int) -> Survey:
     frames = [
         Frame(one.gaussian.mean, one.gaussian.root)
         for one in found
-        if one.elbo > found[0].elbo - BEHIND
+        if one.elbo > found[0].elbo - behind
     ]
     compiling = scores.compile_seconds
     seconds = time.perf_counter() - began - compiling
@@ -114,6 +117,7 @@ def from_draws(u: Array) -> Survey:
     covariance = np.atleast_2d(np.cov(x.T)) if n > 2 * d else np.diag(x.var(axis=0, ddof=1))
     scale = np.sqrt(np.diag(covariance))
     scale = np.where(scale > 0, scale, 1.0)
-    correlation = covariance / np.outer(scale, scale) + JITTER * np.eye(d)
+    # Collinear coordinates have a singular correlation matrix; 1e-12 is above its rounding.
+    correlation = covariance / np.outer(scale, scale) + 1e-12 * np.eye(d)
     tril = scale[:, None] * linalg.cholesky(correlation, lower=True)
     return Survey((Frame(x.mean(axis=0), tril),))

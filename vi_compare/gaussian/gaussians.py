@@ -1,9 +1,9 @@
 """Gaussians on the flat vector u as a fit moves them: full rank, and mean field.
 
-Both answer the same questions: where standard normal draws e go, what a trial move on fixed
-draws is worth and how that changes (for a quasi-Newton search), and what one step of
-natural gradient makes of scores at fresh draws. All moves are made in the Gaussian's own
-frame, where no scale or correlation of u matters.
+Both answer the same questions. Where do standard normal draws e go? What is the ELBO after a
+trial move on fixed draws, and its gradient (for a quasi-Newton search)? Where does a
+natural-gradient step on the scores at fresh draws lead? All moves are made in the Gaussian's
+own frame, in whitened coordinates, where no scale or correlation of u matters.
 """
 
 from __future__ import annotations
@@ -16,15 +16,9 @@ from scipy import linalg
 
 from vi_compare.randomness import power_of_two
 
-LOG_2_PI_E = float(np.log(2 * np.pi * np.e))
-LEAST_DRAWS = 128
-# Eigenvalues of a precision, relative to a unit diagonal, that are told from rounding.
-FLATTEST = 1e-10
-# A trial that changes a scale by more than this factor's logarithm is not made: a scale that
-# collapses to 0 never comes back.
-MOST_LOG = 30.0
-# A step of natural gradient changes no precision by more than this factor.
-MOST_CHANGE = 4.0
+# Maximum dimension for a dense matrix (d, d), a covariance or an inverse Hessian: above it, one
+# would take more memory and time than a fit is worth.
+MOST_FULL = 300
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,7 @@ class Regression:
     Attributes:
         intercept: a (d,).
         slope: A, (d, d) symmetric or (d,) its diagonal.
-        noise: what `signal` is on average where a and A vanish, in nats.
+        noise: mean of `signal` in nats where the true a and A vanish: what noise alone gives.
     """
 
     intercept: np.ndarray
@@ -43,7 +37,7 @@ class Regression:
 
     @property
     def signal(self) -> float:
-        """To lowest order the gain of a full step, in nats."""
+        """Gain of a full natural-gradient step to lowest order, in nats."""
         return signal(self.intercept, self.slope)
 
 
@@ -53,7 +47,7 @@ def signal(a: np.ndarray, slope: np.ndarray) -> float:
 
 
 class Gaussian(Protocol):
-    """What the stages of a fit ask of either kind."""
+    """A Gaussian as the stages of a fit use it."""
 
     @property
     def mean(self) -> np.ndarray: ...
@@ -68,12 +62,12 @@ class Gaussian(Protocol):
 
     @property
     def size(self) -> int:
-        """How many numbers a trial move has."""
+        """Number of coordinates of a trial move."""
         ...
 
     @property
     def draws(self) -> int:
-        """How many draws a step is worth being made on."""
+        """Number of draws for one step: few leave it noisy, more gain little."""
         ...
 
     def points(self, e: np.ndarray) -> np.ndarray: ...
@@ -83,15 +77,17 @@ class Gaussian(Protocol):
         ...
 
     def trial(self, theta: np.ndarray, e: np.ndarray) -> np.ndarray:
-        """Where e (n, d) go after the move `theta`; theta = 0 is no move. Infinite where it
-        is too far to be made."""
+        """The points (n, d) of the draws e (n, d) after the move `theta`, where theta = 0 is no
+        move; infinite where `theta` is too far to be made."""
         ...
 
     def gain(
-        self, theta: np.ndarray, e: np.ndarray, slopes: np.ndarray
+        self, theta: np.ndarray, e: np.ndarray, gradients: np.ndarray
     ) -> tuple[float, np.ndarray]:
-        """By how much the move raises the entropy, and the gradient in theta of the mean
-        of log p (gradients `slopes` (n, d) at the trial's points) plus entropy."""
+        """Gain in entropy by the move, in nats, and the gradient of the ELBO in theta.
+
+        `gradients` (n, d) are those of log p at the trial's points.
+        """
         ...
 
     def moved(self, theta: np.ndarray) -> Self: ...
@@ -121,7 +117,7 @@ class FullRank:
 
     @property
     def entropy(self) -> float:
-        return float(np.log(np.diag(self.factor)).sum() + len(self.mean) * LOG_2_PI_E / 2)
+        return entropy(np.diag(self.factor))
 
     @property
     def size(self) -> int:
@@ -130,7 +126,7 @@ class FullRank:
 
     @property
     def draws(self) -> int:
-        return power_of_two(max(LEAST_DRAWS, 4 * len(self.mean)))
+        return enough_draws(4 * len(self.mean))
 
     def points(self, e: np.ndarray) -> np.ndarray:
         return self.mean + e @ self.factor.T
@@ -149,13 +145,13 @@ class FullRank:
 
     def trial(self, theta: np.ndarray, e: np.ndarray) -> np.ndarray:
         u, k, logs = self._parts(theta)
-        if np.abs(logs).max() > MOST_LOG:
+        if collapses(logs):
             return np.full_like(e, np.inf)
         return self.mean + (u + e @ k.T) @ self.factor.T
 
-    def gain(self, theta, e, slopes):
+    def gain(self, theta, e, gradients):
         u, k, logs = self._parts(theta)
-        h = slopes @ self.factor
+        h = gradients @ self.factor
         by_k = h.T @ e / len(e)
         by_k[np.diag_indices(len(u))] = np.diag(by_k) * np.diag(k) + 1
         gradient = np.concatenate([h.mean(axis=0), by_k[np.tril_indices(len(u))]])
@@ -171,9 +167,10 @@ class FullRank:
     def halfway(self, other: Gaussian) -> FullRank:
         return FullRank((self.mean + other.mean) / 2, (self.factor + other.root) / 2)
 
-    def regress(self, e: np.ndarray, slopes: np.ndarray) -> Regression:
-        """From e (n, d), pairs e and −e in its two halves, and gradients there."""
-        even, odd, half = _halves(e, _cut(slopes @ self.factor + e))
+    def regress(self, e: np.ndarray, gradients: np.ndarray) -> Regression:
+        """Regression of the scores on e (n, d), which holds pairs e and −e in its two halves;
+        `gradients` (n, d) are those of log p at their points."""
+        even, odd, half = _halves(e, _cut(gradients @ self.factor + e))
         n, d = half.shape
         inverse = linalg.inv(half.T @ half)
         slope = inverse @ (half.T @ odd)
@@ -185,7 +182,7 @@ class FullRank:
     def stepped(self, found: Regression, step: float) -> tuple[FullRank, float]:
         """The Gaussian after a natural-gradient step, and KL(new‖old) in nats."""
         w, v = linalg.eigh(-step * found.slope)
-        w = np.clip(1 + w, 1 / MOST_CHANGE, MOST_CHANGE)
+        w = _bounded(1 + w)
         inverse = (v / w) @ v.T
         shift = step * inverse @ found.intercept
         kl = (np.sum(1 / w + np.log(w)) - len(w) + shift @ shift) / 2
@@ -199,8 +196,8 @@ class MeanField:
 
     Attributes:
         mean, scales: (d,).
-        frame: F (d, d), a factor of a covariance in which the mean moves: correlations
-            that the family cannot have would otherwise slow the mean down.
+        frame: F (d, d), a factor of a covariance in which the mean moves. Without it,
+            correlations that the family cannot have would slow the mean down.
     """
 
     mean: np.ndarray
@@ -213,7 +210,7 @@ class MeanField:
 
     @property
     def entropy(self) -> float:
-        return float(np.log(self.scales).sum() + len(self.mean) * LOG_2_PI_E / 2)
+        return entropy(self.scales)
 
     @property
     def size(self) -> int:
@@ -221,7 +218,7 @@ class MeanField:
 
     @property
     def draws(self) -> int:
-        return power_of_two(max(LEAST_DRAWS, len(self.mean) // 4))
+        return enough_draws(len(self.mean) // 4)
 
     def points(self, e: np.ndarray) -> np.ndarray:
         return self.mean + e * self.scales
@@ -230,15 +227,15 @@ class MeanField:
         return v / self.scales
 
     def trial(self, theta: np.ndarray, e: np.ndarray) -> np.ndarray:
-        if np.abs(theta[len(self.mean) :]).max() > MOST_LOG:
+        if collapses(theta[len(self.mean) :]):
             return np.full_like(e, np.inf)
         return self.moved(theta).points(e)
 
-    def gain(self, theta, e, slopes):
+    def gain(self, theta, e, gradients):
         logs = theta[len(self.mean) :]
         scales = self.scales * np.exp(logs)
-        by_log = scales * (slopes * e).mean(axis=0) + 1
-        return float(logs.sum()), np.concatenate([self.frame.T @ slopes.mean(axis=0), by_log])
+        by_log = scales * (gradients * e).mean(axis=0) + 1
+        return float(logs.sum()), np.concatenate([self.frame.T @ gradients.mean(axis=0), by_log])
 
     def moved(self, theta: np.ndarray) -> MeanField:
         u, logs = np.split(theta, 2)
@@ -252,8 +249,8 @@ class MeanField:
         mean, scales = (self.mean + other.mean) / 2, (self.scales + np.diag(other.root)) / 2
         return replace(self, mean=mean, scales=scales)
 
-    def regress(self, e: np.ndarray, slopes: np.ndarray) -> Regression:
-        even, odd, half = _halves(e, _cut(slopes * self.scales + e))
+    def regress(self, e: np.ndarray, gradients: np.ndarray) -> Regression:
+        even, odd, half = _halves(e, _cut(gradients * self.scales + e))
         n = len(half)
         squares = (half**2).sum(axis=0)
         slope = (half * odd).sum(axis=0) / squares
@@ -265,30 +262,52 @@ class MeanField:
         return Regression(a, slope, float(noise))
 
     def stepped(self, found: Regression, step: float) -> tuple[MeanField, float]:
-        w = np.clip(1 - step * found.slope, 1 / MOST_CHANGE, MOST_CHANGE)
+        w = _bounded(1 - step * found.slope)
         shift = step * self.frame @ found.intercept
         kl = (np.sum(1 / w + np.log(w) - 1) + np.sum((shift / self.scales) ** 2)) / 2
         new = replace(self, mean=self.mean + shift, scales=self.scales / np.sqrt(w))
         return new, float(kl)
 
-    def reframed(self, e: np.ndarray, slopes: np.ndarray) -> MeanField:
-        """The same Gaussian, its frame the curvature of log p averaged over it.
+    def reframed(self, e: np.ndarray, gradients: np.ndarray) -> MeanField:
+        """The same Gaussian with the inverse of log p's curvature, averaged over it, for a frame.
 
-        That is the slope of a regression of the scores on e, with more pairs than 2 d.
+        That curvature is the slope of a regression of the scores on e (n, d), which needs more
+        than 2 d pairs.
         """
-        _, odd, half = _halves(e, slopes * self.scales)
+        _, odd, half = _halves(e, gradients * self.scales)
         slope = linalg.lstsq(half, odd)[0]
         _, factor = inverse_factor(-(slope + slope.T) / 2)
         return replace(self, frame=self.scales[:, None] * factor)
 
 
-def inverse_factor(precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A symmetric matrix (d, d) made positive definite, as (its diagonal, a factor F of its
-    inverse): eigenvalues to their absolute values, at unit diagonal."""
+def entropy(scales: np.ndarray) -> float:
+    """Entropy in nats of a Gaussian whose triangular root has the diagonal `scales` (d,)."""
+    return float(np.log(scales).sum() + len(scales) * float(np.log(2 * np.pi * np.e)) / 2)
+
+
+def enough_draws(wanted: int, least: int = 128) -> int:
+    """The power of two, as Sobol draws need it, that is at least `wanted`, and `least`: below
+    that, the noise of a step is large in any dimension."""
+    return power_of_two(max(least, wanted))
+
+
+def collapses(log_changes: np.ndarray, most: float = 30.0) -> bool:
+    """Whether a trial changes a scale by more than the factor exp(`most`): a scale that
+    collapses to 0 never comes back."""
+    return bool(np.abs(log_changes).max() > most)
+
+
+def inverse_factor(precision: np.ndarray, flattest: float = 1e-10) -> tuple[np.ndarray, np.ndarray]:
+    """A symmetric matrix (d, d) made positive definite: its diagonal, and a factor F of its
+    inverse.
+
+    At unit diagonal, eigenvalues are replaced by their absolute values, and those below
+    `flattest`, which are rounding, by it.
+    """
     scale = np.sqrt(np.abs(np.diag(precision)))
     scale = np.where(scale > 0, scale, 1.0)
     w, v = linalg.eigh(precision / np.outer(scale, scale))
-    w = np.maximum(np.abs(w), FLATTEST)
+    w = np.maximum(np.abs(w), flattest)
     return scale**2 * (v**2 @ w), (v / np.sqrt(w)) / scale[:, None]
 
 
@@ -310,11 +329,17 @@ def _kl(q: Gaussian, p: Gaussian) -> float:
     return float(square) / 2 + p.entropy - q.entropy
 
 
-def _cut(r: np.ndarray) -> np.ndarray:
-    """Rows (n, d), none longer than 20 times the median one: a few far draws, where log p
+def _bounded(change: np.ndarray, most: float = 4.0) -> np.ndarray:
+    """Factors (d,) on precisions, kept within [1/most, most]: a step on few draws may not
+    change the Gaussian beyond what those draws can tell."""
+    return np.clip(change, 1 / most, most)
+
+
+def _cut(r: np.ndarray, most: float = 20.0) -> np.ndarray:
+    """Rows r (n, d), none longer than `most` times the median one: a few far draws, where log p
     falls off a cliff, say nothing of the slope that the others share."""
     lengths = np.linalg.norm(r, axis=1)
-    limit = 20 * np.median(lengths)
+    limit = most * np.median(lengths)
     return r * np.minimum(1, limit / np.maximum(lengths, 1e-300))[:, None]
 
 

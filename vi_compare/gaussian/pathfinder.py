@@ -1,7 +1,7 @@
-"""Gaussians along the ways that quasi-Newton climbs take from random starts.
+"""Gaussians along the paths of quasi-Newton ascents on log p from random starts.
 
 As in Pathfinder (Zhang et al. 2022, "Pathfinder: parallel quasi-Newton variational
-inference", JMLR 23), with the true curvature in place of the climb's own estimate. The best
+inference", JMLR 23), with the true curvature in place of the ascent's own estimate. The best
 Gaussian need not stand at the end of a path: where log p rises without bound as a scale
 goes to 0, the end is useless and the middle is not.
 """
@@ -15,106 +15,174 @@ from functools import partial
 import numpy as np
 
 from vi_compare.gaussian.antithetic import even_pairs
-from vi_compare.gaussian.gaussians import FullRank, Gaussian, MeanField, inverse_factor, lower
-from vi_compare.gaussian.quasi_newton import Dense, Limited, Metric, Point, descend, together
+from vi_compare.gaussian.gaussians import (
+    MOST_FULL,
+    FullRank,
+    Gaussian,
+    MeanField,
+    inverse_factor,
+    lower,
+)
+from vi_compare.gaussian.quasi_newton import (
+    Dense,
+    InverseHessian,
+    Limited,
+    Point,
+    descend,
+    together,
+)
 from vi_compare.scores import Scores
 
-STEPS = 600
-# A climb ends after three gains below this, in nats.
-SMALL = 1e-6
-LOOKS = 8  # iterates of a path at which the curvature is asked for
-MOST_COLUMNS = 1000  # of the curvatures of one path together
-DENSE, MEMORY = 300, 30  # up to so many dimensions BFGS keeps its whole matrix
-# Coordinates are exchanged where they differ by so many standard deviations, for a rise of log p
-# in nats, so many times.
-FAR, RISE, SWEEPS = 1.0, 0.1, 5
-DRAWS = 32  # that score a candidate
-
+# (x (d,), gradient of log p (d,), precision −∇² log p (d, d), all at x) -> Gaussians
 Make = Callable[[np.ndarray, np.ndarray, np.ndarray], list[FullRank] | list[MeanField]]
 
 
 @dataclass(frozen=True)
+class PathTuning:
+    """Tunables of `best_on_paths`.
+
+    Attributes:
+        steps: maximum number of steps of an ascent.
+        small: gain of a step in nats below which it is small; a few of them end an ascent.
+        memory: pairs that L-BFGS remembers above `MOST_FULL` dimensions; up to them BFGS keeps
+            its whole matrix.
+        looks: number of iterates of a path at which the curvature is computed.
+        columns: maximum number of columns, a gradient's work each, of all curvatures of one
+            path together; many dimensions are left with fewer looks.
+        draws: number of draws for the ELBO of a Gaussian. Few are enough to rank them, as all
+            see the same.
+    """
+
+    steps: int = 600
+    small: float = 1e-6
+    memory: int = 30
+    looks: int = 8
+    columns: int = 1000
+    draws: int = 32
+
+
+@dataclass(frozen=True)
+class ExchangeTuning:
+    """Tunables of `exchanged`.
+
+    Attributes:
+        far: distance in standard deviations from which a coordinate counts as another one.
+        rise: gain of log p in nats that an exchange must bring.
+        sweeps: maximum number of rounds over all coordinates.
+    """
+
+    far: float = 1.0
+    rise: float = 0.1
+    sweeps: int = 5
+
+
+@dataclass(frozen=True)
 class Found:
-    """A Gaussian and its ELBO in nats, roughly."""
+    """A Gaussian and its ELBO in nats, estimated from few draws."""
 
     gaussian: FullRank | MeanField
     elbo: float
 
 
-def full_rank(x: np.ndarray, slope: np.ndarray, precision: np.ndarray) -> list[FullRank]:
+def full_rank(x: np.ndarray, gradient: np.ndarray, precision: np.ndarray) -> list[FullRank]:
     """Gaussians at x and one Newton step from it; precision is −∇² log p (d, d) there."""
     _, factor = inverse_factor(precision)
     triangle = lower(factor)
-    return [FullRank(mean, triangle) for mean in (x, x + factor @ (factor.T @ slope))]
+    return [FullRank(mean, triangle) for mean in (x, x + factor @ (factor.T @ gradient))]
 
 
-def mean_field(x: np.ndarray, slope: np.ndarray, precision: np.ndarray) -> list[MeanField]:
-    """The same, each with the variances that are best where log p is quadratic."""
+def mean_field(x: np.ndarray, gradient: np.ndarray, precision: np.ndarray) -> list[MeanField]:
+    """Mean-field Gaussians at the same two points, with the variances that are best where log p
+    is quadratic."""
     diagonal, factor = inverse_factor(precision)
     scales = 1 / np.sqrt(diagonal)
-    return [MeanField(mean, scales, factor) for mean in (x, x + factor @ (factor.T @ slope))]
+    return [MeanField(mean, scales, factor) for mean in (x, x + factor @ (factor.T @ gradient))]
 
 
 def best_on_paths(
-    scores: Scores, starts: np.ndarray, make: Make, rng: np.random.Generator
+    scores: Scores,
+    starts: np.ndarray,
+    make: Make,
+    rng: np.random.Generator,
+    tuning: PathTuning = PathTuning(),
 ) -> list[Found | None]:
     """The best Gaussian on the path from each start (n, d); None where none is finite."""
-    paths = _climbs(scores, starts)
-    e = even_pairs(rng, DRAWS, scores.dim)
-    return [_best(scores, path, make, e) for path in paths]
+    paths = _ascents(scores, starts, tuning)
+    e = even_pairs(rng, tuning.draws, scores.dim)
+    return [_best(scores, path, make, e, tuning) for path in paths]
 
 
-def exchanged(scores: Scores, best: Found, starts: np.ndarray) -> np.ndarray | None:
-    """The best Gaussian's mean with single coordinates taken from where climbs from `starts`
-    (n, d) end, as long as log p rises; None where it does not.
+def exchanged(
+    scores: Scores,
+    best: Found,
+    starts: np.ndarray,
+    tuning: ExchangeTuning = ExchangeTuning(),
+    ascents: PathTuning = PathTuning(),
+) -> np.ndarray | None:
+    """The best Gaussian's mean with single coordinates from the ends of ascents from `starts`
+    (n, d), exchanged as long as log p rises; None where it does not.
 
-    Where k coordinates have two modes each, there are 2^k, and ten starts find ten of them:
-    but each coordinate has been in its better one somewhere.
+    Where k coordinates have two modes each, there are 2^k modes, and ten starts find ten of
+    them. Yet each coordinate has been in its better mode in one of the ascents.
     """
-    if scores.dim > DENSE:
+    if scores.dim > MOST_FULL:
         return None
-    others = np.stack([path[-1].x for path in _climbs(scores, starts)])
+    others = np.stack([path[-1].x for path in _ascents(scores, starts, ascents)])
     here, scale = best.gaussian.mean, np.linalg.norm(best.gaussian.root, axis=1)
     height = begin = scores(here[None])[0][0]
-    for _ in range(SWEEPS):
-        rows, columns = np.nonzero(np.abs(others - here) > FAR * scale)
+    for _ in range(tuning.sweeps):
+        rows, columns = np.nonzero(np.abs(others - here) > tuning.far * scale)
         if not len(rows):
             break
-        trials = np.tile(here, (len(rows), 1))
-        trials[np.arange(len(rows)), columns] = others[rows, columns]
-        heights = scores(trials)[0]
-        every = here.copy()
-        for k in np.argsort(heights):  # of several values for a coordinate the best comes last
-            if heights[k] > height:
-                every[columns[k]] = trials[k, columns[k]]
-        choice = np.stack([every, trials[np.argmax(heights)]])
+        choice = _sweep(scores, here, height, others[rows, columns], columns)
         tops = scores(choice)[0]
-        if not tops.max() > height + RISE:
+        if not tops.max() > height + tuning.rise:
             break
         here, height = choice[np.argmax(tops)], tops.max()
-    return here if height > begin + RISE else None
+    return here if height > begin + tuning.rise else None
 
 
-def _climbs(scores: Scores, starts: np.ndarray) -> list[list[Point]]:
-    metric: Callable[[], Metric] = Dense if scores.dim <= DENSE else partial(Limited, MEMORY)
-    searches = [descend(start, metric, STEPS, SMALL) for start in starts]
-    return together(searches, partial(_uphill, scores))
+def _sweep(
+    scores: Scores, here: np.ndarray, height: float, values: np.ndarray, columns: np.ndarray
+) -> np.ndarray:
+    """Two points (2, d): `here` (d,) with all those single exchanges that raise log p above
+    `height`, and with the best one alone. Exchange k puts values[k] into columns[k]."""
+    trials = np.tile(here, (len(columns), 1))
+    trials[np.arange(len(columns)), columns] = values
+    heights = scores(trials)[0]
+    every = here.copy()
+    for k in np.argsort(heights):  # of several values for a coordinate the best comes last
+        if heights[k] > height:
+            every[columns[k]] = trials[k, columns[k]]
+    return np.stack([every, trials[np.argmax(heights)]])
 
 
-def _uphill(scores: Scores, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    log_p, slope = scores(x)
-    return -log_p, -slope
+def _ascents(scores: Scores, starts: np.ndarray, tuning: PathTuning) -> list[list[Point]]:
+    """The iterates of the ascent from each start (n, d), side by side."""
+    limited = partial(Limited, tuning.memory)
+    make: Callable[[], InverseHessian] = Dense if scores.dim <= MOST_FULL else limited
+    searches = [descend(start, make, tuning.steps, tuning.small) for start in starts]
+    return together(searches, partial(_negative, scores))
 
 
-def _best(scores: Scores, path: list[Point], make: Make, e: np.ndarray) -> Found | None:
-    looks = int(np.clip(MOST_COLUMNS // scores.dim, 1, LOOKS))
+def _negative(scores: Scores, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """−log p (n,) and its gradients (n, d), as an ascent is the descent of −log p."""
+    log_p, gradients = scores(x)
+    return -log_p, -gradients
+
+
+def _best(
+    scores: Scores, path: list[Point], make: Make, e: np.ndarray, tuning: PathTuning
+) -> Found | None:
+    """The best Gaussian on one path, by its ELBO on the draws e (n, d)."""
+    looks = int(np.clip(tuning.columns // scores.dim, 1, tuning.looks))
     rows = np.unique(np.linspace(len(path) - 1, 0, looks).round().astype(int))
     candidates: list[FullRank | MeanField] = []
     for row in rows:
         here = path[row]
         precision = scores.curvature(here.x)
         if np.isfinite(here.value) and np.isfinite(precision).all():
-            candidates += make(here.x, -here.slope, precision)
+            candidates += make(here.x, -here.gradient, precision)
     if not candidates:
         return None
     elbos = [elbo(scores, q, e)[0] for q in candidates]
@@ -123,21 +191,23 @@ def _best(scores: Scores, path: list[Point], make: Make, e: np.ndarray) -> Found
 
 
 def elbo(scores: Scores, q: Gaussian, e: np.ndarray) -> tuple[float, np.ndarray]:
-    """ELBO in nats, −inf where log p is not finite at a draw, and log p − log q (n,)."""
+    """ELBO in nats, −inf where log p is not finite at a draw, and the log-density ratios
+    log p − log q (n,)."""
     log_p, _ = scores(q.points(e))
-    excess = log_p + q.entropy + ((e**2).sum(axis=1) - e.shape[1]) / 2
-    return float(log_p.mean() + q.entropy), excess
+    log_ratios = log_p + q.entropy + ((e**2).sum(axis=1) - e.shape[1]) / 2
+    return float(log_p.mean() + q.entropy), log_ratios
 
 
 def trial(
     scores: Scores, q: Gaussian, theta: np.ndarray, e: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Loss of a move on fixed draws, less q's own entropy, in nats, and its gradient."""
+    """−ELBO after the move `theta` on the fixed draws e (n, d), without q's own entropy, in
+    nats; and its gradient in theta."""
     x = q.trial(theta, e)
     if not np.isfinite(x).all():
         return np.inf, np.zeros(len(theta))
-    log_p, slopes = scores(x)
+    log_p, gradients = scores(x)
     if not np.isfinite(log_p).all():
         return np.inf, np.zeros(len(theta))
-    entropy, gradient = q.gain(theta, e, slopes)
+    entropy, gradient = q.gain(theta, e, gradients)
     return -float(log_p.mean() + entropy), -gradient

@@ -1,23 +1,37 @@
 """Quasi-Newton minimisation that many searches can share one batched evaluation of.
 
-A search is a generator: it yields the point that it wants to know, and is sent the value
-and the gradient there. A value of +inf is a step too long, never an error. The line search
-is the bisection for the weak Wolfe conditions of Lewis and Overton (2013, "Nonsmooth
+A search is a generator: it yields the point at which it asks for the objective, and is sent
+the value and the gradient there. A value of +inf is a step too long, never an error. The line
+search is the bisection for the weak Wolfe conditions of Lewis and Overton (2013, "Nonsmooth
 optimization via quasi-Newton methods", Mathematical Programming 141); BFGS and its limited
-memory form after Nocedal and Wright (2006, "Numerical Optimization", chapters 6 and 7).
+memory form follow Nocedal and Wright (2006, "Numerical Optimization", chapters 6 and 7).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-DECREASE, FLATTENING = 1e-4, 0.9  # the two Wolfe constants
-TRIALS = 40  # of one line search
-SMALL_GAINS = 3  # so many small gains in a row end a search
+
+@dataclass(frozen=True)
+class LineSearch:
+    """When a step along a direction is accepted (the weak Wolfe conditions).
+
+    Attributes:
+        decrease: share of the decrease that the gradient promises which a step must attain;
+            the usual value for quasi-Newton methods, as is the next one.
+        flattening: the directional derivative must rise to this share of the one at the start.
+        trials: maximum number of trial points; forty bisections narrow a step to 1e-12 of
+            its length.
+    """
+
+    decrease: float = 1e-4
+    flattening: float = 0.9
+    trials: int = 40
 
 
 class Point(NamedTuple):
@@ -25,14 +39,14 @@ class Point(NamedTuple):
 
     x: np.ndarray
     value: float
-    slope: np.ndarray
+    gradient: np.ndarray
 
 
-Search = Generator[np.ndarray, tuple[float, np.ndarray], list[Point]]
+Descent = Generator[np.ndarray, tuple[float, np.ndarray], list[Point]]
 
 
-class Metric(Protocol):
-    """An estimate of the inverse Hessian."""
+class InverseHessian(Protocol):
+    """An estimate of the inverse Hessian, learned from the steps of a search."""
 
     def times(self, g: np.ndarray) -> np.ndarray: ...
 
@@ -83,30 +97,42 @@ class Limited:
         self.pairs.append((s, y))
 
 
-def descend(start: np.ndarray, make: Callable[[], Metric], steps: int, small: float) -> Search:
+def descend(
+    start: np.ndarray,
+    make: Callable[[], InverseHessian],
+    steps: int,
+    small: float,
+    patience: int = 3,
+) -> Descent:
     """Search from `start` (d,); returns every iterate, the first one among them.
 
-    It ends after `steps`, after three gains in a row below `small`, or where no step gains.
+    Args:
+        start: (d,).
+        make: a new estimate of the inverse Hessian, which knows nothing yet.
+        steps: maximum number of steps.
+        small: a gain below this, in the objective's units, is small.
+        patience: this many small gains in a row end the search; one alone can be an unlucky
+            direction. The search also ends where no step gains.
     """
     here = Point(start, *(yield start))
-    path, metric, fresh, idle = [here], make(), True, 0
-    while np.isfinite(here.value) and len(path) <= steps and idle < SMALL_GAINS:
-        direction = -metric.times(here.slope)
+    path, inverse_hessian, fresh, idle = [here], make(), True, 0
+    while np.isfinite(here.value) and len(path) <= steps and idle < patience:
+        direction = -inverse_hessian.times(here.gradient)
         length = np.linalg.norm(direction)
         if fresh and length > 1:  # nothing is known yet of the scale
             direction = direction / length
         there = None
-        if np.isfinite(length) and direction @ here.slope < 0:
+        if np.isfinite(length) and direction @ here.gradient < 0:
             there = yield from _line_search(here, direction)
         if there is None:
             if fresh:
                 break
-            metric, fresh = make(), True  # rounding has spoilt the metric: begin again
+            inverse_hessian, fresh = make(), True  # rounding has spoilt the estimate
             idle += 1
             continue
-        s, y = there.x - here.x, there.slope - here.slope
+        s, y = there.x - here.x, there.gradient - here.gradient
         if s @ y > 1e-14 * np.linalg.norm(s) * np.linalg.norm(y):
-            metric.learn(s, y)
+            inverse_hessian.learn(s, y)
             fresh = False
         idle = idle + 1 if here.value - there.value < small else 0
         here = there
@@ -115,17 +141,18 @@ def descend(start: np.ndarray, make: Callable[[], Metric], steps: int, small: fl
 
 
 def _line_search(
-    here: Point, direction: np.ndarray
+    here: Point, direction: np.ndarray, rules: LineSearch = LineSearch()
 ) -> Generator[np.ndarray, tuple[float, np.ndarray], Point | None]:
-    """The first point that falls enough and is flatter; the best that falls if none is."""
+    """The first point that meets both conditions of `rules`; where no trial does, the farthest
+    one that meets the first, or None."""
     low, high, length = 0.0, np.inf, 1.0
-    slope, fell = direction @ here.slope, None
-    for _ in range(TRIALS):
+    derivative, fell = direction @ here.gradient, None
+    for _ in range(rules.trials):
         x = here.x + length * direction
         there = Point(x, *(yield x))
-        if not there.value <= here.value + DECREASE * length * slope:
+        if not there.value <= here.value + rules.decrease * length * derivative:
             high = length
-        elif direction @ there.slope < FLATTENING * slope:
+        elif direction @ there.gradient < rules.flattening * derivative:
             low, fell = length, there
         else:
             return there
@@ -136,17 +163,17 @@ def _line_search(
 
 
 def together(
-    searches: list[Search], evaluate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    searches: list[Descent], evaluate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 ) -> list[list[Point]]:
     """Run searches side by side: `evaluate` takes the points (n, d) that are asked for and
     returns values (n,) and gradients (n, d)."""
     asked = {i: next(search) for i, search in enumerate(searches)}
     paths: list[list[Point]] = [[] for _ in searches]
     while asked:
-        values, slopes = evaluate(np.stack(list(asked.values())))
-        for i, value, slope in zip(list(asked), values, slopes, strict=True):
+        values, gradients = evaluate(np.stack(list(asked.values())))
+        for i, value, gradient in zip(list(asked), values, gradients, strict=True):
             try:
-                asked[i] = searches[i].send((float(value), slope))
+                asked[i] = searches[i].send((float(value), gradient))
             except StopIteration as end:
                 paths[i] = end.value
                 del asked[i]

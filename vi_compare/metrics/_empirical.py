@@ -8,9 +8,6 @@ import numpy as np
 
 from vi_compare.evidence import Draws, margins
 
-# Numbers that are sorted for one fit: all 20,000 draws of 200 margins, fewer of more.
-MOST_SORTED = 4_000_000
-
 
 class Gap(NamedTuple):
     """F − G between two samples x (n,) and y (m,), from one sort of both together.
@@ -66,8 +63,12 @@ def evenly(draws: Draws, most: int) -> np.ndarray:
     return (np.arange(chains)[:, None] * length + kept).ravel()
 
 
-def few_margins(draws: Draws) -> dict[str, np.ndarray]:
-    """Every margin, {label: (n,)}, with fewer draws the more margins there are."""
+def few_margins(draws: Draws, most: int = 4_000_000) -> dict[str, np.ndarray]:
+    """Every margin, {label: (n,)}, with fewer draws the more margins there are.
+
+    Args:
+        most: numbers that are sorted for one fit: all 20,000 draws of 200 margins, fewer of more.
+    """
     every = margins(draws.values)
-    kept = evenly(draws, MOST_SORTED // max(1, len(every)))
+    kept = evenly(draws, most // max(1, len(every)))
     return every if kept.size == len(draws) else {label: x[kept] for label, x in every.items()}

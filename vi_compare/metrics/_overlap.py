@@ -12,9 +12,6 @@ import numpy as np
 
 from vi_compare.evidence import NO_REFERENCE, Draws, Estimate, Evidence
 
-# Ratios beyond this many nats are beyond float64 once exponentiated.
-FURTHEST = 700.0
-
 Function = Callable[[np.ndarray], np.ndarray]
 
 
@@ -31,8 +28,9 @@ def under_mixture(evidence: Evidence, function: Function, unit: str = "1") -> Es
     if log_z.value is None:
         return Estimate.missing(log_z.reason, unit)
     # Where a density is zero the ratio is infinite, which is a ratio like any other.
+    # Beyond 700 nats it is beyond float64 once exponentiated.
     halves = lambda draws, shift=0.0: (
-        0.5 * function(np.clip(_ratio(draws) - log_z.value - shift, -FURTHEST, FURTHEST))
+        0.5 * function(np.clip(_ratio(draws) - log_z.value - shift, -700.0, 700.0))
     )
     under_p = halves(test)
     found = Estimate.mean(

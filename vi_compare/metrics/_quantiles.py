@@ -7,11 +7,10 @@ import numpy as np
 from vi_compare.evidence import Draws, Estimate
 from vi_compare.psis import pareto_khat
 
+# Share of a distribution that counts as "almost nothing": what lies below this quantile of its
+# own log density. A perfect fit misses and invents as much.
 LEVEL = 0.01
-# Draws whose largest is so many sds off are looked at: lighter tails have a variance.
-SUSPECT = 10.0
-HALF = 0.5  # the Pareto shape from which on a variance does not exist
-MIDDLE = (0.1587, 0.5, 0.8413)  # the median and one sd either way, for a Gaussian
+ENDS = (0.05, 0.95)  # of the 90 % interval whose length and place stand for sd and mean
 
 
 def share_below_quantile(values, reference, level: float, draws: Draws, of: Draws) -> Estimate:
@@ -64,19 +63,25 @@ def share_inside(q, p, level: float, fit: Draws, test: Draws) -> Estimate:
     return Estimate(share.value, error, "1", p.size, level)
 
 
-def has_variance(x: np.ndarray) -> bool:
+def has_variance(x: np.ndarray, suspect: float = 10.0) -> bool:
     """Whether the distribution of the draws x (n,) seems to have one: the Pareto shape of the
-    tails, by two standard errors (Smith 1987) at least, is not above a half."""
+    tails is not above ½, from which on none exists, by two standard errors (Smith 1987).
+
+    Args:
+        suspect: sds from the median that the furthest draw must be for its tail to be fitted;
+            lighter tails have a variance.
+    """
     off = np.abs(x - np.median(x))
-    if not off.max() > SUSPECT * x.std():
+    if not off.max() > suspect * x.std():
         return True
     shape = pareto_khat(np.log(off[off > 0]))
-    return not shape - 2 * (1 + shape) / np.sqrt(3 * np.sqrt(x.size)) > HALF
+    return not shape - 2 * (1 + shape) / np.sqrt(3 * np.sqrt(x.size)) > 0.5
 
 
 def middle(x: np.ndarray, draws: Draws) -> tuple[float, float, float, float]:
     """Median of x (n,) and half its 16-84 % range, which are the mean and the sd of a
     Gaussian, each followed by its standard error."""
-    low, median, high = (float(q) for q in np.quantile(x, MIDDLE))
-    errors = [quantile_error(x, level, draws) for level in MIDDLE]
+    levels = (0.1587, 0.5, 0.8413)  # the median and one sd either way, for a Gaussian
+    low, median, high = (float(q) for q in np.quantile(x, levels))
+    errors = [quantile_error(x, level, draws) for level in levels]
     return median, errors[1], (high - low) / 2, float(np.hypot(errors[0], errors[2]) / 2)

@@ -4,16 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind
 from vi_compare.psis import log_ratio, pareto_khat
 
-# Weights whose tail has shape k under q have shape k/(1 − k) under p, so that E_p[w] exists
-# below k = 1/2, and has a standard error below 1/3.
-INFINITE, NO_ERROR = 1 / 2, 1 / 3
+ABOUT = About(
+    name="χ²",
+    meaning="χ²(p‖q) = E_p[p/q] − 1 = E_q[(p/q)²] − 1, the variance of the importance weights.",
+    kind=Kind.SMALLER,
+    heading="χ²",
+    perfect=0.0,
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """χ²(p‖q) = E_p[p/q] − 1 = E_q[(p/q)²] − 1, the variance of the importance weights."""
     return {ALL: _measure(evidence)}
 
 
@@ -36,11 +39,15 @@ def _measure(evidence: Evidence) -> Estimate:
 
 
 def _too_heavy(under_p: np.ndarray, under_q: np.ndarray) -> str:
-    """Why the mean of the weights would say nothing, or ""; draws of p see what q never visits."""
+    """Why the mean of the weights would say nothing, or ""; draws of p see what q never visits.
+
+    Weights whose tail has shape k under q have shape k/(1 − k) under p, so that E_p[w] exists
+    below k = 1/2, and has a standard error below 1/3.
+    """
     of_p = pareto_khat(under_p)
     khat = max(pareto_khat(under_q), of_p / (1 + of_p) if of_p > 0 else of_p)
-    if khat >= INFINITE:
+    if khat >= 1 / 2:
         return f"the weights have no variance: k̂ = {khat:.2f}, and it ends at 0.5"
-    if khat >= NO_ERROR:
+    if khat >= 1 / 3:
         return f"it has no standard error: k̂ of the weights = {khat:.2f}, and it ends at 1/3"
     return "the tail of the weights could not be fitted" if np.isnan(khat) else ""

@@ -3,12 +3,19 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind, margins
 from vi_compare.psis import usable_weights
+
+ABOUT = About(
+    name="corrected mean shift",
+    meaning="(mean of q by smoothed weights p/q − mean of p) ÷ sd of p, per margin; the largest.",
+    kind=Kind.SIGNED,
+    unit="sd",
+    perfect=0.0,
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """(mean of q by smoothed weights p/q − mean of p) ÷ sd of p, per margin; the largest."""
     test, floor = evidence.test, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE, "sd")}
@@ -28,4 +35,4 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
         floor = abs(again[label].mean() - of_p.mean()) / sd
         return Estimate(float(values[label]), float(error), "sd", weights.size, float(floor))
 
-    return worst_few(values, abs, estimate)
+    return worst_few(values, ABOUT.badness, estimate)

@@ -3,12 +3,18 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind, margins
 from vi_compare.psis import usable_weights
+
+ABOUT = About(
+    name="corrected sd ratio",
+    meaning="sd of q by smoothed weights p/q ÷ sd of p, per margin; the one furthest from 1.",
+    kind=Kind.RATIO,
+    perfect=1.0,
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """sd of q by smoothed weights p/q ÷ sd of p, per margin; the one furthest from 1."""
     test = evidence.test
     if test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
@@ -28,7 +34,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
         )
         return Estimate(ratio, float(ratio * relative), "1", weights.size, 1.0)
 
-    return worst_few(values, lambda ratio: abs(np.log(max(ratio, 1e-300))), estimate)
+    return worst_few(values, ABOUT.badness, estimate)
 
 
 def _sd(x: np.ndarray, weights: np.ndarray) -> float:

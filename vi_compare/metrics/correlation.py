@@ -3,21 +3,28 @@
 import numpy as np
 from scipy.stats import rankdata
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Draws, Estimate, Evidence, Kind, margins
 
-MOST_MARGINS = 200
+ABOUT = About(
+    name="correlation",
+    meaning="Rank correlation under q − under p, of the pair where it is furthest off.",
+    kind=Kind.SIGNED,
+    perfect=0.0,
+    good=0.05,
+    near=0.15,
+)
 
 
-def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """Rank correlation under q − under p, of the pair where it is furthest off."""
+def measure(evidence: Evidence, most_margins: int = 200) -> dict[str, Estimate]:
+    """`most_margins`: with more, the pairs are too many to look at each."""
     if evidence.test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
     p, q = margins(evidence.test.values), margins(evidence.q.values)
     labels = [label for label in p if p[label].std() > 0 and q[label].std() > 0]
     if len(labels) < 2:
         return {ALL: Estimate.missing("there is one margin, so nothing to correlate")}
-    if len(labels) > MOST_MARGINS:
-        return {ALL: Estimate.missing(f"there are more than {MOST_MARGINS} margins")}
+    if len(labels) > most_margins:
+        return {ALL: Estimate.missing(f"there are more than {most_margins} margins")}
     # Ranks: a correlation of heavy-tailed draws is that of a few of them.
     p, q = ({label: rankdata(x[label]) for label in labels} for x in (p, q))
     r_p, r_q = (np.corrcoef([x[label] for label in labels]) for x in (p, q))

@@ -9,15 +9,19 @@ for which D₂ is at most that of all: so one unit, the sd of q, serves every ma
 
 import numpy as np
 
-from vi_compare.evidence import ALL, Estimate, Evidence, margins
+from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind, margins
 from vi_compare.psis import log_ratio, pareto_khat
 
-# Where E_q[w²] ends to exist, and where its standard error does.
-INFINITE, NO_ERROR = 1 / 2, 1 / 4
+ABOUT = About(
+    name="error bounds",
+    meaning="Upper bounds on the error of any mean, any sd, W₁ and W₂ of a margin, in sd of q.",
+    kind=Kind.SMALLER,
+    unit="sd",
+    perfect=0.0,
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """Upper bounds on the error of any mean, any sd, W₁ and W₂ of a margin, in sd of q."""
     log_w, reason = log_ratio(evidence.q)
     reason = reason if log_w is None else _too_heavy(log_w)
     if log_w is None or reason:
@@ -38,10 +42,11 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
 
 
 def _too_heavy(log_w: np.ndarray) -> str:
+    """Why there is no bound, or "": E_q[w²] exists below k̂ = 1/2, its standard error below 1/4."""
     khat = pareto_khat(log_w)
-    if khat >= INFINITE:
+    if khat >= 1 / 2:
         return f"there is no bound: the weights have no variance, k̂ = {khat:.2f}"
-    if khat >= NO_ERROR:
+    if khat >= 1 / 4:
         return f"the bound has no standard error: k̂ of the weights = {khat:.2f}, it ends at 1/4"
     return "the tail of the weights could not be fitted" if np.isnan(khat) else ""
 

@@ -2,12 +2,21 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, Estimate, Evidence
+from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
 from vi_compare.psis import log_ratio
+
+ABOUT = About(
+    name="ESS",
+    meaning="(Σw)²/(nΣw²) for w = p/q on draws of q, a share of n; blind to what q never visits.",
+    kind=Kind.LARGER,
+    perfect=1.0,
+    percent=True,
+    heading="ESS",
+    below="share of draws",
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """(Σw)²/(nΣw²) for w = p/q on draws of q, a share of n; blind to what q never visits."""
     log_w, reason = log_ratio(evidence.q)
     if log_w is None:
         return {ALL: Estimate.missing(reason)}

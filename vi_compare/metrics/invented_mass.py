@@ -1,11 +1,25 @@
 """How much of the fit lies where the target has almost nothing."""
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind
 from vi_compare.metrics._quantiles import LEVEL, share_below_quantile
+
+ABOUT = About(
+    name="invented mass",
+    meaning=(
+        "Mass of the fit where the target has almost nothing: log p below its 1 % quantile; 1 "
+        "% is perfect."
+    ),
+    kind=Kind.SMALLER,
+    perfect=LEVEL,
+    good=0.02,
+    near=0.05,
+    percent=True,
+    heading="Invented",
+    below="mass",
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """Share of the fit's draws where log p is below p's own 1 % quantile; 1 % is perfect."""
     test, q = evidence.test, evidence.q
     if test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}

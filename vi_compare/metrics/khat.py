@@ -2,12 +2,22 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, Estimate, Evidence
+from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
 from vi_compare.psis import NO_TAIL, khat_error, log_ratio, pareto_khat
+
+ABOUT = About(
+    name="k̂",
+    meaning=(
+        "Pareto k̂ of the weights p/q on draws of q: below min(1 − 1/log10 S, 0.7) they can be used."
+    ),
+    kind=Kind.SMALLER,
+    heading="k̂",
+    good=0.5,
+    near=0.7,
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """Pareto k̂ of the weights p/q on draws of q: below min(1 − 1/log10 S, 0.7) they can be used."""
     log_weights, reason = log_ratio(evidence.q)
     if log_weights is None:
         return {ALL: Estimate.missing(reason)}

@@ -2,15 +2,38 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, margins, worst
+from vi_compare.evidence import (
+    ALL,
+    NO_REFERENCE,
+    About,
+    Draws,
+    Estimate,
+    Evidence,
+    Kind,
+    margins,
+    worst,
+)
 from vi_compare.metrics._quantiles import has_variance, middle
+
+ABOUT = About(
+    name="mean shift",
+    meaning=(
+        "(mean of q − mean of p) ÷ sd of p, worst margin; 0.3 is the "
+        "bar of Baudart and Mandel (2021)."
+    ),
+    kind=Kind.SIGNED,
+    unit="sd",
+    perfect=0.0,
+    good=0.1,
+    near=0.3,
+    heading="Mean",
+    below="off ÷ sd",
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """(mean of q − mean of p) ÷ sd of p, per margin; the headline is the largest.
-
-    Where the target's sd does not exist, median and half the 16-84 % range take their place.
-    """
+    """Where the target's sd does not exist, median and half the 16-84 % range take the place
+    of mean and sd."""
     fit, test, floor = evidence.q, evidence.test, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE, "sd")}
@@ -19,7 +42,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     for label in p:
         shift = _of_means if has_variance(p[label]) else _of_medians
         by[label] = shift(q[label], p[label], again[label], fit, test, floor)
-    return worst(by, abs)
+    return worst(by, ABOUT.badness)
 
 
 def _of_means(q, p, again, fit: Draws, test: Draws, floor: Draws) -> Estimate:

@@ -3,19 +3,25 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence, margins
-from vi_compare.metrics._quantiles import quantile_error
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind, margins
+from vi_compare.metrics._quantiles import ENDS, quantile_error
 
-LEVELS = (0.05, 0.95)
+ABOUT = About(
+    name="median shift",
+    meaning=(
+        "(median of q − median of p) ÷ 5-95 % width of p, per margin; the headline is the largest."
+    ),
+    kind=Kind.SIGNED,
+    perfect=0.0,
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """(median of q − median of p) ÷ 5-95 % width of p, per margin; the headline is the largest."""
     test, floor = evidence.test, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
     p, q, again = (margins(draws.values) for draws in (test, evidence.q, floor))
-    width = {label: float(np.diff(np.quantile(p[label], LEVELS))[0]) for label in p}
+    width = {label: float(np.diff(np.quantile(p[label], ENDS))[0]) for label in p}
     off = lambda who, label: float(np.median(who[label]) - np.median(p[label])) / width[label]
     values = {label: off(q, label) for label in p if width[label] > 0}
     if not values:
@@ -33,4 +39,4 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
             abs(off(again, label)),
         )
 
-    return worst_few(values, abs, estimate)
+    return worst_few(values, ABOUT.badness, estimate)

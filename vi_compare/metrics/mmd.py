@@ -2,25 +2,34 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, effective
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Draws, Estimate, Evidence, Kind, effective
 from vi_compare.metrics._empirical import evenly
 
-MOST_DRAWS = 1000
-# Draws whose distances give the bandwidth.
-FOR_BANDWIDTH = 250
+ABOUT = About(
+    name="MMD²",
+    meaning="MMD² = E k(x,x′) + E k(y,y′) − 2 E k(x,y), unbiased; k Gaussian on standardised u.",
+    kind=Kind.SMALLER,
+    perfect=0.0,
+)
 
 
-def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """MMD² = E k(x,x′) + E k(y,y′) − 2 E k(x,y), unbiased; k Gaussian on standardised u."""
+def measure(evidence: Evidence, most: int = 1000, for_bandwidth: int = 250) -> dict[str, Estimate]:
+    """
+    Args:
+        most: draws of each side: their kernel matrices have the square of it.
+        for_bandwidth: draws whose distances give the bandwidth.
+    """
     test, q, floor = evidence.test, evidence.q, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
-    x = _few(test)
+    x = _few(test, most)
     middle, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale == 0] = 1.0
-    x, y, z = (((u - middle) / scale).astype(np.float32) for u in (x, _few(q), _few(floor)))
+    x, y, z = (
+        ((u - middle) / scale).astype(np.float32) for u in (x, _few(q, most), _few(floor, most))
+    )
     # The median heuristic (Gretton et al. 2012).
-    bandwidth = np.median(_squares(x[:: -(-len(x) // FOR_BANDWIDTH)]))
+    bandwidth = np.median(_squares(x[:: -(-len(x) // for_bandwidth)]))
     if not bandwidth > 0:
         return {ALL: Estimate.missing("the target's draws do not vary")}
     within = _kernel(x, x, bandwidth)
@@ -33,9 +42,9 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     return {ALL: Estimate(value, error, "1", len(y), again)}
 
 
-def _few(draws: Draws) -> np.ndarray:
+def _few(draws: Draws, most: int) -> np.ndarray:
     """(n, d)"""
-    return np.asarray(draws.u)[evenly(draws, MOST_DRAWS)]
+    return np.asarray(draws.u)[evenly(draws, most)]
 
 
 def _squares(x: np.ndarray) -> np.ndarray:

@@ -2,11 +2,20 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, Estimate, Evidence
+from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind
+
+ABOUT = About(
+    name="mode distance",
+    meaning=(
+        "Jensen-Shannon distance of basin masses, 0 to 1; its floor is that of two target samples."
+    ),
+    kind=Kind.SMALLER,
+    perfect=0.0,
+    above_floor=True,
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """Jensen-Shannon distance of basin masses, 0 to 1; its floor is that of two target samples."""
     modes = evidence.modes
     if modes is None:
         return {ALL: Estimate.missing(evidence.modes_reason)}

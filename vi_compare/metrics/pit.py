@@ -3,22 +3,27 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, effective
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Draws, Estimate, Evidence, Kind, effective
 from vi_compare.metrics._empirical import Gap, few_margins
 
-# Mean of Kolmogorov's distribution: what √n sup |F − G| is for two samples of one law.
-KOLMOGOROV = np.sqrt(np.pi / 2) * np.log(2)
+ABOUT = About(
+    name="PIT",
+    meaning=(
+        "Largest gap between the ranks of target draws, by log q among the fit's, and even ranks."
+    ),
+    kind=Kind.SMALLER,
+    perfect=0.0,
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """Largest gap between the ranks of target draws, by log q among the fit's, and even ranks."""
     test, q, floor = evidence.test, evidence.q, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
     p, fit, again = (few_margins(draws) for draws in (test, q, floor))
     values = {label: Gap.between(p[label], fit[label]).kolmogorov()[0] for label in p}
     least = lambda label: Gap.between(p[label], again[label]).kolmogorov()[0]
-    by = worst_few(values, abs, lambda x: _distance(p[x], fit[x], test, q, least(x)))
+    by = worst_few(values, ABOUT.badness, lambda x: _distance(p[x], fit[x], test, q, least(x)))
     return by | {ALL: _joint(test, q)}
 
 
@@ -41,5 +46,7 @@ def _distance(
     shares = [Estimate.share(b[0], effective=n) for b, n in zip(below, worth, strict=True)]
     error = np.linalg.norm([share.standard_error or 0.0 for share in shares])
     if floor is None:
-        floor = float(KOLMOGOROV * np.sqrt(1 / worth[0] + 1 / worth[1]))
+        # The mean of Kolmogorov's distribution, of √n sup |F − G| for two samples of one law.
+        mean = np.sqrt(np.pi / 2) * np.log(2)
+        floor = float(mean * np.sqrt(1 / worth[0] + 1 / worth[1]))
     return Estimate(value, float(error), "1", y.size, floor)

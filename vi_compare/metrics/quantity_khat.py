@@ -3,12 +3,20 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, Estimate, Evidence, margins
+from vi_compare.evidence import ALL, About, Estimate, Evidence, Kind, margins
 from vi_compare.psis import NO_TAIL, khat_error, log_ratio, pareto_khat, tail_khat
+
+ABOUT = About(
+    name="k̂ of a quantity",
+    meaning=(
+        "k̂ of w·x (mean) and w·x² (sd), x a centred margin, at least that of w; the worst margin."
+    ),
+    kind=Kind.SMALLER,
+    heading="k̂ of a quantity",
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """k̂ of w·x (mean) and w·x² (sd), x a centred margin, at least that of w; the worst margin."""
     log_w, reason = log_ratio(evidence.q)
     if log_w is None:
         return {ALL: Estimate.missing(reason)}
@@ -26,7 +34,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
         return {ALL: Estimate.missing("the tail of the weights could not be fitted")}
     n = log_w.size
     estimate = lambda label: Estimate(known[label], khat_error(known[label], n), "1", n)
-    return worst_few(known, lambda khat: khat, estimate)
+    return worst_few(known, ABOUT.badness, estimate)
 
 
 def _khat(x: np.ndarray, tail: str, least: float) -> float:

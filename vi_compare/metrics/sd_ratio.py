@@ -2,21 +2,39 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, margins, worst
+from vi_compare.evidence import (
+    ALL,
+    NO_REFERENCE,
+    About,
+    Draws,
+    Estimate,
+    Evidence,
+    Kind,
+    margins,
+    worst,
+)
 from vi_compare.metrics._quantiles import has_variance, middle
+
+ABOUT = About(
+    name="sd ratio",
+    meaning="sd of the fit ÷ sd of the target, worst margin.",
+    kind=Kind.RATIO,
+    perfect=1.0,
+    good=1.05,
+    near=1.25,
+    heading="sd",
+    below="ratio",
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """sd of q ÷ sd of p, per margin; the headline is the one furthest from 1.
-
-    Where the target's sd does not exist, 16-84 % ranges take their place.
-    """
+    """Where the target's sd does not exist, 16-84 % ranges take the place of both."""
     fit, test = evidence.q, evidence.test
     if test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
     p, q = margins(test.values), margins(fit.values)
     by = {label: _ratio(q[label], p[label], fit, test) for label in p}
-    return worst(by, lambda ratio: abs(np.log(max(ratio, 1e-300))))
+    return worst(by, ABOUT.badness)
 
 
 def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws) -> Estimate:

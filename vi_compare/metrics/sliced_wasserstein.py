@@ -2,24 +2,29 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, effective
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Draws, Estimate, Evidence, Kind, effective
 from vi_compare.metrics._empirical import Gap, evenly
 
-MOST_DRAWS = 4000
-DIRECTIONS = 100
+ABOUT = About(
+    name="sliced W₁",
+    meaning="W₁ of u projected on 100 fixed random directions, on average; u in sd of p.",
+    kind=Kind.SMALLER,
+    unit="sd",
+    perfect=0.0,
+)
 
 
-def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """W₁ of u projected on 100 fixed random directions, on average; u in sd of p."""
+def measure(evidence: Evidence, most: int = 4000, directions: int = 100) -> dict[str, Estimate]:
+    """`most`: draws of each side, which are sorted once a direction; `directions`: of u."""
     test, q, floor = evidence.test, evidence.q, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE, "sd")}
-    x = _few(test)
+    x = _few(test, most)
     sd = x.std(axis=0)
     if not sd.any():
         return {ALL: Estimate.missing("the target's draws do not vary", "sd")}
-    scaled = _directions(x.shape[1]) / np.where(sd > 0, sd, 1.0)
-    p, fit, again = (u @ scaled.T for u in (x, _few(q), _few(floor)))
+    scaled = _directions(directions, x.shape[1]) / np.where(sd > 0, sd, 1.0)
+    p, fit, again = (u @ scaled.T for u in (x, _few(q, most), _few(floor, most)))
     gaps = [Gap.between(a, b) for a, b in zip(p.T, fit.T, strict=True)]
     # One potential for all directions: a draw that is off is off in many of them.
     of_p, of_q = (
@@ -31,14 +36,14 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     return {ALL: Estimate(float(value), float(np.sqrt(variance)), "sd", len(fit), float(least))}
 
 
-def _few(draws: Draws) -> np.ndarray:
+def _few(draws: Draws, most: int) -> np.ndarray:
     """(n, d)"""
-    return np.asarray(draws.u)[evenly(draws, MOST_DRAWS)]
+    return np.asarray(draws.u)[evenly(draws, most)]
 
 
-def _directions(dim: int) -> np.ndarray:
+def _directions(k: int, dim: int) -> np.ndarray:
     """(k, d), of length 1; the same for every fit. The line has only one."""
     if dim == 1:
         return np.ones((1, 1))
-    normal = np.random.default_rng(0).normal(size=(DIRECTIONS, dim))
+    normal = np.random.default_rng(0).normal(size=(k, dim))
     return normal / np.linalg.norm(normal, axis=1, keepdims=True)

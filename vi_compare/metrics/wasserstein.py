@@ -3,13 +3,22 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, Estimate, Evidence
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, Kind
 from vi_compare.evidence import effective as worth
 from vi_compare.metrics._empirical import Gap, few_margins
 
+ABOUT = About(
+    name="W₁",
+    meaning="W₁ = ∫ |F_p − F_q| ÷ sd of p, per margin; the headline is the largest.",
+    kind=Kind.SMALLER,
+    unit="sd",
+    perfect=0.0,
+    heading="W₁",
+    below="÷ sd",
+)
+
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """W₁ = ∫ |F_p − F_q| ÷ sd of p, per margin; the headline is the largest."""
     test, floor = evidence.test, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE, "sd")}
@@ -28,4 +37,4 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
         error = float(np.sqrt(variance) / sd[label])
         return Estimate(float(values[label]), error, "sd", of_q.size, float(floor))
 
-    return worst_few(values, abs, estimate)
+    return worst_few(values, ABOUT.badness, estimate)

@@ -2,23 +2,41 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate, Evidence, margins, worst
-from vi_compare.metrics._quantiles import quantile_error
+from vi_compare.evidence import (
+    ALL,
+    NO_REFERENCE,
+    About,
+    Draws,
+    Estimate,
+    Evidence,
+    Kind,
+    margins,
+    worst,
+)
+from vi_compare.metrics._quantiles import ENDS, quantile_error
 
-LEVELS = (0.05, 0.95)
+ABOUT = About(
+    name="width ratio",
+    meaning="Length of the 5-95 % interval of the fit ÷ of the target, worst margin.",
+    kind=Kind.RATIO,
+    perfect=1.0,
+    good=1.1,
+    near=1.25,
+    heading="Length",
+    below="÷ target",
+)
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    """5-95 % width of q ÷ of p, per margin; the headline is the one furthest from 1."""
     if evidence.test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
     p, q = margins(evidence.test.values), margins(evidence.q.values)
     by = {label: _ratio(q[label], p[label], evidence.q, evidence.test) for label in p}
-    return worst(by, lambda ratio: abs(np.log(max(ratio, 1e-300))))
+    return worst(by, ABOUT.badness)
 
 
 def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws) -> Estimate:
-    width_q, width_p = (float(np.diff(np.quantile(x, LEVELS))[0]) for x in (q, p))
+    width_q, width_p = (float(np.diff(np.quantile(x, ENDS))[0]) for x in (q, p))
     if not width_p > 0:
         return Estimate.missing("the target's draws do not vary here")
     ratio = width_q / width_p
@@ -27,5 +45,5 @@ def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws) -> Estimate:
 
 
 def _error(x: np.ndarray, draws: Draws) -> float:
-    low, high = (quantile_error(x, level, draws) for level in LEVELS)
+    low, high = (quantile_error(x, level, draws) for level in ENDS)
     return float(np.hypot(low, high))

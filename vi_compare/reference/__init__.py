@@ -16,6 +16,7 @@ from vi_compare.randomness import key_for
 from vi_compare.reference.chains import Diagnosis, diagnose
 from vi_compare.reference.stein import SteinCheck, stein_check
 from vi_compare.target import Target
+from vi_compare.verdict import Concern, Doubt
 
 PARTS = ("train", "test", "floor", "bridge")
 
@@ -45,10 +46,12 @@ class Reference:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def doubts(self) -> tuple[str, ...]:
-        """Why it should not be believed, in words; empty when nothing is held against it."""
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Why it should not be believed; empty when nothing is held against it."""
         found = () if self.diagnosis is None else self.diagnosis.doubts
-        return found if self.check.passed else (*found, f"Stein's check fails: {self.check.words}")
+        if self.check.passed:
+            return found
+        return (*found, Doubt(Concern.STEIN, f"Stein's check fails: {self.check.words}"))
 
 
 def exact_reference(target: Target, exact: Callable, seed: int, n: int) -> Reference:

@@ -7,29 +7,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vi_compare.verdict import Concern, Doubt
+
 if TYPE_CHECKING:
     from vi_compare.evidence import Draws
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Up to where chains are believed (Vehtari et al. 2021, "Rank-normalization, folding, and
-    localization: an improved R-hat").
+    """Limits within which Markov chains are believed (Vehtari et al. 2021,
+    "Rank-normalization, folding, and localization: an improved R-hat").
 
     Attributes:
         rhat: largest rank-normalised split R-hat.
         ess: smallest bulk or tail ESS.
         divergences: largest share of divergent transitions.
-        tails: quantiles that tail ESS is of.
+        tails: the two quantiles whose ESS is the tail ESS.
     """
 
     rhat: float = 1.01
     ess: float = 400
     divergences: float = 0.001
     tails: tuple[float, float] = (0.05, 0.95)
-
-
-LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class Diagnosis:
         ess: the smallest of bulk and tail over the same, of the draws that metrics see.
         divergences: share of transitions that diverged; None where it is not known.
         chains, draws: how many chains, and draws of all of them.
-        doubts: why they should not be believed, in words.
-        limits: that they were held against.
+        doubts: why they should not be believed.
+        limits: what they were held against.
     """
 
     rhat: float | None
@@ -51,12 +50,12 @@ class Diagnosis:
     divergences: float | None
     chains: int
     draws: int
-    doubts: tuple[str, ...]
-    limits: Limits = LIMITS
+    doubts: tuple[Doubt, ...]
+    limits: Limits = Limits()
 
 
 def diagnose(
-    every: Draws, test: Draws, divergences: float | None, limits: Limits = LIMITS
+    every: Draws, test: Draws, divergences: float | None, limits: Limits = Limits()
 ) -> Diagnosis:
     """Judge chains by R-hat of all of them, and by the ESS of the part `test`."""
     from arviz_stats.base import array_stats
@@ -72,12 +71,15 @@ def diagnose(
     )
     doubts = []
     if rhat is not None and rhat > limits.rhat:
-        doubts.append(f"its chains disagree: R-hat {rhat:.3f}, above {limits.rhat}")
+        words = f"its chains disagree: R-hat {rhat:.3f}, above {limits.rhat}"
+        doubts.append(Doubt(Concern.CHAINS_DISAGREE, words))
     if ess < limits.ess:
-        doubts.append(f"it is worth {ess:.0f} independent draws, fewer than {limits.ess}")
+        words = f"it is worth {ess:.0f} independent draws, fewer than {limits.ess}"
+        doubts.append(Doubt(Concern.FEW_DRAWS, words))
     if divergences is not None and divergences > limits.divergences:
         share, most = f"{100 * divergences:.2g} %", f"{100 * limits.divergences:g} %"
-        doubts.append(f"{share} of its transitions diverged, above {most}")
+        words = f"{share} of its transitions diverged, above {most}"
+        doubts.append(Doubt(Concern.DIVERGENCES, words))
     chains = max(1, every.chains)
     return Diagnosis(rhat, ess, divergences, chains, len(every), tuple(doubts), limits)
 

@@ -12,11 +12,22 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
-# Bins of each margin: so few that their noise, about bins/(2n) nats, stays small.
-DRAWS_PER_BIN, MOST_BINS = 60, 300
-# Share of every margin that is spread evenly over its range and as much again on either
-# side, so that draws which lie a little outside of those seen have a density.
-SPREAD = 0.005
+
+@dataclass(frozen=True)
+class Binning:
+    """How the margins of a copula are made.
+
+    Attributes:
+        draws_per_bin: the noise of a margin is about bins ÷ (2n) nats, 1/120 at 60 a bin.
+        fewest, most: bins of a margin, whatever the number of draws.
+        spread: share of every margin that is laid evenly over its range and as much again
+            on either side, so that draws a little outside of those seen have a density.
+    """
+
+    draws_per_bin: int = 60
+    fewest: int = 10
+    most: int = 300
+    spread: float = 0.005
 
 
 @dataclass(frozen=True)
@@ -33,15 +44,15 @@ class Copula:
     tril: np.ndarray
 
     @classmethod
-    def of(cls, u: np.ndarray) -> Copula:
+    def of(cls, u: np.ndarray, binning: Binning = Binning()) -> Copula:
         """Fitted to draws u (n, d).
 
         Raises:
             numpy.linalg.LinAlgError: when the draws lie in a subspace.
         """
         n, d = u.shape
-        bins = int(np.clip(n // DRAWS_PER_BIN, 10, MOST_BINS))
-        margins = [_margin(u[:, i], bins) for i in range(d)]
+        bins = int(np.clip(n // binning.draws_per_bin, binning.fewest, binning.most))
+        margins = [_margin(u[:, i], bins, binning.spread) for i in range(d)]
         scores = ndtri((rankdata(u, axis=0) - 0.5) / n)
         tril = np.linalg.cholesky(np.atleast_2d(np.corrcoef(scores.T)))
         edges, cdf = (np.stack(column) for column in zip(*margins, strict=True))
@@ -68,8 +79,9 @@ class Copula:
         return log_f + log_c
 
 
-def _margin(x: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Edges and CDF (B + 5,): bins of equal mass in the middle, wide empty ones outside."""
+def _margin(x: np.ndarray, bins: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and CDF (B + 5,): bins of equal mass in the middle, wide ones with only the
+    evenly `spread` mass outside."""
     inner = np.quantile(x, np.linspace(0, 1, bins + 1))
     length = inner[-1] - inner[0]
     # Ties would make bins without width.
@@ -77,6 +89,6 @@ def _margin(x: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
     outer = length * np.array([1.0, 0.2])
     edges = np.concatenate([inner[0] - outer, inner, inner[-1] + outer[::-1]])
     mass = np.diff(np.concatenate([np.zeros(2), np.linspace(0, 1, bins + 1), np.ones(2)]))
-    mass = (1 - SPREAD) * mass + SPREAD * np.diff(edges) / (edges[-1] - edges[0])
+    mass = (1 - spread) * mass + spread * np.diff(edges) / (edges[-1] - edges[0])
     cdf = np.concatenate([[0.0], np.cumsum(mass)])
     return edges, cdf / cdf[-1]

@@ -22,12 +22,6 @@ from vi_compare.randomness import generator
 from vi_compare.reference.copula import Copula
 from vi_compare.target import Target
 
-ITERATIONS = 1000
-# Overlap of p and q below which the error is itself a guess.
-MOST_ERROR = 0.5
-# Draws per dimension that a covariance needs to be near enough to bridge to.
-LEAST_DRAWS = 10
-
 # log q at the pilot's and at the final draws, log p̃ − log q at its own.
 Proposal = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -45,10 +39,15 @@ class LogZ:
     method: str
 
 
-def bridge(at_p: np.ndarray, at_q: np.ndarray, chains: int = 0) -> Estimate:
-    """log Z from log p̃ − log q at draws of p (n,) and at draws of q (m,), in nats.
+def bridge(at_p: np.ndarray, at_q: np.ndarray, chains: int = 0, iterations: int = 1000) -> Estimate:
+    """log Z in nats, from log-density ratios.
 
-    `chains` of the draws of p, 0 for independent ones: their ESS takes the place of n.
+    Args:
+        at_p, at_q: log p̃ − log q at draws of p (n,) and at draws of q (m,).
+        chains: number of Markov chains among the draws of p, whose ESS takes the place of
+            n; 0 for independent draws.
+        iterations: maximum number of fixed-point iterations; they end when log Z moves by
+            less than 1e-10 nats.
     """
     at_p, at_q = (np.asarray(x, dtype=float) for x in (at_p, at_q))
     if not np.isfinite(at_p).all() or np.isnan(at_q).any():
@@ -56,7 +55,7 @@ def bridge(at_p: np.ndarray, at_q: np.ndarray, chains: int = 0) -> Estimate:
     n = effective(at_p, chains)
     shares = np.log([n / (n + at_q.size), at_q.size / (n + at_q.size)])
     log_z = float(np.median(at_p))  # an overestimate, but finite
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         top, bottom = _bridged(at_p, at_q, shares, log_z)
         before, log_z = log_z, _log_mean(top) - _log_mean(bottom)
         if abs(log_z - before) < 1e-10:
@@ -77,14 +76,18 @@ def _log_mean(x: np.ndarray) -> float:
     return float(np.logaddexp.reduce(x) - np.log(x.size))
 
 
-def log_normaliser(pilot: Draws, final: Draws, proposals: Mapping[str, Proposal]) -> LogZ:
+def log_normaliser(
+    pilot: Draws, final: Draws, proposals: Mapping[str, Proposal], most_error: float = 0.5
+) -> LogZ:
     """Bridge from `final` to the proposal with the smallest error on `pilot`.
 
     Args:
         pilot, final: disjoint draws of the target; the choice is made on one, the number
             comes from the other, so that choosing costs no bias.
         proposals: {name: (log q at pilot (n,), log q at final (m,), log p̃ − log q at its
-            own draws (k,))}; every other of these is for the choice.
+            own draws (k,))}; every second of these is for the choice.
+        most_error: largest standard error in nats of a log Z that is given: with less
+            overlap of p and q than that, the error is itself a guess.
     """
     tried = {
         name: bridge(np.asarray(pilot.log_p) - at_pilot, own[::2], pilot.chains)
@@ -97,7 +100,7 @@ def log_normaliser(pilot: Draws, final: Draws, proposals: Mapping[str, Proposal]
     best = min(usable, key=lambda name: usable[name])
     _, at_final, own = proposals[best]
     found = bridge(np.asarray(final.log_p) - at_final, own[1::2], final.chains)
-    if found.standard_error is None or found.standard_error > MOST_ERROR:
+    if found.standard_error is None or found.standard_error > most_error:
         why = (
             f"log Z is not known: no fit overlaps the target enough to bridge to it (the best, "
             f"{best}, leaves an error of {found.standard_error or np.inf:.2g} nats)"
@@ -110,11 +113,21 @@ def log_normaliser(pilot: Draws, final: Draws, proposals: Mapping[str, Proposal]
 
 
 def own_proposals(
-    target: Target, train: Draws, pilot: Draws, final: Draws, key: Array, n: int
+    target: Target,
+    train: Draws,
+    pilot: Draws,
+    final: Draws,
+    key: Array,
+    n: int,
+    per_dimension: int = 10,
 ) -> dict[str, Proposal]:
-    """A Student t and a copula fitted to `train`, with n draws each; for `log_normaliser`."""
+    """A Student t and a copula fitted to `train`, with n draws each; for `log_normaliser`.
+
+    `per_dimension` draws per dimension are needed for a covariance that is near enough to
+    bridge to; with fewer there is no proposal.
+    """
     u = np.asarray(train.u)
-    if len(u) < LEAST_DRAWS * u.shape[1]:
+    if len(u) < per_dimension * u.shape[1]:
         return {}
     made: dict[str, Callable[[np.ndarray], Any]] = {
         "a Student t": _student,

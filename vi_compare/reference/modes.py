@@ -1,9 +1,9 @@
-"""Modes of a target, found by ascent on log p over u from draws of anybody.
+"""Modes of a target, found by gradient ascent on log p over u from given draws.
 
 A point belongs to the basin where its ascent ends. Two end points are one mode when they
 are close, or when on the straight line between them log p never falls more than
-`SADDLE` below the lower one: shallower dents are not called modes. Steps are short
-(`LONGEST_STEP` of a standard deviation) so that an ascent does not leap over a saddle.
+`ModeSearch.saddle` below the lower one: shallower dents are not called modes. Steps are
+short (`ModeSearch.longest_step`) so that an ascent does not leap over a saddle.
 """
 
 from __future__ import annotations
@@ -24,34 +24,65 @@ from vi_compare.formatting import minus
 from vi_compare.scores import values_and_slopes
 from vi_compare.target import Target
 
-MOST_DIMENSIONS = 50
-# Draws of each set that are followed to their mode: so many, divided by the dimension. Of
-# most targets a few, one batch of all sets together, are enough to see that there is one
-# mode: a basin with 1 % of a set is hit by 300 draws of it in 95 cases of 100.
-DRAWS, PILOT = 20_000, 400
-SADDLE = 0.1  # nats
-CLOSE = 0.02  # standard deviations
-LONGEST_STEP = 0.1
-STILL = 1e-4  # a shorter step is the last
-ITERATIONS = 400
-NEAREST = 5  # modes that a new one is compared with
+
+@dataclass(frozen=True)
+class ModeSearch:
+    """How modes are looked for; lengths are in standard deviations of the draws.
+
+    Attributes:
+        dimensions: maximum dimension; above it `draws` ÷ d would be fewer than `pilot`.
+        draws: draws of each set that are followed to their mode in one dimension; in d
+            dimensions, where an ascent costs more, a d-th of them.
+        pilot: draws of each set that are followed first. For most targets one batch of all
+            sets together shows that there is one mode: a basin with 1 % of a set is hit by
+            300 draws of it in 95 cases of 100.
+        saddle: smallest depth of a dent in log p, in nats, that separates two modes.
+        close: distance below which two end points are one mode.
+        longest_step: maximum length of a step of an ascent.
+        still: an ascent ends with a step shorter than this.
+        iterations: maximum number of steps of an ascent.
+        nearest: known modes that a new end point is compared with along straight lines.
+    """
+
+    dimensions: int = 50
+    draws: int = 20_000
+    pilot: int = 400
+    saddle: float = 0.1
+    close: float = 0.02
+    longest_step: float = 0.1
+    still: float = 1e-4
+    iterations: int = 400
+    nearest: int = 5
+
+
+@dataclass(frozen=True)
+class NoModes:
+    """Modes were not looked for, or could not be.
+
+    Attributes:
+        reason: why, in words.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True)
 class FoundModes:
-    """The modes, and how much of each set of draws is in the basin of which.
+    """The modes, and the share of each set of draws in every basin.
 
     Attributes:
         locations: (M, d) over u, in the order of the first set's shares.
-        names: (M,) for people: where a mode is, or its number where that is too long.
+        names: (M,) for people: "the mode at x = −2", or "mode 3" where that is too long.
+        places: (M,) the same without an article, for headings: "x = −2", or "mode 3".
         shares: {set: (M,)}.
-        n: how many draws of each set were assigned.
+        n: number of draws of each set that were assigned to a mode.
         members: {set: (m,)} the mode of each of the first m draws.
-        effective: (M,) independent draws that the first set's shares are worth.
+        effective: (M,) effective sample size of each of the first set's shares.
     """
 
     locations: np.ndarray
     names: tuple[str, ...]
+    places: tuple[str, ...]
     shares: dict[str, np.ndarray]
     n: int
     members: dict[str, np.ndarray]
@@ -63,27 +94,29 @@ class FoundModes:
         return Modes(self.names, target, floor, self.shares[fit], self.n, self.effective)
 
 
-def find_modes(target: Target, sets: Mapping[str, Draws]) -> FoundModes | str:
-    """Modes found from the draws of all sets, or a reason why they are not looked for."""
-    if target.dim > MOST_DIMENSIONS:
-        return f"modes are not looked for above {MOST_DIMENSIONS} dimensions"
-    few, most = min(PILOT, BATCH // len(sets)), DRAWS // target.dim
-    pilot = _follow(target, sets, few)
-    return pilot if len(pilot.names) == 1 or most <= few else _follow(target, sets, most)
+def find_modes(
+    target: Target, sets: Mapping[str, Draws], search: ModeSearch = ModeSearch()
+) -> FoundModes | NoModes:
+    """Modes found from the draws of all sets, or the reason why they are not looked for."""
+    if target.dim > search.dimensions:
+        return NoModes(f"modes are not looked for above {search.dimensions} dimensions")
+    few, most = min(search.pilot, BATCH // len(sets)), search.draws // target.dim
+    pilot = _follow(target, sets, few, search)
+    return pilot if len(pilot.names) == 1 or most <= few else _follow(target, sets, most, search)
 
 
-def _follow(target: Target, sets: Mapping[str, Draws], most: int) -> FoundModes:
-    """Modes from at most so many draws of each set."""
+def _follow(target: Target, sets: Mapping[str, Draws], most: int, search: ModeSearch) -> FoundModes:
+    """Modes from at most `most` draws of each set."""
     followed = {name: _first(draws, most) for name, draws in sets.items()}
     pooled = np.concatenate(list(followed.values()))
     scale = _scale(pooled)
-    # A batch climbs until its last draw is up: neighbours have about as far to go.
+    # A batch ascends until its last draw is up: neighbours have about as far to go.
     along = np.argsort(pooled[:, 0], kind="stable")
     back = np.argsort(along)
-    climbed = in_batches(partial(_ascend, target), jnp.asarray(scale))(pooled[along])
-    ends, log_p = (np.asarray(a)[back] for a in climbed)
+    ascended = in_batches(partial(_ascend, target, search), jnp.asarray(scale))(pooled[along])
+    ends, log_p = (np.asarray(a)[back] for a in ascended)
     ok = np.isfinite(log_p)
-    modes = _merge(target, ends[ok], log_p[ok], scale)
+    modes = _merge(target, ends[ok], log_p[ok], scale, search)
     member = np.argmin(_distance(ends, modes, scale), axis=1)
     ends_at = np.cumsum([len(u) for u in followed.values()])[:-1]
     members = dict(zip(followed, np.split(member, ends_at), strict=True))
@@ -96,7 +129,7 @@ def _follow(target: Target, sets: Mapping[str, Draws], most: int) -> FoundModes:
     worth = [effective((members[first] == m).astype(float), chains) for m in range(len(modes))]
     return FoundModes(
         modes[order],
-        _names(target, modes[order]),
+        *_names(target, modes[order]),
         {name: share(m) for name, m in members.items()},
         min(map(len, members.values())),
         members,
@@ -105,7 +138,7 @@ def _follow(target: Target, sets: Mapping[str, Draws], most: int) -> FoundModes:
 
 
 def _first(draws: Draws, most: int) -> np.ndarray:
-    """At most so many draws (m, d); of Markov chains every so many-th of each."""
+    """At most `most` draws (m, d): the first ones, or of Markov chains each chain thinned."""
     u = np.asarray(draws.u)
     if not draws.chains:
         return u[:most]
@@ -113,17 +146,18 @@ def _first(draws: Draws, most: int) -> np.ndarray:
     return u.reshape(draws.chains, -1, d)[:, ::step].reshape(-1, d)
 
 
-def _names(target: Target, modes: np.ndarray) -> tuple[str, ...]:
-    """ "the mode at x = −2" where that says all, "mode 3" where it would be too long."""
+def _names(target: Target, modes: np.ndarray) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and places: "the mode at x = −2" and "x = −2" where that says all, "mode 3" for
+    both where it would be too long or not tell two modes apart."""
+    numbers = tuple(f"mode {m}" for m in range(1, len(modes) + 1))
     if target.dim > 2:
-        return tuple(f"mode {m}" for m in range(1, len(modes) + 1))
+        return numbers, numbers
     values = jax.tree.map(np.asarray, target.complete(jnp.asarray(modes)).values)
-    names = []
-    for m in range(len(modes)):
-        place = [f"{site} = {_place(value[m])}" for site, value in values.items()]
-        names.append(minus(f"the mode at {', '.join(place)}"))
-    unique = len(set(names)) == len(names)
-    return tuple(names) if unique else tuple(f"mode {m + 1}" for m in range(len(names)))
+    where = lambda m: ", ".join(f"{site} = {_place(value[m])}" for site, value in values.items())
+    places = tuple(minus(where(m)) for m in range(len(modes)))
+    if len(set(places)) < len(places):
+        return numbers, numbers
+    return tuple(f"the mode at {place}" for place in places), places
 
 
 def _place(value: np.ndarray) -> str:
@@ -139,85 +173,86 @@ def _scale(u: np.ndarray) -> np.ndarray:
     return np.maximum((high - low) / 2, 1e-12)
 
 
-@partial(jax.jit, static_argnums=0)
-def _ascend(target: Target, scale: Array, u: Array) -> tuple[Array, Array]:
+@partial(jax.jit, static_argnums=(0, 1))
+def _ascend(target: Target, search: ModeSearch, scale: Array, u: Array) -> tuple[Array, Array]:
     """Scaled gradient ascent with a step that grows on success and shrinks on failure."""
     value_and_slope = jax.value_and_grad(lambda x: target.log_density(x * scale))
 
-    def climb(x):
+    def ascent(x):
         def more(carry):
             i, _, _, _, _, moved = carry
-            return (i < ITERATIONS) & (moved > STILL)
+            return (i < search.iterations) & (moved > search.still)
 
         def step(carry):
             i, x, log_p, slope, rate, _ = carry
             move = rate * slope
             length = jnp.sqrt(jnp.sum(move**2))
-            move = move * jnp.minimum(1.0, LONGEST_STEP / jnp.maximum(length, 1e-300))
+            move = move * jnp.minimum(1.0, search.longest_step / jnp.maximum(length, 1e-300))
             tried = x + move
             new_log_p, new_slope = value_and_slope(tried)
             up = new_log_p > log_p
             keep = lambda new, old: jnp.where(up, new, old)
             rate = jnp.where(up, 1.5 * rate, 0.3 * rate)
             moved = jnp.sqrt(jnp.sum(move**2))
-            return (
-                i + 1,
-                keep(tried, x),
-                keep(new_log_p, log_p),
-                keep(new_slope, slope),
-                rate,
-                moved,
-            )
+            kept = (keep(tried, x), keep(new_log_p, log_p), keep(new_slope, slope))
+            return i + 1, *kept, rate, moved
 
         log_p, slope = value_and_slope(x)
         start = (0, x, log_p, slope, jnp.asarray(0.1, x.dtype), jnp.asarray(jnp.inf, x.dtype))
         _, x, log_p, *_ = jax.lax.while_loop(more, step, start)
         return x * scale, log_p
 
-    return jax.vmap(climb)(u / scale)
+    return jax.vmap(ascent)(u / scale)
 
 
 def _distance(a: np.ndarray, b: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.sqrt((((a[:, None] - b[None]) / scale) ** 2).mean(axis=2))
 
 
-def _merge(target: Target, ends: np.ndarray, log_p: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def _merge(
+    target: Target, ends: np.ndarray, log_p: np.ndarray, scale: np.ndarray, search: ModeSearch
+) -> np.ndarray:
     """Distinct maxima (M, d), the highest first."""
     ends, log_p = ends[np.argsort(-log_p)], np.sort(log_p)[::-1]
     modes = np.empty((0, ends.shape[1]))
     while len(ends):
         candidate, height = ends[0], log_p[0]
-        if not _joined(target, modes, candidate, height, scale):
+        if not _joined(target, modes, candidate, height, scale, search):
             # On a curved ridge an ascent can stop short of its mode.
             top, higher = _finish(target, candidate, scale)
             top, higher = (top, higher) if higher > height else (candidate, height)
-            if not _joined(target, modes, top, higher, scale):
+            if not _joined(target, modes, top, higher, scale, search):
                 modes = np.vstack([modes, top])
-        far = _distance(ends, candidate[None], scale)[:, 0] > CLOSE
+        far = _distance(ends, candidate[None], scale)[:, 0] > search.close
         far[0] = False
         ends, log_p = ends[far], log_p[far]
     return modes
 
 
 def _joined(
-    target: Target, modes: np.ndarray, point: np.ndarray, height: float, scale: np.ndarray
+    target: Target,
+    modes: np.ndarray,
+    point: np.ndarray,
+    height: float,
+    scale: np.ndarray,
+    search: ModeSearch,
 ) -> bool:
     """Whether a straight line without a saddle leads from `point` to a nearby mode."""
     if not len(modes):
         return False
     line = np.linspace(0, 1, 33)[1:-1, None]
-    near = modes[np.argsort(_distance(point[None], modes, scale)[0])[:NEAREST]]
+    near = modes[np.argsort(_distance(point[None], modes, scale)[0])[: search.nearest]]
     points = near[:, None] + line * (point - near)[:, None]
     heights, _ = values_and_slopes(target, points.reshape(-1, len(point)))
-    return bool((np.nanmin(heights.reshape(len(near), -1), axis=1) >= height - SADDLE).any())
+    return bool((np.nanmin(heights.reshape(len(near), -1), axis=1) >= height - search.saddle).any())
 
 
 def _finish(target: Target, u: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, float]:
     """From a point (d,) near a maximum to the maximum and log p there, by BFGS."""
 
-    def fall(x):
+    def descent(x):
         height, slope = values_and_slopes(target, (x * scale)[None])
         return -height[0], -slope[0] * scale
 
-    found = minimize(fall, u / scale, jac=True, method="BFGS")
+    found = minimize(descent, u / scale, jac=True, method="BFGS")
     return found.x * scale, -float(found.fun)

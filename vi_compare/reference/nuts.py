@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -23,41 +24,72 @@ from vi_compare.reference.chains import diagnose
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 
-CHAINS = 2 * len(PARTS)
-WARMUP = BLOCK = 1000
-# Gradients, warm-up included: after so many it stops if the draws are good, after so many
-# in any case. Counted, not timed, so that the same command gives the same draws.
-ENOUGH, MOST_GRADIENTS = 300_000, 600_000
-MOST_DRAWS = 10_000  # of one part
-DENSE = 60  # dimensions up to which a full mass matrix pays
-ACCEPT = 0.95
-SETTINGS = {
-    "chains": CHAINS,
-    "warmup": WARMUP,
-    "block": BLOCK,
-    "target_accept_prob": ACCEPT,
-    "dense_mass": DENSE,
-    "gradients": [ENOUGH, MOST_GRADIENTS],
-}
+
+@dataclass(frozen=True)
+class Sampling:
+    """How NUTS is run.
+
+    Attributes:
+        chains: number of chains, a multiple of the parts of a reference.
+        warmup: warm-up draws of each chain.
+        block: draws of each chain between two looks at R-hat and ESS.
+        enough: gradients, warm-up included, after which sampling ends if the draws are
+            good. Counted, not timed, so that the same command gives the same draws.
+        most: gradients after which it ends in any case.
+        draws: maximum number of draws of one part.
+        dense: maximum dimension for a dense mass matrix; above it, a diagonal one.
+        accept: target acceptance probability; high, because steps that are too long for
+            the curvature diverge.
+    """
+
+    chains: int = 2 * len(PARTS)
+    warmup: int = 1000
+    block: int = 1000
+    enough: int = 300_000
+    most: int = 600_000
+    draws: int = 10_000
+    dense: int = 60
+    accept: float = 0.95
+
+    @property
+    def per_part(self) -> int:
+        """Number of chains of one part of the reference."""
+        return self.chains // len(PARTS)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As plain data, for the results and for the name of what is kept."""
+        return {
+            "chains": self.chains,
+            "warmup": self.warmup,
+            "block": self.block,
+            "target_accept_prob": self.accept,
+            "dense_mass": self.dense,
+            "gradients": [self.enough, self.most],
+        }
 
 
 def nuts_reference(
-    target: Target, seed: int, n: int, progress: Callable[[int, int, str], None]
+    target: Target,
+    seed: int,
+    n: int,
+    progress: Callable[[int, int, str], None],
+    sampling: Sampling = Sampling(),
 ) -> Reference:
     """Draws by NUTS, at most `n` a part; the same from the cache where they are known.
 
-    Blocks of 1,000 draws of 8 chains until there are enough, R-hat and ESS are good, or
-    `MOST_GRADIENTS` are spent; what is then wrong stands in the reference's doubts.
+    Blocks of draws until there are enough of them with good R-hat and ESS, or
+    `sampling.most` gradients are spent; what is then wrong stands in the reference's doubts.
     """
-    n = min(n, MOST_DRAWS)
-    store = cache_folder() / "nuts" / f"{_name(target, seed, n)}.npz"
+    n = min(n, sampling.draws)
+    store = cache_folder() / "nuts" / f"{_name(target, seed, n, sampling)}.npz"
     found = _read(store)
     if found is None:
-        found = _sample(target, key_for(seed, "reference/nuts"), n, progress)
+        found = _sample(target, key_for(seed, "reference/nuts"), n, progress, sampling)
         _write(store, found)
     u, diverged, steps = found["u"], float(found["diverged"]), int(found["gradients"])
-    thin = max(1, -(-u.shape[1] * (CHAINS // len(PARTS)) // n))
-    settings = SETTINGS | {"gradients_spent": steps}
+    thin = max(1, -(-u.shape[1] * sampling.per_part // n))
+    settings = sampling.settings | {"gradients_spent": steps}
     return from_chains("nuts", target, _chains(target, u[:, ::thin]), diverged, settings)
 
 
@@ -67,25 +99,15 @@ def _chains(target: Target, u: np.ndarray) -> Draws:
     return Draws(draws.u, draws.values, draws.log_p, chains=len(u))
 
 
-def _sample(target: Target, key: Array, n: int, progress: Callable) -> dict[str, Any]:
+def _sample(
+    target: Target, key: Array, n: int, progress: Callable, sampling: Sampling
+) -> dict[str, Any]:
     """u (chains, draws, d), the share of divergent transitions, and gradients spent."""
     start_key, run_key = split(key, 2)
-    kernel = NUTS(
-        potential_fn=lambda u: -target.log_density(u),
-        target_accept_prob=ACCEPT,
-        dense_mass=target.dim <= DENSE,
-    )
-    mcmc = MCMC(
-        kernel,
-        num_warmup=WARMUP,
-        num_samples=BLOCK,
-        num_chains=CHAINS,
-        chain_method="vectorized",
-        progress_bar=False,
-    )
-    per_chain = -(-n // (CHAINS // len(PARTS)))
-    most = -(-per_chain // BLOCK)
-    starts = starting_points(target, start_key, CHAINS)
+    mcmc = _sampler(target, sampling)
+    per_chain = -(-n // sampling.per_part)
+    most = -(-per_chain // sampling.block)
+    starts = starting_points(target, start_key, sampling.chains)
     blocks: list[np.ndarray] = []
     heights: list[np.ndarray] = []
     diverged, gradients = 0, 0
@@ -106,21 +128,37 @@ def _sample(target: Target, key: Array, n: int, progress: Callable) -> dict[str,
         diverged += int(np.asarray(extra["diverging"]).sum())
         u = np.concatenate(blocks, axis=1)
         progress(len(blocks), max(most, len(blocks)), f"{u.shape[0] * u.shape[1]} draws")
-        spent_well = gradients >= ENOUGH or len(blocks) >= most
+        spent_well = gradients >= sampling.enough or len(blocks) >= most
         log_p = np.concatenate(heights, axis=1)
-        if gradients >= MOST_GRADIENTS or (spent_well and not _doubtful(u, log_p)):
+        if gradients >= sampling.most or (spent_well and not _doubtful(u, log_p)):
             return {"u": u, "diverged": diverged / (u.size // u.shape[2]), "gradients": gradients}
 
 
+def _sampler(target: Target, sampling: Sampling) -> MCMC:
+    kernel = NUTS(
+        potential_fn=lambda u: -target.log_density(u),
+        target_accept_prob=sampling.accept,
+        dense_mass=target.dim <= sampling.dense,
+    )
+    return MCMC(
+        kernel,
+        num_warmup=sampling.warmup,
+        num_samples=sampling.block,
+        num_chains=sampling.chains,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+
+
 def _doubtful(u: np.ndarray, log_p: np.ndarray) -> bool:
-    """Whether more draws than u (chains, n, d) are needed, log_p (chains, n) as the sampler
-    had it; divergences do not go away with more of them."""
+    """Whether more draws than u (chains, n, d), with log_p (chains, n), are needed; the share
+    of divergences is not asked for, because more draws do not mend it."""
     flat = jnp.asarray(u.reshape(-1, u.shape[2]))
     chains = Draws(flat, {}, jnp.asarray(log_p.reshape(-1)), chains=len(u))
     return bool(diagnose(chains, part(chains, PARTS.index("test")), None).doubts)
 
 
-def _name(target: Target, seed: int, n: int) -> str:
+def _name(target: Target, seed: int, n: int, sampling: Sampling) -> str:
     """Hash of the log density (its program and its data), the sampler and the versions."""
     jaxpr = jax.make_jaxpr(target._log_density)(jnp.zeros(target.dim))
     digest = hashlib.sha256()
@@ -131,7 +169,7 @@ def _name(target: Target, seed: int, n: int) -> str:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     facts = {
-        "settings": SETTINGS,
+        "settings": sampling.settings,
         "seed": seed,
         "n": n,
         "versions": {name: version(name) for name in ("numpyro", "jax", "jaxlib")},

@@ -14,9 +14,6 @@ from vi_compare.batches import in_batches
 from vi_compare.evidence import Draws
 from vi_compare.target import Target
 
-# A good sampler is refused once in a million runs.
-FALSE_ALARM = 1e-6
-
 
 @dataclass(frozen=True)
 class SteinCheck:
@@ -24,9 +21,9 @@ class SteinCheck:
 
     Attributes:
         z: largest |z| over all identities and coordinates.
-        limit: two-sided normal quantile at the level of the check, for that many tests.
-        tests: how many identities × coordinates.
-        identity, coordinate: where the largest was.
+        limit: two-sided normal quantile at the level of the check, corrected for `tests`.
+        tests: number of identities × coordinates.
+        identity, coordinate: of the largest.
     """
 
     z: float
@@ -48,12 +45,16 @@ class SteinCheck:
         )
 
 
-def stein_check(target: Target, draws: Draws, level: float = FALSE_ALARM) -> SteinCheck:
+def stein_check(target: Target, draws: Draws, level: float = 1e-6) -> SteinCheck:
     """Test E_p[f′(u_i) + f(u_i) ∂_i log p] = 0 for several f and every coordinate.
 
     f = 1 and f = u_i see a shift and a scale (Gorham and Mackey 2015); sine and cosine of
     the standardised coordinate see other shapes. No f sees wrong weights of modes that
-    are far apart. A good sample fails with probability `level`.
+    are far apart.
+
+    Args:
+        level: probability with which a good sample fails, Bonferroni-corrected: a good
+            sampler is refused once in a million runs.
     """
     z = {name: _z(draws, x) for name, x in _scores(target, draws.u).items()}
     tests = sum(v.size for v in z.values())
@@ -71,23 +72,23 @@ def _z(draws: Draws, x: np.ndarray) -> np.ndarray:
 
 def _scores(target: Target, u: Array) -> dict[str, np.ndarray]:
     """{identity: (n, d)}, each of mean zero under p."""
-    return _stein(np.asarray(u), np.asarray(in_batches(_slope, target)(u)))
+    return _stein(np.asarray(u), np.asarray(in_batches(_gradient, target)(u)))
 
 
 @partial(jax.jit, static_argnums=0)
-def _slope(target: Target, u: Array) -> Array:
+def _gradient(target: Target, u: Array) -> Array:
     return jax.vmap(jax.grad(target.log_density))(u)
 
 
-def _stein(u: np.ndarray, slope: np.ndarray) -> dict[str, np.ndarray]:
+def _stein(u: np.ndarray, gradient: np.ndarray) -> dict[str, np.ndarray]:
     mean, sd = u.mean(axis=0), u.std(axis=0)
     c = (u - mean) / sd
-    out = {"E[∂ log p] = 0": slope, "E[u ∂ log p] = −1": c * slope * sd + 1}
+    out = {"E[∂ log p] = 0": gradient, "E[u ∂ log p] = −1": c * gradient * sd + 1}
     for k in (1, 2):
         out[f"E[(sin {k}c)′ + sin {k}c ∂ log p] = 0"] = (
-            k * np.cos(k * c) / sd + np.sin(k * c) * slope
+            k * np.cos(k * c) / sd + np.sin(k * c) * gradient
         )
         out[f"E[(cos {k}c)′ + cos {k}c ∂ log p] = 0"] = (
-            -k * np.sin(k * c) / sd + np.cos(k * c) * slope
+            -k * np.sin(k * c) / sd + np.cos(k * c) * gradient
         )
     return out

@@ -8,18 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vi_compare import formatting
-from vi_compare.report.choosing import Criterion, Ranking, Runner, Said, rank
-from vi_compare.report.marks import SCALES
+from vi_compare.report.choosing import Ranking, Runner, Said, rank
 from vi_compare.report.view import FitView, View
-
-# Fits named where several are as good; more are counted.
-MOST_NAMED = 2
-
-
-MISSED = Said("missed_mass", "{value} of the target lies where it has almost nothing", True)
-INVENTED = Said(
-    "invented_mass", "{value} of its draws lie where the target has almost nothing", True
-)
 
 
 @dataclass(frozen=True)
@@ -37,7 +27,7 @@ class Use:
     """
 
     words: str
-    by: Criterion
+    by: Said
     judged: str
     blind: Said | None
     beside: Said | None
@@ -45,38 +35,43 @@ class Use:
     evidence: str
 
 
-USES = (
-    Use(
-        "For intervals",
-        Criterion("coverage", "its 90 % intervals hold {value} of the target in the worst case",
-                  True, lambda v: abs(v - 0.9)),
-        "coverage", MISSED, None,
-        "a more flexible guide (correlated, more components, a flow) is the next thing to try",
-        "risk",
-    ),
-    Use(
-        "For prediction",
-        Criterion("total_variation", "no probability computed from its draws is off by more "
-                  "than {value}", True),
-        "total_variation", None, None,
-        "average over reweighted draws where k̂ allows it, or over the reference",
-        "numbers",
-    ),
-    Use(
-        "For importance sampling",
-        Criterion("khat", "k̂ = {value}"),
-        "khat", MISSED, Said("ess", "and its draws are worth {value} of their number", True),
-        "a more flexible guide, or one with heavier tails, makes a better proposal",
-        "weights",
-    ),
-    Use(
-        "To describe one mode",
-        Criterion("reverse_kl", "the lowest KL(q‖p), {value} nats"),
-        "invented_mass", INVENTED, replace(INVENTED, shown=f"and only {INVENTED.shown}"),
-        "a more flexible guide makes up less",
-        "risk",
-    ),
-)  # fmt: skip
+def _uses() -> tuple[Use, ...]:
+    missed = Said("missed_mass", "{value} of the target lies where it has almost nothing")
+    invented = Said("invented_mass", "{value} of its draws lie where the target has almost nothing")
+    return (
+        Use(
+            "For intervals",
+            Said("coverage", "its 90 % intervals hold {value} of the target in the worst case"),
+            "coverage", missed, None,
+            "a more flexible guide (correlated, more components, a flow) is the next thing to try",
+            "risk",
+        ),
+        Use(
+            "For prediction",
+            Said("total_variation", "no probability computed from its draws is off by more than "
+                 "{value}"),
+            "total_variation", None, None,
+            "average over reweighted draws where k̂ allows it, or over the reference",
+            "numbers",
+        ),
+        Use(
+            "For importance sampling",
+            Said("khat", "k̂ = {value}"),
+            "khat", missed, Said("ess", "and its draws are worth {value} of their number"),
+            "a more flexible guide, or one with heavier tails, makes a better proposal",
+            "weights",
+        ),
+        Use(
+            "To describe one mode",
+            Said("reverse_kl", "the lowest KL(q‖p), {value} nats"),
+            "invented_mass", invented, replace(invented, shown=f"and only {invented.shown}"),
+            "a more flexible guide makes up less",
+            "risk",
+        ),
+    )  # fmt: skip
+
+
+USES = _uses()
 
 
 @dataclass(frozen=True)
@@ -120,17 +115,18 @@ def _advise(view: View, use: Use) -> Advice | None:
     if known is None:
         return None
     found = rank([fit for fit in alive if not _disqualified(use, fit)], use.by)
-    if found is None or _mark(use.judged, found.safest[0].fit) == "bad":
+    if found is None or found.safest[0].fit.reading(use.judged).mark == "bad":
         return _none(view, use, (found or known).safest[0])
     return _some(view, use, found)
 
 
-def _some(view: View, use: Use, found: Ranking) -> Advice:
+def _some(view: View, use: Use, found: Ranking, most_named: int = 2) -> Advice:
+    """The safest fit, and up to `most_named` in all that are as good; more are counted."""
     best = found.safest[0]
-    named = tuple(r.fit for r in found.safest[:MOST_NAMED])
+    named = tuple(r.fit for r in found.safest[:most_named])
     said = ", ".join(filter(None, [best.shown, use.beside.text(best.fit) if use.beside else ""]))
     apart = "; they are not told apart within error" if len(found.safest) > 1 else ""
-    mark, why = _mark(use.judged, best.fit) if view.confirms else "", f"{said}{apart}."
+    mark, why = best.fit.reading(use.judged).mark if view.confirms else "", f"{said}{apart}."
     return Advice(use.words, mark, named, len(found.safest) - len(named), why, use.evidence)
 
 
@@ -143,8 +139,4 @@ def _none(view: View, use: Use, nearest: Runner) -> Advice:
 
 
 def _disqualified(use: Use, fit: FitView) -> bool:
-    return use.blind is not None and _mark(use.blind.metric, fit) == "bad"
-
-
-def _mark(metric: str, fit: FitView) -> str:
-    return SCALES[metric].mark(fit.reading(metric))
+    return use.blind is not None and fit.reading(use.blind.metric).mark == "bad"

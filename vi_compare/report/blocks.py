@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vi_compare import formatting
-from vi_compare.report.marks import SIGNS, Scale
+from vi_compare.estimate import About
+from vi_compare.report.marks import SIGNS
 from vi_compare.report.view import FitView, Reading
 
 # Second lines of headings that are no part of the name.
@@ -68,6 +69,11 @@ class Column:
     def words(cls, head: str, below: str = "") -> Column:
         """A column of text."""
         return cls(head, below, numeric=False)
+
+    @classmethod
+    def of(cls, about: About) -> Column:
+        """A column of one metric's numbers."""
+        return cls(about.heading, about.below, title=about.meaning)
 
     @property
     def name(self) -> str:
@@ -225,18 +231,18 @@ def missing(reason: str) -> Cell:
     return Cell("not available", title=reason, reason=reason or "no reason was recorded")
 
 
-def measured(reading: Reading, scale: Scale | None = None, *, percent: bool = False) -> Cell:
-    """A reading with its standard error below it, marked by `scale`."""
+def measured(reading: Reading, *, marked: bool = False) -> Cell:
+    """A reading with its standard error below it, and with its mark where it is `marked`."""
     if reading.value is None:
         return missing(reading.reason)
-    factor = 100.0 if percent else 1.0
+    factor = 100.0 if reading.percent else 1.0
     error = None if reading.error is None else factor * reading.error
     text, spread = formatting.pair(factor * reading.value, error)
-    sign = " %" if percent else ""
+    sign = " %" if reading.percent else ""
     return Cell(
         text + sign,
         spread_line(spread, sign),
-        scale.mark(reading) if scale else "",
+        reading.mark if marked else "",
         value=reading.value,
         error=reading.error,
     )

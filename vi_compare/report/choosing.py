@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vi_compare import formatting
-from vi_compare.report.marks import SCALES
 from vi_compare.report.view import FitView
-
-# Closer than this many standard errors of their difference, fits are not ranked.
-APART = 2.0
 
 
 @dataclass(frozen=True)
@@ -21,31 +17,18 @@ class Said:
 
     Attributes:
         metric: what is measured; `shown`: a sentence around its {value}.
-        percent: whether the value is shown in per cent.
     """
 
     metric: str
     shown: str
-    percent: bool = False
 
     def text(self, fit: FitView) -> str:
         """ "" where the fit has no such number."""
         reading = fit.reading(self.metric)
         if reading.value is None:
             return ""
-        write = formatting.percent if self.percent else formatting.with_error
+        write = formatting.percent if reading.percent else formatting.with_error
         return self.shown.format(value=write(reading.value, reading.error))
-
-
-def itself(value: float) -> float:
-    return value
-
-
-@dataclass(frozen=True)
-class Criterion(Said):
-    """A number that decides which fit serves; the smaller its `loss`, the safer."""
-
-    loss: Callable[[float], float] = itself
 
 
 @dataclass(frozen=True)
@@ -54,8 +37,8 @@ class Runner:
 
     Attributes:
         fit: it.
-        loss: the smaller, the safer.
-        lower, higher: how far `APART` standard errors of what it is made from could move it.
+        loss: the metric's badness; the smaller, the safer.
+        lower, higher: how far it could be moved by the standard errors that tell fits apart.
         shown: what was measured, in words.
         mark: of the metric.
     """
@@ -87,9 +70,13 @@ class Ranking:
     tied: bool
 
 
-def rank(fits: Sequence[FitView], by: Criterion) -> Ranking | None:
-    """None where no fit has the metric."""
-    runners = [r for r in (_runner(fit, by) for fit in fits) if r]
+def rank(fits: Sequence[FitView], by: Said, apart: float = 2.0) -> Ranking | None:
+    """The fits in the order of a metric, the best first; None where no fit has it.
+
+    Args:
+        apart: closer than this many standard errors of their difference, fits are not ranked.
+    """
+    runners = [r for r in (_runner(fit, by, apart) for fit in fits) if r]
     if not runners:
         return None
     runners.sort(key=lambda r: r.loss)
@@ -101,18 +88,12 @@ def rank(fits: Sequence[FitView], by: Criterion) -> Ranking | None:
     return Ranking(tuple(safest), tuple(avoid), len(safest) == len(runners) > 1)
 
 
-def _runner(fit: FitView, by: Criterion) -> Runner | None:
+def _runner(fit: FitView, by: Said, apart: float) -> Runner | None:
     reading = fit.reading(by.metric)
-    if reading.value is None:
+    if reading.value is None or reading.about is None:
         return None
-    value, error = reading.value, reading.error or 0.0
-    loss = by.loss(value)
+    value, error, badness = reading.value, reading.error or 0.0, reading.about.badness
+    loss = badness(value)
     # Not in proportion to one error: from an empty tail the first one leaps on a log scale.
-    ends = [by.loss(value + s * APART * error) - loss for s in (-1, 0, 1)]
-    mark = SCALES[by.metric].mark(reading)
-    return Runner(fit, loss, -min(ends), max(ends), by.text(fit), mark)
-
-
-def fold(value: float) -> float:
-    """How far a ratio is from 1, on a log scale."""
-    return abs(float(np.log(max(value, 1e-3))))
+    ends = [badness(value + s * apart * error) - loss for s in (-1, 0, 1)]
+    return Runner(fit, loss, -min(ends), max(ends), by.text(fit), reading.mark)

@@ -65,8 +65,8 @@ class Curves:
 
         They meet at the minima of log p between neighbouring modes.
         """
-        ordered = sorted(modes, key=lambda m: float(m.place[0]))
-        peaks = [int(np.argmin(abs(self.x - m.place[0]))) for m in ordered]
+        ordered = sorted(modes, key=lambda m: float(m.location[0]))
+        peaks = [int(np.argmin(abs(self.x - m.location[0]))) for m in ordered]
         cuts = [a + int(np.argmin(self.log_p[a : b + 1])) for a, b in pairwise(peaks)]
         return list(zip(ordered, [0, *cuts], [*cuts, len(self.x) - 1], strict=True))
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from vi_compare import formatting
 from vi_compare.comparison import PAGE, RESULTS, read_results
 from vi_compare.errors import InputError
-from vi_compare.report.page import environment, fault_of, style
+from vi_compare.report.page import environment, mark_of, style
 from vi_compare.report.view import LONGEST, short
 
 # Chips of one entry; more fits are counted. Characters of its description.
@@ -105,5 +105,4 @@ def _shown(results: dict[str, Any], folder: Path, where: str) -> Entry:
 
 def _chip(fit: dict[str, Any]) -> Chip:
     verdict = fit["verdict"]
-    words = [verdict["word"], *verdict.get("also", [])]
-    return Chip(short(fit["name"], 40), verdict["word"], fault_of(words))
+    return Chip(short(fit["name"], 40), verdict["word"], mark_of(verdict))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vi_compare import formatting
-from vi_compare.report.view import LONGEST, NAMES, FitView, View, short
+from vi_compare.report.view import LONGEST, FitView, View, short
+from vi_compare.verdict import Outcome, Word
 
 # Off by this many standard errors and by a tenth of itself, a figure is called false.
 FALSE = 10.0
@@ -39,7 +40,7 @@ def _fits(view: View) -> str:
         return _only(view.fits[0])
     every = "Both" if n == 2 else f"All {formatting.words(n)}"
     none = "Neither of the two" if n == 2 else f"None of the {formatting.words(n)}"
-    faithful = [formatting.quoted(f.name) for f in view.fits if f.word == "Faithful"]
+    faithful = [formatting.quoted(f.name) for f in view.fits if f.word == Word.FAITHFUL]
     if all(f.failed for f in view.fits):
         return f"{every} fits failed."
     if not view.has_reference:
@@ -56,7 +57,7 @@ def _fits(view: View) -> str:
     if faithful:
         verb = "is" if len(faithful) == 1 else "are"
         return f"Of {formatting.words(n)} fits only {formatting.listed(faithful)} {verb} faithful."
-    perhaps = [formatting.quoted(f.name) for f in view.fits if f.word.startswith("between")]
+    perhaps = [formatting.quoted(f.name) for f in view.fits if f.data["verdict"]["vague"]]
     if perhaps:
         within = "may be, within error"
         return f"{none} fits is clearly faithful; {formatting.listed(perhaps)} {within}."
@@ -69,7 +70,7 @@ def _faults(view: View) -> str:
         return ""
     named: dict[str, list[str]] = {}
     for fit in view.fits:
-        if fit.word != "Faithful":
+        if fit.word != Word.FAITHFUL:
             named.setdefault(fit.word, []).append(formatting.quoted(fit.name))
     told = [f"{word[:1].upper()}{word[1:]}: {_few(names)}." for word, names in named.items()]
     return " ".join(told)
@@ -83,7 +84,11 @@ def _few(names: list[str]) -> str:
 
 
 def _only(fit: FitView) -> str:
-    sayings = {"Faithful": "is faithful", "Failed": "failed", "Unverified": "cannot be confirmed"}
+    sayings: dict[str, str] = {
+        Word.FAITHFUL: "is faithful",
+        Word.FAILED: "failed",
+        Word.UNVERIFIED: "cannot be confirmed",
+    }
     saying = sayings.get(fit.word, f"is not faithful: the verdict is “{fit.word}”")
     return f"The one fit, {formatting.quoted(fit.name)}, {saying}."
 
@@ -92,7 +97,7 @@ def _reweighting(view: View) -> str:
     usable = [
         formatting.quoted(f.name)
         for f in view.fits
-        if f.data["verdict"].get("usable_after_reweighting") and f.word != "Faithful"
+        if f.data["verdict"].get("usable_after_reweighting") and f.word != Word.FAITHFUL
     ]
     return f"Usable after importance reweighting: {formatting.listed(usable)}." if usable else ""
 
@@ -100,29 +105,28 @@ def _reweighting(view: View) -> str:
 def _published(view: View) -> list[str]:
     """Sentences on published figures, the most important first; none without figures."""
     judged = [
-        r for r in view.results["published"] if r["result"] in ("reproduced", "not reproduced")
+        r
+        for r in view.results["published"]
+        if r["result"] in (Outcome.REPRODUCED, Outcome.NOT_REPRODUCED)
     ]
     if not judged:
         return []
-    wrong = [r for r in judged if r["result"] == "not reproduced"]
-    fits = {f.key: f for f in view.fits}
-    stated = [r for r in wrong if fits[r["fit"]].given and _is_metric(fits, r)]
+    wrong = [r for r in judged if r["result"] == Outcome.NOT_REPRODUCED]
+    stated = [r for r in wrong if view.fit(r["fit"]).given and _is_metric(view, r)]
     stated.sort(key=lambda r: -abs(r["difference_in_standard_errors"]))
-    sentences = [_false(view, fits[r["fit"]], r) for r in stated]
+    sentences = [_false(view, view.fit(r["fit"]), r) for r in stated]
     if not sentences:
-        sentences = [_overall(fits, judged, wrong)]
-    return [*sentences, *_by_fit(fits, [r for r in judged if r not in stated])]
+        sentences = [_overall(view, judged, wrong)]
+    return [*sentences, *_by_fit(view, [r for r in judged if r not in stated])]
 
 
-def _is_metric(fits: dict[str, FitView], row: dict[str, Any]) -> bool:
-    return row["quantity"] in fits[row["fit"]].data["metrics"]
+def _is_metric(view: View, row: dict[str, Any]) -> bool:
+    return row["quantity"] in view.fit(row["fit"]).data["metrics"]
 
 
 def _false(view: View, fit: FitView, row: dict[str, Any]) -> str:
     """A figure that does not follow from the parameters printed with it."""
-    name = NAMES.get(row["quantity"], row["quantity"].replace("_", " "))
-    entry = fit.data["metrics"][row["quantity"]]
-    unit = entry["unit"] if entry["unit"] != "1" else ""
+    name, unit = view.called(row["quantity"]), view.abouts[row["quantity"]].suffix
     far = abs(row["difference_in_standard_errors"]) > FALSE
     off = abs(float(row["published"]) - row["ours"]) > 0.1 * abs(row["ours"])
     verdict = "is false" if far and off else "does not hold"
@@ -135,7 +139,7 @@ def _false(view: View, fit: FitView, row: dict[str, Any]) -> str:
 
 
 def _left_out(view: View, fit: FitView) -> str:
-    missed = view.missed(fit) if "Misses modes" in fit.words else []
+    missed = view.missed(fit) if Word.MISSES_MODES in fit.words else []
     if not missed:
         return ""
     first = missed[0]
@@ -146,7 +150,7 @@ def _left_out(view: View, fit: FitView) -> str:
     return f", and they leave out {short(first.name, LONGEST)} ({which}){more}"
 
 
-def _overall(fits: dict[str, FitView], judged: list[dict], wrong: list[dict]) -> str:
+def _overall(view: View, judged: list[dict], wrong: list[dict]) -> str:
     """How many figures hold, and the one that is furthest off."""
     one = len(judged) == 1
     if not wrong:
@@ -157,9 +161,9 @@ def _overall(fits: dict[str, FitView], judged: list[dict], wrong: list[dict]) ->
         )
         return f"{every} reproduced."
     worst = max(wrong, key=lambda r: abs(r["difference_in_standard_errors"]))
-    name = NAMES.get(worst["quantity"], worst["quantity"])
+    name = view.called(worst["quantity"])
     ours = formatting.with_error(worst["ours"], worst["standard_error"])
-    of = formatting.quoted(fits[worst["fit"]].name)
+    of = formatting.quoted(view.fit(worst["fit"]).name)
     case = f"{name} of {of} is {ours} here, not {worst['published']}"
     if one:
         return f"The published figure is not reproduced: {case}."
@@ -168,14 +172,14 @@ def _overall(fits: dict[str, FitView], judged: list[dict], wrong: list[dict]) ->
     return f"{share} published figures {are} not reproduced; furthest off, {case}."
 
 
-def _by_fit(fits: dict[str, FitView], rows: list[dict]) -> list[str]:
+def _by_fit(view: View, rows: list[dict]) -> list[str]:
     """Which figures hold, and which do not, fit by fit."""
     held: list[str] = []
     broken: list[str] = []
     for name in dict.fromkeys(r["fit"] for r in rows):
         mine = [r for r in rows if r["fit"] == name]
-        good = sum(r["result"] == "reproduced" for r in mine)
-        entry = f"{formatting.quoted(fits[name].name)} ({good} of {len(mine)})"
+        good = sum(r["result"] == Outcome.REPRODUCED for r in mine)
+        entry = f"{formatting.quoted(view.fit(name).name)} ({good} of {len(mine)})"
         (held if good == len(mine) else broken).append(entry)
     out = []
     if held:
@@ -184,17 +188,17 @@ def _by_fit(fits: dict[str, FitView], rows: list[dict]) -> list[str]:
             + f"{formatting.listed(held)}."
         )
     if broken:
-        out.append(f"Not reproduced: {formatting.listed(broken)}{_here(fits, rows)}.")
+        out.append(f"Not reproduced: {formatting.listed(broken)}{_here(view, rows)}.")
     return out
 
 
-def _here(fits: dict[str, FitView], rows: list[dict]) -> str:
+def _here(view: View, rows: list[dict]) -> str:
     """What the fits of this study give where a published metric does not hold."""
     found = [
-        f"the {NAMES.get(r['quantity'], r['quantity'])} of "
-        f"{formatting.quoted(fits[r['fit']].name)} is "
+        f"the {view.called(r['quantity'])} of "
+        f"{formatting.quoted(view.fit(r['fit']).name)} is "
         f"{formatting.with_error(r['ours'], r['standard_error'])} here, not {r['published']}"
         for r in rows
-        if r["result"] == "not reproduced" and _is_metric(fits, r)
+        if r["result"] == Outcome.NOT_REPRODUCED and _is_metric(view, r)
     ]
     return f"; {formatting.listed(found)}" if found else ""

@@ -19,15 +19,15 @@ from vi_compare.comparison import Comparison
 from vi_compare.report import headline, sections
 from vi_compare.report.advice import advice
 from vi_compare.report.marks import SIGNS
-from vi_compare.report.view import COUNTED, LONGEST, FitView, View, short
+from vi_compare.report.view import LONGEST, View, short
+from vi_compare.verdict import Word
 
 HERE = Path(__file__).parent
 # Characters; longer texts from outside are folded.
 LONGEST_TEXT = 600
 HYPHENATED = re.compile(r"(?<![\w-])(?=[\w-]{,20}(?![\w-]))\w+(?:-\w+)+")
-# {first word of a verdict: mark}; every other word is a fault that was found.
-MARKS = {"Faithful": "good", "between": "near", "Unverified": "near", "Not": "near"}
-MILD = {"Too diffuse", "Heavy tails", "Invents mass"}
+# {headline: mark} where no fault was found; every other word is one.
+MARKS = {Word.FAITHFUL: "good", Word.UNVERIFIED: "near", Word.NOT_CONVERGED: "near"}
 
 
 def page(comparison: Comparison) -> str:
@@ -56,15 +56,10 @@ def _title(n: int) -> str:
     return f"{formatting.words(n).capitalize()} approximation{'' if n == 1 else 's'} of"
 
 
-def mark_of(fit: FitView) -> str:
-    """The mark beside the verdict's word: a fit that errs on the wide side is a lesser fault."""
-    return fault_of(fit.words)
-
-
-def fault_of(words: list[str]) -> str:
-    """The mark of a verdict, from its headline and the other words that apply."""
-    mild = all(word in MILD for word in words)
-    return MARKS.get(words[0].partition(" ")[0], "near" if mild else "bad")
+def mark_of(verdict: dict[str, Any]) -> str:
+    """The mark beside a verdict's word: a fit that errs on the wide side has a lesser fault."""
+    lesser = verdict["vague"] or verdict["mild"]
+    return MARKS.get(verdict["word"], "near" if lesser else "bad")
 
 
 def style() -> Markup:
@@ -148,9 +143,13 @@ def _facts(view: View) -> list[tuple[str, str]]:
 
 
 def _modes(view: View) -> str:
-    counted = sum(mode.mass >= COUNTED for mode in view.modes)
+    counted = sum(mode.mass >= view.counted_from for mode in view.modes)
     found = str(len(view.modes))
-    return found if counted == len(view.modes) else f"{found}, {counted} of at least 1 %"
+    return (
+        found
+        if counted == len(view.modes)
+        else f"{found}, {counted} of at least {100 * view.counted_from:g} %"
+    )
 
 
 def _site(name: str, shape: list[int]) -> str:

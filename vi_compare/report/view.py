@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 
 from vi_compare import formatting
 from vi_compare.comparison import Comparison
-from vi_compare.estimate import ALL, margins
+from vi_compare.errors import InputError
+from vi_compare.estimate import ALL, About, margins
+from vi_compare.report import marks
 from vi_compare.report.palette import Style
-from vi_compare.verdict import Status
+from vi_compare.verdict import Doubt, Status
 
 # Overlays of more curves than this cannot be read.
 MOST_IN_ONE = 6
@@ -21,31 +24,6 @@ MOST_IN_ONE = 6
 TURNING = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # Names of fits and margins are shown up to so many characters.
 LONGEST = 80
-# A basin of which the fit holds less than this share of the target's mass is missed.
-COVERED = 0.1
-# ... and a mode of less than this share of the target is not counted, as in mode_coverage.
-COUNTED = 0.01
-
-
-# What metrics are called in sentences.
-NAMES = {
-    "forward_kl": "forward KL",
-    "reverse_kl": "reverse KL",
-    "elbo": "ELBO",
-    "eubo": "EUBO",
-    "iwelbo": "importance-weighted ELBO",
-    "khat": "k̂",
-    "quantity_khat": "k̂ of a quantity",
-    "ess": "ESS",
-    "mmd": "MMD²",
-    "pit": "PIT",
-    "chi2": "χ²",
-    "amari_half": "Amari ½",
-    "jensen_shannon": "Jensen-Shannon",
-    "jeffreys": "Jeffreys",
-    "wasserstein": "W₁",
-    "sliced_wasserstein": "sliced W₁",
-}
 
 
 def short(name: str, most: int = 24) -> str:
@@ -62,12 +40,31 @@ class Reading:
         value, error: the estimate and one standard error.
         n: draws behind it.
         reason: why there is no value.
+        about: what the number means; None for one that is no metric's.
     """
 
     value: float | None
     error: float | None = None
     n: int | None = None
     reason: str = ""
+    about: About | None = None
+
+    @property
+    def mark(self) -> str:
+        """ "good", "near", "bad" or ""."""
+        return marks.mark(self.about, self.value) if self.about else ""
+
+    @property
+    def percent(self) -> bool:
+        """Whether it is shown in per cent."""
+        return self.about is not None and self.about.percent
+
+    def in_bits(self) -> Reading:
+        """The same number, which is in nats, in bits."""
+        if self.value is None:
+            return self
+        error = None if self.error is None else self.error / formatting.LOG_2
+        return replace(self, value=self.value / formatting.LOG_2, error=error)
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,8 @@ class Mode:
     Attributes:
         number: from 1, the largest first.
         name: "the mode at x = 0", or "mode 1" where that would be too long.
-        place: (d,) over u.
+        place: the same without its article, for headings.
+        location: (d,) over u.
         mass: share of the target's draws.
         n: draws of each that were assigned; 0 where it was not recorded.
         fits: {fit: share of its draws}.
@@ -85,15 +83,16 @@ class Mode:
 
     number: int
     name: str
-    place: np.ndarray
+    place: str
+    location: np.ndarray
     mass: float
     n: int
     fits: dict[str, float]
 
     @property
     def short(self) -> str:
-        """Without its article, for headings."""
-        return short(self.name.removeprefix("the mode at "), LONGEST)
+        """The place, as far as there is room."""
+        return short(self.place, LONGEST)
 
 
 @dataclass(frozen=True)
@@ -104,11 +103,13 @@ class FitView:
         data: its entry in ``results["fits"]``.
         node: its group in the draws, or None.
         style: colour, dashes, marker.
+        abouts: {metric: what its numbers mean}.
     """
 
     data: dict[str, Any]
     node: Any
     style: Style
+    abouts: Mapping[str, About]
 
     @property
     def key(self) -> str:
@@ -157,18 +158,19 @@ class FitView:
 
     def reading(self, metric: str, label: str = ALL) -> Reading:
         """A metric, or one label of it; with a reason where it does not exist."""
-        entry = self.data.get("metrics", {}).get(metric)
+        entry, about = self.data.get("metrics", {}).get(metric), self.abouts.get(metric)
         if entry is None:
             why = (
                 f"the fit failed: {self.data['message']}" if self.failed else "it was not measured"
             )
-            return Reading(None, reason=why)
+            return Reading(None, reason=why, about=about)
         part = entry if label == ALL else entry.get("by", {}).get(label)
         if part is None:
-            return Reading(None, reason=entry.get("reason") or f"not measured for {label}")
+            why = entry.get("reason") or f"not measured for {label}"
+            return Reading(None, reason=why, about=about)
         # Parts that say nothing themselves share the headline's reason.
         reason = part.get("reason", "") or entry.get("reason", "") if part["value"] is None else ""
-        return Reading(part["value"], part["standard_error"], entry.get("n"), reason)
+        return Reading(part["value"], part["standard_error"], entry.get("n"), reason, about)
 
     def array(self, group: str, name: str) -> np.ndarray | None:
         """(n,) numbers stored with the fit's draws, e.g. ("sample_stats", "log_q")."""
@@ -187,22 +189,49 @@ class View:
     Attributes:
         results, draws: of the comparison.
         fits: in the study's order.
+        abouts: {metric: what its numbers mean}, of every metric that was measured.
         path: what ``vi-compare path`` found, as stored, or None.
     """
 
     results: dict[str, Any]
     draws: Any
     fits: tuple[FitView, ...]
+    abouts: Mapping[str, About]
     path: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, comparison: Comparison) -> View:
+        """
+        Raises:
+            InputError: when the results do not say what their metrics mean.
+        """
         results, draws = comparison.results, comparison.draws
+        try:
+            abouts = {name: About.of(data) for name, data in results["metrics"].items()}
+        except (AttributeError, LookupError, TypeError, ValueError):
+            raise InputError(
+                "results.json is of another version: it does not say what its metrics mean; "
+                "run it again"
+            ) from None
         fits = (
-            FitView(data, _node(draws, data["group"]), Style(i))
+            FitView(data, _node(draws, data["group"]), Style(i), abouts)
             for i, data in enumerate(results["fits"])
         )
-        return cls(results, draws, tuple(fits), comparison.path)
+        return cls(results, draws, tuple(fits), abouts, comparison.path)
+
+    def fit(self, key: str) -> FitView:
+        """The fit that is stored under this name."""
+        return next(fit for fit in self.fits if fit.key == key)
+
+    def called(self, quantity: str) -> str:
+        """The name of a metric, or of another quantity that a figure was published of."""
+        about = self.abouts.get(quantity)
+        return about.name if about else quantity.replace("_", " ")
+
+    @property
+    def counted_from(self) -> float:
+        """The smallest share of the target with which a mode counts."""
+        return self.abouts["mode_coverage"].counts_from
 
     @property
     def target(self) -> dict[str, Any]:
@@ -238,9 +267,9 @@ class View:
         return self.target["reference"]["source"] != "none"
 
     @property
-    def doubts(self) -> list[str]:
+    def doubts(self) -> list[Doubt]:
         """Why the reference should not be believed; empty when nothing is held against it."""
-        return self.target["reference"].get("doubts", [])
+        return [Doubt(**entry) for entry in self.target["reference"].get("doubts", [])]
 
     @property
     def confirms(self) -> bool:
@@ -264,8 +293,8 @@ class View:
     @property
     def axis(self) -> str:
         """What a one-dimensional u is called: the site itself where it is the whole line."""
-        name, support = next(iter(self.target["supports"].items()), ("u", ""))
-        return name if support.startswith("Real") else f"u (unconstrained {name})"
+        name, real = next(iter(self.target["real"].items()), ("u", True))
+        return name if real else f"u (unconstrained {name})"
 
     @cached_property
     def modes(self) -> tuple[Mode, ...]:
@@ -273,7 +302,8 @@ class View:
         return tuple(
             Mode(
                 i + 1,
-                m.get("name", f"mode {i + 1}"),
+                m["name"],
+                m["place"],
                 np.asarray(m["location"], dtype=float),
                 m["target"],
                 m.get("n") or 0,
@@ -284,14 +314,13 @@ class View:
 
     def missed(self, fit: FitView) -> list[Mode]:
         """The modes that the fit leaves out, the largest first."""
-        ratio = {m.number: fit.reading("mode_coverage", m.name).value for m in self.modes}
-        return [m for m in self.modes if (r := ratio[m.number]) is not None and r < COVERED]
+        return [m for m in self.modes if fit.reading("mode_coverage", m.name).mark == "bad"]
 
     def position(self, mode: Mode) -> str:
         """What is to be said of it among the others: "the middle and largest one"."""
         words = []
         if self.target["dim"] == 1 and len(self.modes) > 2:
-            rank = sorted(float(m.place[0]) for m in self.modes).index(float(mode.place[0]))
+            rank = sorted(float(m.location[0]) for m in self.modes).index(float(mode.location[0]))
             words += ["middle"] if 2 * rank + 1 == len(self.modes) else []
         # Larger than the next by more than chance, or not called largest.
         if mode.number == 1 and len(self.modes) > 1 and mode.n:
@@ -316,6 +345,6 @@ def _array(node: Any, group: str, name: str) -> np.ndarray | None:
 def _margins(node: Any) -> dict[str, np.ndarray]:
     if node is None or "posterior" not in node.children:
         return {}
-    posterior = node["posterior"]
-    values = {str(k): np.asarray(v.values)[0] for k, v in posterior.data_vars.items()}
-    return margins(values)
+    # One chain after another.
+    drawn = {str(k): v.values for k, v in node["posterior"].data_vars.items()}
+    return margins({k: a.reshape(-1, *a.shape[2:]) for k, a in drawn.items()})

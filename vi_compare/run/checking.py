@@ -12,11 +12,7 @@ from vi_compare import families
 from vi_compare.randomness import key_for
 from vi_compare.run.prepared import Prepared
 from vi_compare.starts import starting_points
-
-POINTS = 1024
-# A stochastic fit that converges takes about so many steps per restart; a rough guide.
-USUAL_STEPS = 3_000
-COMPILE_SECONDS = 8.0
+from vi_compare.verdict import Doubt
 
 
 @dataclass(frozen=True)
@@ -26,10 +22,10 @@ class Inspection:
     Attributes:
         name, sites, dim, normalised, subsampled: of the target; sites as (name, shape,
             support).
-        starts: how many starting points were tried and are usable.
+        starts: number of usable starting points.
         stein: largest z-score of the reference's check and its limit, or None.
-        doubts: why the reference should not be believed, in words.
-        gradient_seconds: of one gradient of log p, in a batch of 1,024.
+        doubts: why the reference should not be believed.
+        gradient_seconds: of one gradient of log p, in a batch of `starts`.
         fits: (name, solver, predicted seconds or None where nothing is iterated on p).
     """
 
@@ -40,15 +36,19 @@ class Inspection:
     subsampled: tuple[str, ...]
     starts: int
     stein: tuple[float, float] | None
-    doubts: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
     gradient_seconds: float
     fits: tuple[tuple[str, str, float | None], ...]
 
 
-def inspect(prepared: Prepared) -> Inspection:
-    """Everything that `check` shows; `prepared` has passed every rule about input."""
+def inspect(prepared: Prepared, n: int = 1024) -> Inspection:
+    """Everything that `check` shows; `prepared` has passed every rule about input.
+
+    Args:
+        n: number of starting points, and of gradients that are timed together.
+    """
     target, settings, reference = prepared.target, prepared.settings, prepared.reference
-    points = starting_points(target, key_for(settings.seed, "check"), POINTS)
+    points = starting_points(target, key_for(settings.seed, "check"), n)
     seconds = _seconds_of_gradient(target, points)
     return Inspection(
         prepared.name,
@@ -67,20 +67,31 @@ def inspect(prepared: Prepared) -> Inspection:
 
 
 def _seconds_of_gradient(target, points: jax.Array) -> float:
-    slope = jax.jit(jax.vmap(jax.grad(target.log_density)))
-    jax.block_until_ready(slope(points))
+    gradient = jax.jit(jax.vmap(jax.grad(target.log_density)))
+    jax.block_until_ready(gradient(points))
     times = []
     for _ in range(5):
         begin = time.perf_counter()
-        jax.block_until_ready(slope(points))
+        jax.block_until_ready(gradient(points))
         times.append(time.perf_counter() - begin)
-    return float(jnp.median(jnp.asarray(times))) / POINTS
+    return float(jnp.median(jnp.asarray(times))) / len(points)
 
 
-def _predict(plan, restarts: int, gradient_seconds: float) -> float | None:
-    """Rough seconds of a stochastic fit; None where the target is not evaluated."""
-    guide, divergence = plan.guide, plan.divergence
-    if divergence is None or not divergence.evaluates_target:
+def _predict(
+    plan,
+    restarts: int,
+    gradient_seconds: float,
+    steps: int = 3_000,
+    compile_seconds: float = 8.0,
+) -> float | None:
+    """Rough seconds of a stochastic fit; None where the target is not evaluated.
+
+    `steps` of each restart are about what it takes to converge.
+    """
+    if plan.divergence is None:
         return None
-    draws = divergence.num_particles * families.family(guide).num_components
-    return COMPILE_SECONDS + 2 * USUAL_STEPS * restarts * draws * gradient_seconds
+    strata = families.family(plan.guide).num_components
+    points = plan.divergence.evaluations(strata).log_density
+    if not points:
+        return None
+    return compile_seconds + 2 * steps * restarts * points * gradient_seconds

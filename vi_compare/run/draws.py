@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
+from arviz_base import from_dict
 
 from vi_compare import families
 from vi_compare.evidence import Draws
 from vi_compare.reference import Reference
 from vi_compare.run.facts import LARGEST, Measured
 
-# Draws of one fit are thinned to this many bytes.
+# Maximum size of the draws of one fit, in bytes; more are thinned.
 MOST_BYTES = 50_000_000
 
 
@@ -39,23 +40,20 @@ def draws_tree(
     dims: Mapping[str, tuple[str, ...]],
     most_bytes: int | None = MOST_BYTES,
 ) -> xr.DataTree:
-    """See `Comparison.draws`; `dims` names the axes of every site. Draws of more than
-    `most_bytes` are thinned, None keeps all."""
+    """The tree that `Comparison.draws` describes.
+
+    Args:
+        run: fingerprint of the results that it belongs to.
+        groups: name of the group of every fit.
+        curves: grid over u (g,), log p on it (g,) and log q of every fit (fits, g).
+        dims: {site: name of every axis of its value}.
+        most_bytes: maximum size of the draws of one fit; more are thinned, None keeps all.
+    """
     parts: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs={"run": run, "schema": 1})}
     if reference:
         parts |= _draws("reference", _thinned(reference.test, most_bytes), "reference", dims)
     for m, group in zip(measured, groups, strict=True):
-        path = f"fits/{group}"
-        parts[path] = xr.Dataset(attrs={"name": m.plan.name})
-        if m.evidence:
-            parts |= _draws(path, _thinned(m.evidence.q, most_bytes), m.plan.name, dims)
-            if m.evidence.test is not None and m.evidence.test.log_q is not None:
-                log_q = np.asarray(_thinned(m.evidence.test, most_bytes).log_q)
-                parts[f"{path}/at_reference"] = xr.Dataset({"log_q": ("draw", log_q)})
-        if m.fit.losses.size:
-            losses = ("restart", "step"), m.fit.losses.astype(np.float32)
-            parts[f"{path}/optimisation"] = xr.Dataset({"loss": losses})
-        parts |= _large(m, path)
+        parts |= _fit(m, f"fits/{group}", dims, most_bytes)
     if curves:
         grid, log_p, log_q = curves
         parts["curves"] = xr.Dataset(
@@ -65,36 +63,56 @@ def draws_tree(
     return xr.DataTree.from_dict(parts)
 
 
+def _fit(
+    m: Measured, path: str, dims: Mapping[str, tuple[str, ...]], most_bytes: int | None
+) -> dict[str, xr.Dataset]:
+    """The groups of one fit."""
+    parts = {path: xr.Dataset(attrs={"name": m.plan.name})}
+    if m.evidence:
+        parts |= _draws(path, _thinned(m.evidence.q, most_bytes), m.plan.name, dims)
+        if m.evidence.test is not None and m.evidence.test.log_q is not None:
+            log_q = np.asarray(_thinned(m.evidence.test, most_bytes).log_q)
+            parts[f"{path}/at_reference"] = xr.Dataset({"log_q": ("draw", log_q)})
+    if m.fit.losses.size:
+        losses = ("restart", "step"), m.fit.losses.astype(np.float32)
+        parts[f"{path}/optimisation"] = xr.Dataset({"loss": losses})
+    return parts | _large(m, path)
+
+
 def _thinned(draws: Draws, most_bytes: int | None) -> Draws:
-    """Every so many-th draw, so that values and u stay under `most_bytes`."""
+    """The draws, every chain thinned so that values and u stay under `most_bytes`."""
+    if most_bytes is None:
+        return draws
     size = sum(np.asarray(a).nbytes for a in (draws.u, *draws.values.values()))
-    return draws if most_bytes is None else draws[:: max(1, -(-size // most_bytes))]
+    rows = np.arange(len(draws)).reshape(max(1, draws.chains), -1)
+    return draws[rows[:, :: max(1, -(-size // most_bytes))].reshape(-1)]
 
 
 def _draws(
     path: str, draws: Draws, name: str, named: Mapping[str, tuple[str, ...]]
 ) -> dict[str, xr.Dataset]:
-    posterior = {}
-    for site, value in draws.values.items():
-        a = np.asarray(value)[None]
-        # netCDF keeps "/" for groups; numpyro's scope handler puts it into site names.
-        name_there = site.replace("/", ".")
-        own = named.get(site, _dims(name_there, a.ndim - 2))
-        dims = ("chain", "draw", *map(_allowed, own))
-        posterior[name_there] = (dims, a, {"site": site})
+    """Draws in ArviZ's groups; independent ones are a single chain."""
+    in_chains = lambda a: np.reshape(a, (max(1, draws.chains), -1, *np.shape(a)[1:]))
+    # netCDF keeps "/" for groups; numpyro's scope handler puts it into site names.
+    there = {site: site.replace("/", ".") for site in draws.values}
     densities = {"log_p": draws.log_p, "log_q": draws.log_q}
-    stats = {
-        key: (("chain", "draw"), np.asarray(value)[None])
-        for key, value in densities.items()
-        if value is not None
-    }
-    coords = {"chain": [0], "draw": np.arange(len(draws))}
-    u = np.asarray(draws.u)
-    return {
-        f"{path}/posterior": xr.Dataset(posterior, coords=coords, attrs={"name": name}),
-        f"{path}/sample_stats": xr.Dataset(stats, coords=coords),
-        f"{path}/unconstrained": xr.Dataset({"u": (("draw", "coordinate"), u)}),
-    }
+    tree = from_dict(
+        {
+            "posterior": {there[site]: in_chains(a) for site, a in draws.values.items()},
+            "sample_stats": {k: in_chains(a) for k, a in densities.items() if a is not None},
+        },
+        sample_dims=["chain", "draw"],
+        dims={
+            there[site]: list(map(_allowed, own)) for site, own in named.items() if site in there
+        },
+        check_conventions=False,  # a plate may be called "sample"
+        attrs={"posterior": {"name": name}},
+    )
+    for site, own in there.items():
+        tree["posterior"][own].attrs["site"] = site
+    parts = {f"{path}/{group}": node.to_dataset() for group, node in tree.children.items()}
+    unconstrained = xr.Dataset({"u": (("draw", "coordinate"), np.asarray(draws.u))})
+    return parts | {f"{path}/unconstrained": unconstrained}
 
 
 def _allowed(dim: str) -> str:
@@ -108,7 +126,7 @@ def _dims(site: str, n: int) -> tuple[str, ...]:
 
 
 def _large(m: Measured, path: str) -> dict[str, xr.Dataset]:
-    """Parameters that are too large for facts.json."""
+    """Parameters that are too large for results.json."""
     q = m.fit.approximation
     if q is None:
         return {}

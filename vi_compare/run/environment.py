@@ -13,13 +13,12 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("vi-compare", "numpyro", "jax", "jaxlib", "optax", "arviz", "numpy", "xarray")
-
 
 def environment(seed: int, settings: dict[str, Any], command: str) -> dict[str, Any]:
     """Versions, device, precision, threads, seed, settings, command, commit; no time, no host."""
+    packages = ("vi-compare", "numpyro", "jax", "jaxlib", "optax", "arviz", "numpy", "xarray")
     return {
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
         "device": jax.devices()[0].device_kind,
         "platform": jax.default_backend(),
         "precision": "float64" if jax.config.jax_enable_x64 else "float32",

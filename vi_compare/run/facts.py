@@ -10,16 +10,19 @@ import numpy as np
 
 from vi_compare import families
 from vi_compare.comparison import DRAWS, number
-from vi_compare.estimate import ALL, Estimate
+from vi_compare.estimate import ALL, About, Estimate
 from vi_compare.evidence import Evidence
 from vi_compare.reference import PARTS, Reference
 from vi_compare.reference.basins import BasinCheck
 from vi_compare.reference.log_z import LogZ
-from vi_compare.reference.modes import FoundModes
+from vi_compare.reference.modes import FoundModes, NoModes
 from vi_compare.run.plans import Plan
 from vi_compare.solvers import Cost, Fit
 from vi_compare.target import Target
 from vi_compare.verdict import RULES, Verdict
+
+# Larger arrays stand in fits.nc and are named here.
+LARGEST = 10_000
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def target(
     target: Target,
     log_z: LogZ,
     reference: Reference | None,
-    modes: FoundModes | str,
+    modes: FoundModes | NoModes,
     basins: BasinCheck,
 ) -> dict[str, Any]:
     """Facts about the target, shared by all fits."""
@@ -65,6 +68,7 @@ def target(
         "dim": target.dim,
         "sites": {site.name: list(site.shape) for site in target.sites},
         "supports": {site.name: site.support for site in target.sites},
+        "real": {site.name: site.is_real for site in target.sites},
         "normalised": target.normalised,
         "log_normalizer": normaliser,
         "log_normalizer_reason": log_z.estimate.reason,
@@ -81,7 +85,10 @@ def _reference(reference: Reference | None, basins: BasinCheck) -> dict[str, Any
         "source": reference.source,
         "draws": len(reference.test),
         "parts": list(PARTS),
-        "doubts": [*reference.doubts, *basins.doubts],
+        "doubts": [
+            {"kind": doubt.kind, "words": doubt.words}
+            for doubt in (*reference.doubts, *basins.doubts)
+        ],
         "settings": reference.settings,
         "diagnosis": None
         if diagnosis is None
@@ -107,14 +114,15 @@ def _reference(reference: Reference | None, basins: BasinCheck) -> dict[str, Any
     }
 
 
-def _modes(modes: FoundModes | str, basins: BasinCheck) -> dict[str, Any]:
-    if isinstance(modes, str):
-        return {"found": None, "reason": modes}
+def _modes(modes: FoundModes | NoModes, basins: BasinCheck) -> dict[str, Any]:
+    if isinstance(modes, NoModes):
+        return {"found": None, "reason": modes.reason}
     fits = [key for key in modes.shares if key not in ("test", "floor")]
     return {
         "found": [
             {
                 "name": name,
+                "place": modes.places[m],
                 "location": modes.locations[m].tolist(),
                 "target": float(modes.shares["test"][m]),
                 "floor": float(modes.shares["floor"][m]),
@@ -136,7 +144,7 @@ def _modes(modes: FoundModes | str, basins: BasinCheck) -> dict[str, Any]:
 
 def fit(measured: Measured, seed: int, group: str) -> dict[str, Any]:
     """Everything about one fit; `group` is where its draws stand in fits.nc."""
-    plan, found, verdict = measured.plan, measured.fit, measured.verdict
+    plan, found = measured.plan, measured.fit
     return {
         "name": plan.name,
         "guide": plan.guide_text,
@@ -163,16 +171,23 @@ def fit(measured: Measured, seed: int, group: str) -> dict[str, Any]:
         ],
         "basins": _basins(found),
         "metrics": {name: _metric(by) for name, by in measured.scores.items()},
-        "verdict": {
-            "word": verdict.word,
-            "also": list(verdict.also),
-            "reasons": list(verdict.reasons),
-            "use_for": verdict.use_for,
-            "next_step": verdict.next_step,
-            "usable_after_reweighting": verdict.reweightable,
-        },
+        "verdict": in_words(measured.verdict),
         "cost": _cost(found.cost, measured.seconds),
         "settings": found.settings or {},
+    }
+
+
+def in_words(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain data."""
+    return {
+        "word": verdict.word,
+        "also": list(verdict.also),
+        "reasons": list(verdict.reasons),
+        "use_for": verdict.use_for,
+        "next_step": verdict.next_step,
+        "usable_after_reweighting": verdict.reweightable,
+        "vague": verdict.vague,
+        "mild": verdict.mild,
     }
 
 
@@ -208,10 +223,10 @@ def _mixture(found, group: str) -> dict[str, Any] | None:
     }
 
 
-def array(value: Any, path: str, largest: int = 10_000) -> Any:
-    """Nested lists, or where in fits.nc they stand when there are more numbers than `largest`."""
+def array(value: Any, path: str) -> Any:
+    """Nested lists, or where to find them when there are too many numbers."""
     a = np.asarray(value)
-    return {"file": DRAWS, "path": path, "shape": list(a.shape)} if a.size > largest else a.tolist()
+    return {"file": DRAWS, "path": path, "shape": list(a.shape)} if a.size > LARGEST else a.tolist()
 
 
 def _basins(found) -> list[dict[str, Any]]:
@@ -255,6 +270,11 @@ def _metric(by: Mapping[str, Estimate]) -> dict[str, Any]:
     return out
 
 
-def rules() -> list[dict[str, str]]:
+def metrics(abouts: Mapping[str, About]) -> dict[str, dict[str, Any]]:
+    """What the numbers of every metric mean."""
+    return {name: about.plain() for name, about in abouts.items()}
+
+
+def rules(abouts: Mapping[str, About]) -> list[dict[str, str]]:
     """The verdict table, as it was used."""
-    return [{"word": rule.word, "when": rule.condition} for rule in RULES]
+    return [{"word": rule.word, "when": rule.condition(abouts[rule.metric])} for rule in RULES]

@@ -13,11 +13,6 @@ from vi_compare.errors import InputError
 # Guides of a script, {name: an AutoGuide or a function}, beside those of the catalogue.
 Guides = Mapping[str, Callable]
 NO_GUIDES: Guides = MappingProxyType({})
-# What separates the parts of a label.
-SIGNS = set("/:,=")
-# Their first option (components, rank, alpha) is part of what they are, unless it says how
-# much work is done.
-PARTLY_NAMED, HOW = ("guides", "divergences"), ("particles",)
 
 
 @dataclass(frozen=True)
@@ -44,9 +39,20 @@ class Part:
         return f"{self.name}({','.join(f'{k}={v}' for k, v in self.options)})"
 
     def build(self, *given: Any) -> Any:
+        """The guide, divergence or solver itself; `given` is what ``build`` takes first: the
+        model for a guide, the reference for a divergence, nothing for a solver.
+
+        Raises:
+            InputError: where an option has a value that the entry refuses by a ValueError;
+                its message stands behind the entry's name.
+        """
         if self.own is not None:
             return self.own
-        return catalogue.load(self.kind, self.name).build(*given, **dict(self.options))
+        build = catalogue.load(self.kind, self.name).build
+        try:
+            return build(*given, **dict(self.options))
+        except ValueError as error:
+            raise InputError(f"{self.name}: {error}") from error
 
 
 def check_guides(guides: Guides) -> None:
@@ -59,12 +65,13 @@ def check_guides(guides: Guides) -> None:
         raise InputError(
             f"guides is a {type(guides).__name__}; it must be a dict {{name: guide function}}"
         )
+    separators = "/:,="
     for name, guide in guides.items():
         if not isinstance(name, str) or not name.strip() or name != name.strip():
             raise InputError(f"guides: {name!r} cannot be a name; give a word")
-        if SIGNS & set(name):
+        if set(separators) & set(name):
             raise InputError(
-                f"guides: the name {name!r} must not contain any of {' '.join('/:,=')}"
+                f"guides: the name {name!r} must not contain any of {' '.join(separators)}"
             )
         if name in catalogue.names("guides"):
             raise InputError(
@@ -108,7 +115,10 @@ def _short(kind: str, name: str, values: dict[str, Any], build) -> str:
     defaults = {k: p.default for k, p in catalogue.options(build).items()}
     shown = {k: v for k, v in values.items() if v != defaults[k]}
     first = next(iter(values), "")
-    if kind in PARTLY_NAMED and isinstance(values.get(first), int | float) and first not in HOW:
+    # The first option of a guide or a divergence (components, rank, alpha) is part of what it
+    # is, unless it says how much work is done.
+    named = kind in ("guides", "divergences") and first != "particles"
+    if named and isinstance(values.get(first), int | float):
         shown = {first: values[first]} | shown
         if len(shown) == 1:
             return f"{name}:{values[first]:g}"

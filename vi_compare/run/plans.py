@@ -16,9 +16,9 @@ from jax import Array
 from vi_compare import catalogue, families
 from vi_compare.approximation import DrawsApproximation, GuideApproximation, set_up
 from vi_compare.divergences import Divergence
-from vi_compare.errors import InputError
+from vi_compare.errors import InputError, first_line
 from vi_compare.families import GaussianMixture
-from vi_compare.files.draws import ENDINGS, read_draws
+from vi_compare.files.draws import holds_draws, read_draws
 from vi_compare.randomness import key_for
 from vi_compare.reference import check_draws
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, Part, parse_label, parse_part
@@ -124,7 +124,7 @@ def as_wanted(text: str | Given, own: Guides = NO_GUIDES) -> FitLabel | Given:
     """
     if isinstance(text, Given):
         return text
-    if text.lower().endswith(ENDINGS):
+    if holds_draws(text):
         return Given(Path(text).name, draws=text)
     return parse_label(text, own)
 
@@ -191,7 +191,7 @@ class Planner:
         except InputError as error:
             raise InputError(f"the guide {name!r}: {error}") from None
         except Exception as error:  # whatever a user's guide raises
-            first = str(error).strip().partition("\n")[0]
+            first = first_line(error)
             raise InputError(
                 f"the guide {name!r} cannot be used: {type(error).__name__}: {first}"
             ) from error

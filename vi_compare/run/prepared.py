@@ -14,14 +14,13 @@ import numpy as np
 from vi_compare import catalogue
 from vi_compare.approximation import GuideApproximation
 from vi_compare.comparison import Comparison, fingerprint
-from vi_compare.divergences._sandwich import sandwich
-from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.evidence import Draws, Estimate, Evidence
+from vi_compare.metrics import abouts
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
 from vi_compare.reference.basins import BasinCheck, check_basins
 from vi_compare.reference.log_z import LogZ, log_normaliser, own_proposals
-from vi_compare.reference.modes import FoundModes, find_modes
+from vi_compare.reference.modes import FoundModes, NoModes, find_modes
 from vi_compare.run import facts
 from vi_compare.run.draws import MOST_BYTES, draws_tree, group_names
 from vi_compare.run.environment import environment, this_command
@@ -32,7 +31,7 @@ from vi_compare.settings import Settings
 from vi_compare.solvers import Fit, Problem
 from vi_compare.target import Target
 from vi_compare.timing import timed
-from vi_compare.verdict import judge
+from vi_compare.verdict import Doubt, judge
 
 
 class Observer(Protocol):
@@ -144,8 +143,8 @@ class Prepared:
         self, modes, fits: Sequence[Fit], draws: Sequence[Draws | None], log_z: Estimate
     ):
         """The reference's basin masses against those that the fits imply."""
-        if isinstance(modes, str) or len(modes.names) < 2:
-            why = modes if isinstance(modes, str) else "there is a single mode"
+        if isinstance(modes, NoModes) or len(modes.names) < 2:
+            why = modes.reason if isinstance(modes, NoModes) else "there is a single mode"
             return BasinCheck(None, None, None, reason=why)
         known = {
             plan.name: (fit.approximation, q)
@@ -154,9 +153,9 @@ class Prepared:
         }
         return check_basins(modes, _mixture_weights(modes, known), log_z)
 
-    def _modes(self, draws: Sequence[Draws | None]) -> FoundModes | str:
+    def _modes(self, draws: Sequence[Draws | None]) -> FoundModes | NoModes:
         if self.reference is None:
-            return "there are no draws of the target to find modes from"
+            return NoModes("there are no draws of the target to find modes from")
         sets = {"test": self.reference.test, "floor": self.reference.floor}
         sets |= {plan.name: q for plan, q in zip(self.plans, draws, strict=True) if q is not None}
         return find_modes(self.target, sets)
@@ -168,11 +167,12 @@ class Prepared:
         seconds: float,
         q: Draws | None,
         log_z: Estimate,
-        modes: FoundModes | str,
-        doubts: tuple[str, ...],
+        modes: FoundModes | NoModes,
+        doubts: tuple[Doubt, ...],
     ) -> Measured:
         if q is None or fit.approximation is None:
-            return Measured(plan, fit, seconds, None, {}, judge(fit.status, fit.message, {}))
+            verdict = judge(fit.status, fit.message, {}, abouts={})
+            return Measured(plan, fit, seconds, None, {}, verdict)
         reference = self.reference
         with timed("log q of the reference"):
             test = fit.approximation.at(reference.test) if reference else None
@@ -183,8 +183,8 @@ class Prepared:
             test,
             reference.floor if reference else None,
             log_z,
-            None if isinstance(modes, str) else modes.seen_by(plan.name),
-            modes if isinstance(modes, str) else "",
+            None if isinstance(modes, NoModes) else modes.seen_by(plan.name),
+            modes.reason if isinstance(modes, NoModes) else "",
             floor,
         )
         scores = {}
@@ -192,24 +192,22 @@ class Prepared:
             with timed(name):
                 scores[name.replace("-", "_")] = dict(module.measure(evidence))
         verdict = judge(
-            fit.status, fit.message, scores, doubts, caution=fit.doubt, remedy=fit.remedy
-        )
+            fit.status, fit.message, scores, doubts,
+            caution=fit.doubt, remedy=fit.remedy, abouts=abouts(),
+        )  # fmt: skip
         return Measured(plan, fit, seconds, evidence, scores, verdict)
 
     def _training_floor(self, plan: Plan, fit: Fit) -> float | None:
         """Nats lost to having trained on finitely many draws, for forward fits."""
-        q = fit.approximation
-        if not isinstance(q, GuideApproximation) or self.reference is None:
-            return None
-        if not isinstance(plan.divergence, ForwardKL):
-            return None
+        q, divergence = fit.approximation, plan.divergence
         if fit.training_floor is not None:  # a Hessian takes seconds
             return fit.training_floor
-        found = sandwich(q, self.reference.train.u)
-        return None if found is None else found[1]
+        if divergence is None or not isinstance(q, GuideApproximation):
+            return None
+        return divergence.training_floor(q)
 
     def _compare(
-        self, measured: list[Measured], log_z: LogZ, modes: FoundModes | str, basins: BasinCheck
+        self, measured: list[Measured], log_z: LogZ, modes: FoundModes | NoModes, basins: BasinCheck
     ) -> Comparison:
         by_name = {m.plan.name: m for m in measured}
         rows = [
@@ -229,7 +227,8 @@ class Prepared:
                 for m, group in zip(measured, groups, strict=True)
             ],
             "published": rows,
-            "rules": facts.rules(),
+            "metrics": facts.metrics(abouts()),
+            "rules": facts.rules(abouts()),
             "environment": environment(self.settings.seed, self._settings(), this_command()),
         }
         out["run"] = fingerprint(out)

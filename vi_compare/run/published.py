@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,13 +15,10 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from vi_compare.approximation import GuideApproximation
-from vi_compare.errors import InputError
+from vi_compare.errors import InputError, nearest
 from vi_compare.estimate import ALL, Estimate
 from vi_compare.solvers import Fit
-from vi_compare.verdict import Status
-
-# A figure that was printed right differs by more than this once in 370 times.
-LIMIT = 3.0
+from vi_compare.verdict import Outcome, Status
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,23 @@ class Published:
                 ) from None
 
 
-def compare(entry: Published, fit: Fit, scores: Mapping[str, Mapping[str, Estimate]]) -> list[dict]:
+def compare(
+    entry: Published,
+    fit: Fit,
+    scores: Mapping[str, Mapping[str, Estimate]],
+    limit: float = 3.0,
+) -> list[dict]:
     """One row of the published-against-ours table per printed figure.
+
+    Args:
+        limit: standard errors within which a figure is reproduced; one that was printed
+            right differs by more than three once in 370 times.
 
     Raises:
         InputError: when the fit has no such quantity.
     """
-    rows = [_row(entry, name, text, scores[name][ALL]) for name, text in entry.metrics.items()]
+    row = partial(_row, entry, limit)
+    rows = [row(name, text, scores[name][ALL]) for name, text in entry.metrics.items()]
     printed = {k: getattr(entry, k) for k in ("means", "sds", "weights") if getattr(entry, k)}
     if not printed or fit.approximation is None:
         return rows
@@ -80,7 +88,7 @@ def compare(entry: Published, fit: Fit, scores: Mapping[str, Mapping[str, Estima
             )
         for k, text in enumerate(texts):
             error = None if errors is None else float(errors[what][k])
-            rows.append(_row(entry, f"{what}[{k}]", text, Estimate(float(ours[what][k]), error)))
+            rows.append(row(f"{what}[{k}]", text, Estimate(float(ours[what][k]), error)))
     return rows
 
 
@@ -91,27 +99,31 @@ def half_digit(text: str) -> float:
     return 0.5 * 10.0 ** (int(exponent or 0) - decimals)
 
 
-def _row(entry: Published, quantity: str, text: str, ours: Estimate) -> dict[str, Any]:
+def _row(
+    entry: Published, limit: float, quantity: str, text: str, ours: Estimate
+) -> dict[str, Any]:
     row = {"fit": entry.fit, "quantity": quantity, "source": entry.source, "published": text}
     if ours.value is None:
         return row | {"ours": None, "standard_error": None, "difference_in_standard_errors": None,
-                      "result": f"not available: {ours.reason}"}  # fmt: skip
+                      "result": Outcome.NOT_AVAILABLE, "reason": ours.reason}  # fmt: skip
     # A rounded figure is uniform over its last digit: variance (half a unit)² / 3.
     error = np.hypot(ours.standard_error or 0.0, half_digit(text) / np.sqrt(3))
     difference = float((float(text) - ours.value) / error)
-    result = "reproduced" if abs(difference) <= LIMIT else "not reproduced"
+    result = Outcome.REPRODUCED if abs(difference) <= limit else Outcome.NOT_REPRODUCED
     if ours.standard_error is None:
-        result = "error of ours unknown"
+        result = Outcome.NO_ERROR
     return row | {
         "ours": ours.value,
         "standard_error": ours.standard_error,
         "difference_in_standard_errors": difference,
         "result": result,
+        "reason": "",
     }
 
 
 def _components(fit: Fit, means: np.ndarray, mirror: bool):
-    """{quantity: (K,)} of the fit, sorted by mean, mirrored if that is nearer; and errors."""
+    """{quantity: (K,)} of the fit, sorted by mean, mirrored if that is nearer, and standard
+    errors by the delta method; None where the parameters have no covariance."""
     assert fit.approximation is not None
     mixture = fit.approximation.mixture()
     if mixture is None or mixture.means.shape[1] != 1:
@@ -123,7 +135,7 @@ def _components(fit: Fit, means: np.ndarray, mirror: bool):
     distance = lambda sign: np.abs(np.sort(sign * ours["means"]) - means).sum()
     sign = min(signs, key=distance) if means.size else 1.0
     order = np.argsort(sign * ours["means"])
-    # Of a mirrored mean the slope has the other sign, and the variance is the same.
+    # The gradient of a mirrored mean has the other sign, and its variance is the same.
     ours = {k: v[order] for k, v in (ours | {"means": sign * ours["means"]}).items()}
     if fit.status == Status.GIVEN:
         return ours, {k: np.zeros_like(v) for k, v in ours.items()}
@@ -135,7 +147,7 @@ def _components(fit: Fit, means: np.ndarray, mirror: bool):
 
 @jax.jit
 def _quantities(q: GuideApproximation) -> tuple[dict[str, Array], dict[str, Array]]:
-    """{quantity: (K,)} of the components, and the slopes (K, P) in the raveled parameters."""
+    """{quantity: (K,)} of the components, and gradients (K, P) in the flat parameters."""
     flat, unravel = ravel_pytree(q.params)
 
     def quantities(flat):
@@ -152,8 +164,6 @@ def _quantities(q: GuideApproximation) -> tuple[dict[str, Array], dict[str, Arra
 
 def check_names(entries: Sequence[Published], names: Sequence[str], metrics: Sequence[str]) -> None:
     """Refuse published figures of fits or metrics that the study does not have."""
-    from vi_compare.errors import nearest
-
     for entry in entries:
         if entry.fit not in names:
             raise InputError(

@@ -22,11 +22,11 @@ class EM(NamedTuple):
     """Result of `em`.
 
     Attributes:
-        mixture: in the units of the draws.
+        mixture: the best one found, in the units of the draws.
         log_likelihood: (iterations,) mean log likelihood of the draws before each
             iteration, in nats; NaN after the last one used.
-        iterations: how many were used.
-        gain: of the last iteration, in nats.
+        iterations: number of iterations used.
+        gain: increase of the mean log likelihood by the last iteration, in nats.
         revived: how often a component that had lost its draws was started afresh.
     """
 
@@ -51,20 +51,37 @@ def em(
     Args:
         u: draws, (n, d).
         start: where to start; its K is kept.
-        iterations: at most so many.
+        iterations: maximum number of iterations.
         tolerance: stop when the mean log likelihood gains less, in nats.
-        floor: added to every covariance in whitened units, where the draws have
-            covariance 1: no component can collapse on a point.
-        diagonal: over diagonal covariances only; whitened units are then those in which
+        floor: added to the diagonal of every covariance in whitened units, where the draws
+            have covariance 1, so that no component can collapse on a point.
+        diagonal: whether covariances are diagonal. The whitened units are then those in which
             every coordinate has variance 1.
     """
-    frame = whiten(u, diagonal)
-    x = frame.into(u)
-    pairs = _pairs(u.shape[1], diagonal)
+    mean, root = _moments(u, diagonal)
+    start = _whitened_mixture(start, mean, root)
+    found = _em_whitened(_whitened(u, mean, root), start, iterations, tolerance, floor, diagonal)
+    log_jacobian = -jnp.log(jnp.diagonal(root)).sum()
+    return found._replace(
+        mixture=_unwhitened_mixture(found.mixture, mean, root),
+        log_likelihood=found.log_likelihood + log_jacobian,
+    )
+
+
+def _em_whitened(
+    x: Array,
+    start: GaussianMixture,
+    iterations: int,
+    tolerance: float,
+    floor: float,
+    diagonal: bool,
+) -> EM:
+    """`em` for draws x (n, d) that have mean 0 and covariance 1."""
+    n, d = x.shape
+    pairs = _pairs(d, diagonal)
     features = _features(x, pairs)
-    spare = jnp.linalg.cholesky(jnp.eye(u.shape[1]) * (1 + floor))
-    begin = (frame.mixture_into(start), 0, -jnp.inf, jnp.inf, 0)
-    trace = jnp.full(iterations, jnp.nan, u.dtype)
+    spare = jnp.linalg.cholesky(jnp.eye(d) * (1 + floor))
+    trace = jnp.full(iterations, jnp.nan, x.dtype)
 
     def go_on(carry):
         (_, i, _, gain, _), _ = carry
@@ -75,21 +92,22 @@ def em(
         log_q, responsibilities = _expect(_coefficients(mixture, pairs) @ features)
         likelihood = log_q.mean()
         sums = responsibilities @ features.T  # (K, F)
-        fresh, empty = _maximise(sums, len(u), floor, pairs)
+        fresh, empty = _maximise(sums, n, floor, pairs)
         # A component that holds less than one draw is put on the draw explained worst.
         worst = x[jnp.argmin(log_q)]
-        fresh = _revive(fresh, empty, worst, spare, len(u))
+        fresh = _revive(fresh, empty, worst, spare, n)
         gain = jnp.where(empty.any(), jnp.inf, likelihood - before)
         return (fresh, i + 1, likelihood, gain, revived + empty.sum()), trace.at[i].set(likelihood)
 
+    begin = (start, 0, -jnp.inf, jnp.inf, 0)
     (mixture, i, _, gain, revived), trace = jax.lax.while_loop(go_on, step, (begin, trace))
-    return EM(frame.mixture_out_of(mixture), trace + frame.log_jacobian, i, gain, revived)
+    return EM(mixture, trace, i, gain, revived)
 
 
 def kmeans_start(u: Array, key: Array, components: int, diagonal: bool = False) -> GaussianMixture:
     """k-means++ style start: centres far apart, then one hard assignment for the moments."""
-    frame = whiten(u, diagonal)
-    x = frame.into(u)
+    frame = _moments(u, diagonal)
+    x = _whitened(u, *frame)
     pairs = _pairs(u.shape[1], diagonal)
     keys = jax.random.split(key, components)
     first = x[jax.random.randint(keys[0], (), 0, len(x))]
@@ -105,42 +123,36 @@ def kmeans_start(u: Array, key: Array, components: int, diagonal: bool = False) 
     mixture, empty = _maximise(hard @ _features(x, pairs).T, len(u), 1e-3, pairs)
     spare = jnp.eye(u.shape[1], dtype=u.dtype)
     mixture = _revive(mixture, empty, x[jnp.argmax(nearest)], spare, len(u))
-    return frame.mixture_out_of(mixture)
+    return _unwhitened_mixture(mixture, *frame)
 
 
-class Frame(NamedTuple):
-    """The affine map to coordinates in which the draws have mean 0 and covariance 1."""
+def _moments(u: Array, diagonal: bool) -> tuple[Array, Array]:
+    """Mean (d,) and root (d, d), lower triangular, of the covariance of draws u (n, d), which
+    whiten them. A coordinate that never varies keeps its own scale.
 
-    mean: Array
-    tril: Array
-
-    @property
-    def log_jacobian(self) -> Array:
-        return -jnp.log(jnp.diagonal(self.tril)).sum()
-
-    def into(self, u: Array) -> Array:
-        return jax.scipy.linalg.solve_triangular(self.tril, (u - self.mean).T, lower=True).T
-
-    def mixture_into(self, mixture: GaussianMixture) -> GaussianMixture:
-        solve = lambda m: jax.scipy.linalg.solve_triangular(self.tril, m, lower=True)
-        covariances = jax.vmap(lambda c: solve(solve(c).T))(mixture.covariances)
-        return GaussianMixture(mixture.weights, self.into(mixture.means), covariances)
-
-    def mixture_out_of(self, mixture: GaussianMixture) -> GaussianMixture:
-        weights, means, covariances = mixture
-        means = means @ self.tril.T + self.mean
-        return GaussianMixture(weights, means, self.tril @ covariances @ self.tril.T)
-
-
-def whiten(u: Array, diagonal: bool = False) -> Frame:
-    """The frame of draws u (n, d); a coordinate that never varies keeps its own scale.
-
-    A `diagonal` frame only shifts and scales, so that diagonal covariances stay diagonal.
+    A `diagonal` root only scales, so that diagonal covariances stay diagonal.
     """
     covariance = jnp.diag(u.var(axis=0, ddof=1)) if diagonal else jnp.atleast_2d(jnp.cov(u.T))
     scale = jnp.trace(covariance) / len(covariance) + jnp.finfo(u.dtype).tiny
-    tril = jnp.linalg.cholesky(covariance + 1e-12 * scale * jnp.eye(len(covariance)))
-    return Frame(u.mean(axis=0), tril)
+    root = jnp.linalg.cholesky(covariance + 1e-12 * scale * jnp.eye(len(covariance)))
+    return u.mean(axis=0), root
+
+
+def _whitened(u: Array, mean: Array, root: Array) -> Array:
+    """Points u (n, d) in coordinates in which the draws have mean 0 and covariance 1."""
+    return jax.scipy.linalg.solve_triangular(root, (u - mean).T, lower=True).T
+
+
+def _whitened_mixture(mixture: GaussianMixture, mean: Array, root: Array) -> GaussianMixture:
+    solve = lambda m: jax.scipy.linalg.solve_triangular(root, m, lower=True)
+    covariances = jax.vmap(lambda c: solve(solve(c).T))(mixture.covariances)
+    means = _whitened(mixture.means, mean, root)
+    return GaussianMixture(mixture.weights, means, covariances)
+
+
+def _unwhitened_mixture(mixture: GaussianMixture, mean: Array, root: Array) -> GaussianMixture:
+    weights, means, covariances = mixture
+    return GaussianMixture(weights, means @ root.T + mean, root @ covariances @ root.T)
 
 
 Pairs = tuple[Array, Array]

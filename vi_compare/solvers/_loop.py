@@ -25,24 +25,37 @@ from vi_compare.target import Target
 
 Parameters = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]  # searched, the guide's own
 
-CHUNK = 200
-# The loss has stopped falling when, of this many chunks, the newer half is on average
-# no lower than the older half by more than two standard errors.
-WINDOW = 6
+
+@dataclass(frozen=True)
+class Pace:
+    """How often the loop looks at the losses, and what it judges them by.
+
+    Attributes:
+        chunk: number of steps that run compiled between two looks: enough to hide the cost of
+            a look, few enough to stop in time.
+        window: number of last chunks. The loss has stopped falling when the mean of the newer
+            half of them is no lower than that of the older half by more than two standard
+            errors.
+    """
+
+    chunk: int = 200
+    window: int = 6
 
 
 @dataclass
 class Trajectory:
-    """What R restarts did.
+    """The losses and parameters of R restarts, chunk by chunk.
 
     Attributes:
-        losses: one (R, CHUNK) array per chunk.
+        pace: steps of a chunk, and chunks of the window.
+        losses: one (R, pace.chunk) array per chunk.
         means: one (R, P) array per chunk: the flat unconstrained parameters, averaged.
         failed: (R,) "" or where and why a restart stopped being finite.
         phase_chunks: chunks done at the last step size.
         stationary: whether every phase ended by the test, not by the limit.
     """
 
+    pace: Pace
     losses: list[np.ndarray] = field(default_factory=list)
     means: list[np.ndarray] = field(default_factory=list)
     failed: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
@@ -51,15 +64,15 @@ class Trajectory:
 
     @property
     def steps(self) -> int:
-        return CHUNK * len(self.losses)
+        return self.pace.chunk * len(self.losses)
 
     def loss(self) -> np.ndarray:
         """(R, steps)"""
         return np.concatenate(self.losses, axis=1)
 
     def fall(self) -> tuple[np.ndarray, np.ndarray]:
-        """By how much the mean loss fell within the window (R,), and the error (R,)."""
-        means = np.stack([chunk.mean(axis=1) for chunk in self.losses[-WINDOW:]])
+        """Fall of the mean loss within the window (R,), and its standard error (R,)."""
+        means = np.stack([chunk.mean(axis=1) for chunk in self.losses[-self.pace.window :]])
         old, new = means[: len(means) // 2], means[len(means) // 2 :]
         with np.errstate(invalid="ignore"):
             error = np.sqrt(old.var(axis=0, ddof=1) + new.var(axis=0, ddof=1))
@@ -99,12 +112,13 @@ class Loop:
     Args:
         target, guide, divergence: what to fit; the guide must have been set up.
         rates: Adam's step sizes, one phase each.
-        least: chunks that a phase lasts at least (`WINDOW` or more).
+        least: minimum number of chunks of a phase; the window at least.
         steps: limit on the steps of all phases together.
         place: the parameters that are searched, constrained -> the guide's own.
+        pace: steps of a chunk, and chunks of the window.
 
     Attributes:
-        trajectory: how it went.
+        trajectory: the losses and parameters so far.
         carried: what the loss kept from step to step, with a leading axis R, or None.
     """
 
@@ -119,15 +133,17 @@ class Loop:
         least: int,
         steps: int,
         place: Callable[[dict], dict] = lambda params: params,
+        pace: Pace = Pace(),
     ):
         adam = optax.inject_hyperparams(optax.adam)(learning_rate=rates[0])
-        carrying = divergence.carried(target.model, guide)
+        carrying = divergence.guide_with_state(target.model, guide)
         self.svi = SVI(target.model, carrying, adam, Placed(divergence, place))
         self.place = place
         self.target, self.guide = target, guide
-        self.rates, self.least, self.steps = rates, max(least, WINDOW), steps
+        self.rates, self.least, self.steps = rates, max(least, pace.window), steps
+        self.chunk = pace.chunk
         self.compile_seconds = 0.0
-        self.trajectory = Trajectory()
+        self.trajectory = Trajectory(pace)
         self.carried = None
 
     def run(self, starts: dict[str, Array], key: Array, progress: Callable) -> Parameters:
@@ -170,12 +186,12 @@ class Loop:
             return (state, total + jax.vmap(self._flat)(state)), loss
 
         start = (state, jnp.zeros_like(jax.vmap(self._flat)(state)))
-        (state, total), losses = jax.lax.scan(step, start, length=CHUNK)
-        return state, losses.T, total / CHUNK
+        (state, total), losses = jax.lax.scan(step, start, length=self.chunk)
+        return state, losses.T, total / self.chunk
 
     def _go(self, state, chunk, progress: Callable) -> None:
         seen, phase = self.trajectory, 0
-        for done in range(CHUNK, self.steps + 1, CHUNK):
+        for done in range(self.chunk, self.steps + 1, self.chunk):
             before, (state, losses, mean) = state, chunk(state)
             self.carried = (state.mutable_state or {}).get(CARRIED)
             self._keep(before, np.asarray(losses), np.asarray(mean))
@@ -201,19 +217,19 @@ class Loop:
         broken = ~np.isfinite(losses).all(axis=1) | ~np.isfinite(mean).all(axis=1)
         for r in np.flatnonzero(broken & (seen.failed == "")):
             one = jax.tree.map(lambda leaf, r=r: leaf[r], before)
-            seen.failed[r] = self._replay(one, seen.steps - CHUNK)
+            seen.failed[r] = self._replay(one, seen.steps - self.chunk)
 
     def _replay(self, state, done: int) -> str:
         """Run one restart again from the start of its chunk; name the first NaN."""
         update = jax.jit(self._step)
-        for step in range(done + 1, done + CHUNK + 1):
+        for step in range(done + 1, done + self.chunk + 1):
             new, loss = update(state)
             if not (jnp.isfinite(loss) & jnp.isfinite(self._flat(new)).all()):
                 params = self.place(self.svi.get_params(state))
                 q = GuideApproximation(self.guide, params, self.target)
                 return f"step {step}: {blame(q, state.rng_key)}"
             state = new
-        return f"steps {done + 1} to {done + CHUNK}: not finite, but finite when run alone"
+        return f"steps {done + 1} to {done + self.chunk}: not finite, but finite when run alone"
 
     def constrain(self, flat: np.ndarray) -> Parameters:
         """Flat unconstrained parameters (R, P) -> constrained, with a leading axis R: those

@@ -13,21 +13,22 @@ from vi_compare import families
 from vi_compare.approximation import GuideApproximation
 from vi_compare.target import Target
 
-DRAWS = 256
 
+def blame(q: GuideApproximation, key: Array, draws: int = 256) -> str:
+    """Name the first thing that is not finite at `draws` draws of q, in words.
 
-def blame(q: GuideApproximation, key: Array) -> str:
-    """What is not finite at draws of q, in words; meant for after something was NaN."""
+    Meant for after a loss was NaN: a few hundred draws find what one step met.
+    """
     if bad := [
         n for n, p in families.arrays(q.params).items() if not np.isfinite(np.asarray(p)).all()
     ]:
         return f"guide parameter {bad[0]!r} is not finite"
     target = q.target
-    u = jax.vmap(q.draw)(jax.random.split(key, DRAWS))
-    log_p, slope = jax.vmap(jax.value_and_grad(target.log_density))(u)
+    u = jax.vmap(q.draw)(jax.random.split(key, draws))
+    log_p, gradient = jax.vmap(jax.value_and_grad(target.log_density))(u)
     for finite, tell in (
         (jnp.isfinite(log_p), _blame_site),
-        (jnp.isfinite(slope).all(axis=1), _blame_slope),
+        (jnp.isfinite(gradient).all(axis=1), _blame_gradient),
     ):
         if not finite.all():
             # NumPyro's own checks would raise at the bad value; its place is wanted.
@@ -50,7 +51,7 @@ def _blame_site(target: Target, u: Array) -> str:
     return f"the log density is not finite at {_show(values)}"
 
 
-def _blame_slope(target: Target, u: Array) -> str:
+def _blame_gradient(target: Target, u: Array) -> str:
     return f"the gradient of the log density is not finite at {_show(target.constrain(u))}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -16,25 +17,44 @@ from vi_compare.evidence import Draws
 from vi_compare.randomness import split
 from vi_compare.solvers import Restart
 
-SELECTION_DRAWS = 2048
-FINAL_DRAWS = 32 * SELECTION_DRAWS
-MOST_FINALISTS = 4
-BATCH_OF_ESTIMATES = 64
 # Two restarts found the same optimum when the fits differ by less than this many nats
 # of symmetrised KL: far above the noise left in a converged fit, far below a mode.
 SAME_BASIN = 0.05
-NOT_FINITE = "its loss is not finite"
-BASIN_DRAWS = 250  # of 16 restarts, two whole batches
 
 
-def evaluate(divergence, stacked: GuideApproximation, key: Array, n: int) -> np.ndarray:
+@dataclass(frozen=True)
+class Selection:
+    """Tunables of the choice among restarts.
+
+    Attributes:
+        draws: number of draws that decide when they can.
+        final_draws: number of draws for the optima that these leave undecided.
+        finalists: maximum number of such optima; also the restarts of one compiled call.
+        near: an optimum is undecided within this many paired standard errors of the best.
+        columns: maximum number of estimates of one compiled call.
+    """
+
+    draws: int = 2048
+    final_draws: int = 65_536
+    finalists: int = 4
+    near: float = 4.0
+    columns: int = 64
+
+
+def evaluate(
+    divergence,
+    stacked: GuideApproximation,
+    key: Array,
+    n: int,
+    selection: Selection = Selection(),
+) -> np.ndarray:
     """Independent estimates (R, m) of every restart's divergence, n draws in all, in nats.
 
     All restarts see the same random numbers, so differences between them are paired.
     `stacked` holds the parameters of the restarts on a leading axis.
     """
     repeats = max(2, n // divergence.num_particles)
-    columns = min(BATCH_OF_ESTIMATES, repeats)
+    columns = min(selection.columns, repeats)
 
     def some(few):
         starts = range(0, repeats, columns)
@@ -42,7 +62,7 @@ def evaluate(divergence, stacked: GuideApproximation, key: Array, n: int) -> np.
         return np.concatenate(found, axis=1)[:, :repeats]
 
     # The first look at all restarts and the last one at a few are one shape, compiled once.
-    return by_rows(some, stacked, MOST_FINALISTS)
+    return by_rows(some, stacked, selection.finalists)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -54,43 +74,47 @@ def _estimates(divergence, m: int, stacked: GuideApproximation, key: Array, firs
 
 
 def choose(
-    divergence, stacked: GuideApproximation, alive: np.ndarray, key: Array
+    divergence,
+    stacked: GuideApproximation,
+    alive: np.ndarray,
+    key: Array,
+    selection: Selection = Selection(),
 ) -> tuple[int | None, list[Restart], int]:
-    """The best restart, judged by draws it has not seen; how every restart ended; and how
-    many draws that took.
+    """The best restart, judged by draws it has not seen; how every restart ended; and the
+    number of draws used, all restarts together.
 
-    2,048 draws decide when they can; where another optimum is within 4 standard errors of
+    2,048 draws decide when they can. Where another optimum is within 4 standard errors of
     the paired difference, the best restart of each such optimum is judged again on 65,536.
-    `alive` (R,) tells which restarts are in the race. The third result counts draws, all
-    restarts together.
+    `alive` (R,) tells which restarts did not fail.
     """
     first_key, second_key, basin_key = split(key, 3)
-    values = evaluate(divergence, stacked, first_key, SELECTION_DRAWS)
+    values = evaluate(divergence, stacked, first_key, selection.draws, selection)
     values[~alive] = np.nan
     loss, error = _mean(values)
+    spent = selection.draws * len(loss)
     if not np.isfinite(loss).any():
-        return (
-            None,
-            [Restart(None, None, None, NOT_FINITE) for _ in loss],
-            SELECTION_DRAWS * len(loss),
-        )
+        return None, [_lost() for _ in loss], spent
     basin = basins(jeffreys(stacked, basin_key), loss)
-    final, spent = _finalists(values, basin), SELECTION_DRAWS * len(loss)
+    final = _finalists(values, basin, selection)
     if len(final) > 1:
         few = jax.tree.map(lambda leaf: np.asarray(leaf)[final], stacked)
-        finer = evaluate(divergence, few, second_key, FINAL_DRAWS)
+        finer = evaluate(divergence, few, second_key, selection.final_draws, selection)
         loss, error = _refine(values, basin, final, finer)
-        spent += FINAL_DRAWS * MOST_FINALISTS
+        spent += selection.final_draws * selection.finalists
     order = sorted(
         {b for b in basin if b is not None}, key=lambda b: loss[_leader(values, basin, b)]
     )
     ended = [
         Restart(float(loss[r]), float(error[r]), order.index(b), "finished")
         if b is not None
-        else Restart(None, None, None, NOT_FINITE)
+        else _lost()
         for r, b in enumerate(basin)
     ]
     return _leader(values, basin, order[0]), ended, spent
+
+
+def _lost() -> Restart:
+    return Restart(None, None, None, "its loss is not finite")
 
 
 def _mean(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,20 +128,26 @@ def _leader(values: np.ndarray, basin: list[int | None], b: int) -> int:
     return min(members, key=lambda r: values[r].mean())
 
 
-def _finalists(values: np.ndarray, basin: list[int | None]) -> list[int]:
-    """The leaders of the optima that are as good as the best within 4 paired standard
-    errors, the best first."""
+def _finalists(values: np.ndarray, basin: list[int | None], selection: Selection) -> list[int]:
+    """The leaders of the optima that `selection.near` leaves undecided, the best first."""
     leaders = [_leader(values, basin, b) for b in range(max(b for b in basin if b is not None) + 1)]
     gaps, errors = _mean(values[leaders] - values[leaders[0]])
-    near = [r for r, gap, error in zip(leaders, gaps, errors, strict=True) if gap <= 4 * error]
-    return near[:MOST_FINALISTS]
+    near = [
+        r
+        for r, gap, error in zip(leaders, gaps, errors, strict=True)
+        if gap <= selection.near * error
+    ]
+    return near[: selection.finalists]
 
 
 def _refine(
     values: np.ndarray, basin: list[int | None], final: list[int], finer: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Losses and errors (R,): those judged again as they came out, the rest of their
-    optimum by its paired difference from them, other optima as they were."""
+    """Losses and errors (R,) after the finalists `final` were judged again by `finer`.
+
+    Other restarts of a finalist's optimum keep their paired difference from it; other optima
+    stay as they were.
+    """
     loss, error = _mean(values)
     means, errors = _mean(finer)
     for leader, mean, se in zip(final, means, errors, strict=True):
@@ -166,18 +196,18 @@ def side_by_side(losses: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
     return out
 
 
-def jeffreys(stacked: GuideApproximation, key: Array) -> np.ndarray:
-    """Symmetrised KL (R, R) between the restarts, in nats, on 250 draws of each.
+def jeffreys(stacked: GuideApproximation, key: Array, n: int = 250) -> np.ndarray:
+    """Symmetrised KL (R, R) between the restarts, in nats, on n draws of each.
 
-    The draws of all are made of the same random numbers, so that between two fits that
-    hardly differ the noise of one direction cancels that of the other.
+    All restarts share their random numbers: between two fits that hardly differ, the noise of
+    one direction cancels that of the other. With 250 draws, 16 restarts fill two batches.
     """
-    u = np.stack([np.asarray(q.points(key, BASIN_DRAWS)) for q in _apart(stacked)])
+    u = np.stack([np.asarray(q.points(key, n)) for q in _apart(stacked)])
     pooled = jnp.asarray(u.reshape(-1, u.shape[-1]))
     log_q = log_probs(stacked, pooled).reshape(-1, *u.shape[:2])
     own = np.diagonal(log_q).T  # of log_q [q, drawn from, draw]
-    excess = (own[:, None] - np.swapaxes(log_q, 0, 1)).mean(-1)
-    return excess + excess.T
+    kl = (own[:, None] - np.swapaxes(log_q, 0, 1)).mean(-1)  # mean log-density ratios
+    return kl + kl.T
 
 
 def log_probs(stacked: GuideApproximation, u: Array) -> np.ndarray:

@@ -1,16 +1,16 @@
-"""Stochastic variational inference: Adam's steps from many starts, until they stop paying.
+"""Stochastic variational inference: Adam's steps from many starts, until they gain no more.
 
 Search: all restarts, two step sizes, each until the loss has stopped falling.
 Choose: the restart of lowest loss on draws shared by all.
-Polish: that one alone, with more draws and a small step, its iterates averaged (Polyak
-and Juditsky 1992); the spread of the iterates is the error of the parameters.
+Polish: a refinement of that one alone, with more draws and a small step, its iterates averaged
+(Polyak and Juditsky 1992); the spread of the iterates is the error of the parameters.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -26,20 +26,35 @@ from vi_compare.estimate import Estimate
 from vi_compare.formatting import plain, with_error
 from vi_compare.gaussian.natural_gradient import ENOUGH
 from vi_compare.randomness import split
-from vi_compare.solvers import Cost, Fit, Problem
-from vi_compare.solvers._loop import CHUNK, WINDOW, Loop, Trajectory
+from vi_compare.solvers import Cost, Fit, Problem, Restart
+from vi_compare.solvers._loop import Loop, Pace, Trajectory
 from vi_compare.solvers._restarts import choose
 from vi_compare.target import Target
 from vi_compare.verdict import Status
 
-SEARCH_STEPS = (1.0, 0.2)  # step sizes, as shares of learning_rate
-POLISH_STEP = 0.04
-POLISH_DRAWS = 8  # times the divergence's own number of draws
-# Chunks that the polish averages, and how many make one batch for its error: a batch
-# must last longer than the iterates remember.
-AVERAGED = 30
-BATCH = 3
-MOST_PARAMETERS = 2_000  # their covariance is dense
+
+@dataclass(frozen=True)
+class StochasticTuning:
+    """Tunables of the search and of the polish.
+
+    Attributes:
+        pace: how often the loop looks at the losses.
+        search: Adam's step sizes in the search, as shares of the learning rate.
+        polish: Adam's step size in the polish, likewise.
+        draws: draws of a polish step, as a multiple of the divergence's own number.
+        averaged: number of chunks that the polish averages, at least.
+        batch: number of chunks of one batch mean, for the error of that average: a batch must
+            last longer than the iterates remember.
+        parameters: maximum number of parameters for their covariance, a dense matrix.
+    """
+
+    pace: Pace = field(default_factory=Pace)
+    search: tuple[float, ...] = (1.0, 0.2)
+    polish: float = 0.04
+    draws: int = 8
+    averaged: int = 30
+    batch: int = 3
+    parameters: int = 2_000
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class Begin:
 
 
 class Ended(NamedTuple):
-    """How the polish ended, in words, and what to do about it."""
+    """How the polish ended, and the remedy where it did not converge."""
 
     status: Status
     message: str
@@ -67,12 +82,13 @@ class Ended(NamedTuple):
 
 @dataclass(frozen=True)
 class Stochastic:
-    """NumPyro's SVI with Adam. `steps` is a limit, not a plan: it stops by itself.
+    """NumPyro's SVI with Adam; it stops by itself, at `steps` at the latest.
 
     Attributes:
         name: of the solver in labels.
-        steps: at most this many steps in the search, and again in the polish.
+        steps: maximum number of steps in the search, and again in the polish.
         learning_rate: Adam's first step size, in the coordinates of the search.
+        tuning: the rest.
 
     Raises:
         InputError: when either is too small.
@@ -81,10 +97,12 @@ class Stochastic:
     name: str
     steps: int
     learning_rate: float
+    tuning: StochasticTuning = StochasticTuning()
 
     def __post_init__(self):
-        if self.steps < CHUNK:
-            raise InputError(f"{self.name}: steps must be at least {CHUNK}, got {self.steps}")
+        chunk = self.tuning.pace.chunk
+        if self.steps < chunk:
+            raise InputError(f"{self.name}: steps must be at least {chunk}, got {self.steps}")
         if self.learning_rate <= 0:
             raise InputError(
                 f"{self.name}: learning_rate must be positive, got {self.learning_rate}"
@@ -96,66 +114,77 @@ class Stochastic:
         target, guide, divergence = problem.target, problem.guide, problem.divergence
         restarts, progress = problem.restarts, problem.progress
         start_key, search_key, choose_key, polish_key, left_key = split(problem.key, 5)
-        rates = [self.learning_rate * share for share in SEARCH_STEPS]
-        search = Loop(target, guide, divergence, rates, WINDOW, self.steps, begin.place)
+        tuning = self.tuning
+        loop = partial(self._loop, target, guide, begin.place)
+        search = loop(divergence, tuning.search, tuning.pace.window)
         first = starts(target, guide, start_key, restarts, begin)
         found, own = search.run(first, search_key, progress)
-        stacked = GuideApproximation(guide, own, target)
-        alive = search.trajectory.failed == ""
-        best, rows, judged = choose(divergence, stacked, alive, choose_key)
-        rows = [
-            replace(row, status=failed) if failed else row
-            for row, failed in zip(rows, search.trajectory.failed, strict=True)
-        ]
+        best, rows, judged = _chosen(search, divergence, own, choose_key)
+        spent = _cost(guide, divergence, search, restarts)
         if best is None:
-            message = f"every restart broke down; the first at {rows[0].status}"
-            spent = _cost(guide, divergence, search, restarts)
-            return Fit(
-                None, Status.FAILED, message, search.trajectory.loss(), tuple(rows), cost=spent
-            )
-
-        finer = copy.copy(divergence)
-        finer.num_particles = POLISH_DRAWS * divergence.num_particles
-        polish = Loop(
-            target,
-            guide,
-            finer,
-            [self.learning_rate * POLISH_STEP],
-            AVERAGED,
-            self.steps,
-            begin.place,
-        )
+            return _broke_down(search.trajectory, rows, spent)
+        finer = divergence.with_particles(tuning.draws * divergence.num_particles)
+        polish = loop(finer, (tuning.polish,), tuning.averaged)
         start, before = jax.tree.map(lambda leaf: leaf[best : best + 1], (found, own))
         _, polished = polish.run(start, polish_key, progress)
-        broke = polish.trajectory.failed[0]
-        last = before if broke else polished
+        last = before if polish.trajectory.failed[0] else polished
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), last)
         q = GuideApproximation(guide, params, target)
-        left = divergence.left(left_key, q)
+        left = divergence.optimality_gap(left_key, q)
         asked = (left and left.n) or 0
-        spent = _cost(guide, divergence, search, restarts) + _cost(guide, finer, polish, 1)
-        spent += Cost(0.0, asked + _evaluations(guide, divergence, judged), asked)
-        ended = self._ended(polish.trajectory, left)
+        spent += _cost(guide, finer, polish, 1)
+        judging = divergence.with_particles(judged).evaluations(
+            families.family(guide).num_components
+        )
+        spent += Cost(0.0, asked + judging.log_density, asked)
+        fit = self._fit(q, search.trajectory, polish, rows, best, left)
+        doubt = divergence.why_doubtful(choose_key, q, polish.carried)
+        return replace(fit, cost=spent, doubt=doubt)
+
+    def _loop(
+        self,
+        target: Target,
+        guide: Callable,
+        place: Callable[[dict], dict],
+        divergence: Divergence,
+        shares: Sequence[float],
+        least: int,
+    ) -> Loop:
+        """One stage: phases with these shares of the learning rate, of `least` chunks or more."""
+        rates = [self.learning_rate * share for share in shares]
+        return Loop(target, guide, divergence, rates, least, self.steps, place, self.tuning.pace)
+
+    def _fit(
+        self,
+        q: GuideApproximation,
+        search: Trajectory,
+        polish: Loop,
+        rows: tuple[Restart, ...],
+        best: int,
+        left: Estimate | None,
+    ) -> Fit:
+        """The polished restart `best` as a fit; its cost and doubt are yet to come."""
+        pace, polishing = self.tuning.pace, polish.trajectory
+        ended = self._ended(polishing, left)
         return Fit(
             q,
             ended.status,
             ended.message,
-            _losses(search.trajectory, polish.trajectory, best),
-            tuple(rows),
+            _losses(search, polishing, best),
+            rows,
             best,
-            spent,
-            covariance=None if broke else _covariance(polish),
-            doubt=divergence.doubt(choose_key, q, polish.carried),
+            covariance=None if polishing.failed[0] else _covariance(polish, self.tuning),
             settings={
-                "search_steps": search.trajectory.steps,
-                "polish_steps": polish.trajectory.steps,
-                "tested_steps": CHUNK * min(WINDOW, len(polish.trajectory.losses)),
+                "search_steps": search.steps,
+                "polish_steps": polishing.steps,
+                "tested_steps": pace.chunk * min(pace.window, len(polishing.losses)),
             },
             remedy=ended.remedy,
         )
 
     def _ended(self, polish: Trajectory, left: Estimate | None) -> Ended:
-        """What is known to be left to gain decides; where it is not, whether the loss fell."""
+        """The estimate of what is left to gain decides; without one, whether the loss fell."""
+        pace = self.tuning.pace
         if broke := polish.failed[0]:
             message = f"the search ended, but polishing broke at {broke}"
             return Ended(Status.NOT_CONVERGED, message, "mend what is named, or lower the rate")
@@ -165,13 +194,13 @@ class Stochastic:
             if polish.stationary:
                 message += ", though the loss has stopped falling: its steps are small"
             return Ended(Status.NOT_CONVERGED, message, self._way_on(polish))
-        if len(polish.losses) < WINDOW:
-            remedy = f"raise {self.name}:steps={CHUNK * AVERAGED} or more"
+        if len(polish.losses) < pace.window:
+            remedy = f"raise {self.name}:steps={pace.chunk * self.tuning.averaged} or more"
             return Ended(Status.NOT_CONVERGED, "too few steps to tell", remedy)
         fall, error = (float(x[0]) for x in polish.fall())
         if high < ENOUGH and fall - 2 * error < ENOUGH:
             return Ended(Status.CONVERGED, f"at most {plain(high, 2)} nats are left to gain")
-        window = CHUNK * WINDOW // 2
+        window = pace.chunk * pace.window // 2
         change = with_error(-fall, error)
         message = f"the mean loss moved by {change} nats over the last {window} steps"
         if polish.stationary:
@@ -188,8 +217,25 @@ class Stochastic:
         return f"raise {self.name}:steps={self.steps * 4}"
 
 
+def _chosen(
+    search: Loop, divergence: Divergence, own: dict, key: Array
+) -> tuple[int | None, tuple[Restart, ...], int]:
+    """`choose` among the restarts of a search, with parameters `own` on a leading axis; a restart
+    that failed says why."""
+    stacked = GuideApproximation(search.guide, own, search.target)
+    failed = search.trajectory.failed
+    best, rows, judged = choose(divergence, stacked, failed == "", key)
+    told = (replace(row, status=why) if why else row for row, why in zip(rows, failed, strict=True))
+    return best, tuple(told), judged
+
+
+def _broke_down(search: Trajectory, rows: tuple[Restart, ...], spent: Cost) -> Fit:
+    message = f"every restart broke down; the first at {rows[0].status}"
+    return Fit(None, Status.FAILED, message, search.loss(), rows, cost=spent)
+
+
 def _between(left: Estimate | None) -> tuple[float, float]:
-    """What is left to gain lies between, in nats; anything where it is not known."""
+    """Bounds on what is left to gain, in nats; infinite where it is not known."""
     if left is None or left.value is None or left.standard_error is None:
         return -np.inf, np.inf
     sure = 2 * left.standard_error
@@ -218,13 +264,16 @@ def _losses(search: Trajectory, polish: Trajectory, best: int) -> np.ndarray:
     return losses
 
 
-def _covariance(polish: Loop) -> np.ndarray | None:
-    """Of the averaged parameters (P, P), constrained and raveled, by batch means."""
+def _covariance(polish: Loop, tuning: StochasticTuning) -> np.ndarray | None:
+    """Covariance (P, P) of the averaged parameters, constrained and raveled, by batch means.
+
+    None where there are too few chunks, or too many parameters for a dense matrix.
+    """
     tail = polish.trajectory.tail()[:, 0]
-    batches = len(tail) // BATCH
-    if len(tail) < AVERAGED or tail.shape[1] > MOST_PARAMETERS:
+    batches = len(tail) // tuning.batch
+    if len(tail) < tuning.averaged or tail.shape[1] > tuning.parameters:
         return None
-    means = tail[-batches * BATCH :].reshape(batches, BATCH, -1).mean(axis=1)
+    means = tail[-batches * tuning.batch :].reshape(batches, tuning.batch, -1).mean(axis=1)
     _, own = polish.constrain(means)
     leaves = [leaf.reshape(batches, -1) for leaf in jax.tree.leaves(own)]
     flat = np.concatenate(leaves, axis=1)
@@ -233,12 +282,6 @@ def _covariance(polish: Loop) -> np.ndarray | None:
 
 def _cost(guide: Callable, divergence: Divergence, loop: Loop, restarts: int) -> Cost:
     steps = loop.trajectory.steps * restarts
-    densities = steps * _evaluations(guide, divergence, divergence.num_particles)
-    gradients = densities * divergence.differentiates_target
+    each = divergence.evaluations(families.family(guide).num_components)
+    densities, gradients = steps * each.log_density, steps * each.gradient
     return Cost(loop.compile_seconds, densities, gradients)
-
-
-def _evaluations(guide: Callable, divergence: Divergence, particles: int) -> int:
-    """How many times so many particles evaluate log p."""
-    strata = families.family(guide).num_components if divergence.stratified else 1
-    return particles * divergence.draws_per_particle * strata * divergence.evaluates_target

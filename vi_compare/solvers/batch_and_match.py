@@ -23,20 +23,33 @@ from vi_compare.divergences.fisher import Fisher
 from vi_compare.errors import InputError
 from vi_compare.formatting import plain
 from vi_compare.gaussian.antithetic import pairs
-from vi_compare.gaussian.frames import MOST_FULL, Frame, Survey, from_paths
-from vi_compare.gaussian.gaussians import FullRank, jeffreys, lower
-from vi_compare.randomness import generator, power_of_two, split
+from vi_compare.gaussian.frames import Frame, Survey, from_paths
+from vi_compare.gaussian.gaussians import MOST_FULL, FullRank, enough_draws, jeffreys, lower
+from vi_compare.gaussian.natural_gradient import LOST
+from vi_compare.randomness import generator, split
 from vi_compare.scores import Scores
 from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.solvers._restarts import choose, side_by_side
 from vi_compare.verdict import Status
 
-PATHS, MOST_STARTS = 10, 4
-LEAST_DRAWS = 256
-# Steps that match their batch almost outright, until q is near; then steps that average.
-RUSH, MOST_STEPS = 15, 600
-STILL = 0.005  # nats of symmetrised KL between now and half as many steps ago
-LOST = 0.1  # share of draws without a finite log p at which a step means nothing
+
+@dataclass(frozen=True)
+class MatchTuning:
+    """Tunables of Batch and Match.
+
+    Attributes:
+        starts: maximum number of Gaussians that are followed.
+        least_draws: minimum size of a batch.
+        rush: number of first steps, which match their batch almost outright until q is near;
+            later steps average over batches.
+        still: q is at rest when the symmetrised KL in nats between now and half as many steps
+            ago is less.
+    """
+
+    starts: int = 4
+    least_draws: int = 256
+    rush: int = 15
+    still: float = 0.005
 
 
 def suits(guide: Callable, divergence) -> int | None:
@@ -46,22 +59,23 @@ def suits(guide: Callable, divergence) -> int | None:
     return 3 if weighted and full else None
 
 
-def build(steps: int = MOST_STEPS) -> BatchAndMatch:
+def build(steps: int = 600) -> BatchAndMatch:
     """Batch and Match: closed-form steps on scores, for mvn under fisher:weighted."""
-    if steps < 2 * RUSH:
-        raise InputError(f"batch-and-match: steps must be at least {2 * RUSH}, got {steps}")
+    least = 2 * MatchTuning().rush
+    if steps < least:
+        raise InputError(f"batch-and-match: steps must be at least {least}, got {steps}")
     return BatchAndMatch(steps)
 
 
 @dataclass
-class _Run:
-    """One start: where it is, and what came of it.
+class _Matching:
+    """The way from one start.
 
     Attributes:
-        gaussian: q.
+        gaussian: q as it is now.
         path: q after every step.
         losses: the weighted Fisher divergence at every step, on its own draws.
-        moved: nats between now and half as many steps ago.
+        moved: symmetrised KL in nats between now and half as many steps ago.
         trouble: "" or why it broke off.
     """
 
@@ -77,9 +91,10 @@ class BatchAndMatch:
     """See the module; `steps` is a limit."""
 
     steps: int
+    tuning: MatchTuning = MatchTuning()
 
     def solve(self, problem: Problem) -> Fit:
-        """Fit the guide from the best Gaussians on quasi-Newton climbs.
+        """Fit the guide from the best Gaussians on quasi-Newton ascents.
 
         Raises:
             InputError: above 300 dimensions.
@@ -91,37 +106,40 @@ class BatchAndMatch:
                 f"({MOST_FULL} at most); fit normal or lowrank:5"
             )
         survey_key, draw_key, choose_key = split(problem.key, 3)
-        survey = from_paths(target, survey_key, PATHS)
+        survey = from_paths(target, survey_key)
         scores, rng = Scores(target), generator(draw_key)
-        frames = survey.frames[: min(MOST_STARTS, problem.restarts)] or (
-            Frame.identity(target.dim),
-        )
-        runs = [_Run(FullRank(frame.mean, frame.tril)) for frame in frames]
+        most = min(self.tuning.starts, problem.restarts)
+        frames = survey.frames[:most] or (Frame.identity(target.dim),)
+        runs = [_Matching(FullRank(frame.mean, frame.tril)) for frame in frames]
         for number, run in enumerate(runs):
             tell = lambda k, loss, number=number: progress(
                 number * self.steps + k, len(runs) * self.steps, f"loss {loss:.4g}"
             )
             self._follow(run, scores, rng, tell)
-        return _fit(problem, runs, choose_key, survey, scores)
+        return _fit(problem, runs, choose_key, (survey, scores), self.tuning.still)
 
-    def _follow(self, run: _Run, scores: Scores, rng, tell: Callable[[int, float], None]) -> None:
-        draws = power_of_two(max(LEAST_DRAWS, 8 * scores.dim))
+    def _follow(
+        self, run: _Matching, scores: Scores, rng, tell: Callable[[int, float], None]
+    ) -> None:
+        """Step from batch to batch until q is at rest, or draws without a finite log p."""
+        rush = self.tuning.rush
+        draws = enough_draws(8 * scores.dim, self.tuning.least_draws)
         for k in range(self.steps):
             x = run.gaussian.points(pairs(rng, draws, scores.dim))
-            log_p, slopes = scores(x)
+            log_p, gradients = scores(x)
             good = np.isfinite(log_p)
             if good.mean() < 1 - LOST:
                 run.trouble = f"log p is not finite at {(~good).mean():.0%} of the draws"
                 return
-            run.losses.append(_apart(run.gaussian, x[good], slopes[good]))
+            run.losses.append(_apart(run.gaussian, x[good], gradients[good]))
             # 1/λ is the number of batches that the average is as good as.
-            pull = draws * scores.dim if k < RUSH else 2 / (k - RUSH + 2)
-            run.gaussian = matched(run.gaussian, x[good], slopes[good], pull)
+            pull = draws * scores.dim if k < rush else 2 / (k - rush + 2)
+            run.gaussian = matched(run.gaussian, x[good], gradients[good], pull)
             run.path.append(run.gaussian)
             tell(k + 1, run.losses[-1])
-            if k + 1 >= 2 * RUSH:
-                run.moved = jeffreys(run.gaussian, run.path[(k + RUSH) // 2])
-                if run.moved < STILL and k + 1 >= 4 * RUSH:
+            if k + 1 >= 2 * rush:
+                run.moved = jeffreys(run.gaussian, run.path[(k + rush) // 2])
+                if run.moved < self.tuning.still and k + 1 >= 4 * rush:
                     return
 
 
@@ -149,7 +167,14 @@ def _apart(q: FullRank, x: np.ndarray, g: np.ndarray) -> float:
     return float((((own - g) @ q.factor) ** 2).sum(axis=1).mean())
 
 
-def _fit(problem: Problem, runs: list[_Run], key: Array, survey: Survey, scores: Scores) -> Fit:
+def _fit(
+    problem: Problem,
+    runs: list[_Matching],
+    key: Array,
+    spent: tuple[Survey, Scores],
+    at_rest: float,
+) -> Fit:
+    """The best of the runs as a fit; one that moved by less than `at_rest` nats converged."""
     target, guide = problem.target, problem.guide
     family = families.family(guide)
     losses = side_by_side([run.losses for run in runs])
@@ -160,12 +185,12 @@ def _fit(problem: Problem, runs: list[_Run], key: Array, survey: Survey, scores:
         best, rows, judged = choose(problem.divergence, stacked, alive, key)
     else:
         best, rows, judged = None, [Restart(None, None, None, run.trouble) for run in runs], 0
-    cost = _cost(survey, scores, judged)
+    cost = _cost(*spent, judged)
     if best is None:
         message = f"every start broke down; the first: {runs[0].trouble or rows[0].status}"
         return Fit(None, Status.FAILED, message, losses, tuple(rows), cost=cost)
     run = runs[best]
-    still = run.moved < STILL
+    still = run.moved < at_rest
     moved = f"it moved by {plain(run.moved)} nats in the last half of {len(run.path)} steps"
     return Fit(
         GuideApproximation(guide, made[best], target),

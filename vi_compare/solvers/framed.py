@@ -26,10 +26,6 @@ from vi_compare.solvers._stochastic import Begin, Stochastic
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 
-PATHS = 10
-AT_RANDOM = 4  # of so many restarts, the last begins anywhere
-SPREAD = 1.5  # standard deviations along a principal axis
-
 
 def suits(guide: Callable, divergence: Divergence | None) -> int | None:
     """Guides whose parameters can be carried from one frame to another."""
@@ -65,30 +61,41 @@ class FramedVI:
 
 
 def _survey(target: Target, divergence: Divergence, key: Array) -> Survey:
-    draws = getattr(divergence, "draws", None)
-    return from_paths(target, key, PATHS) if draws is None else from_draws(draws.u)
+    draws = divergence.draws
+    return from_paths(target, key) if draws is None else from_draws(draws.u)
 
 
 def _points(
-    target: Target, frames: tuple[Frame, ...], key: Array, restarts: int, each: int
+    target: Target,
+    frames: tuple[Frame, ...],
+    key: Array,
+    restarts: int,
+    each: int,
+    at_random: int = 4,
 ) -> np.ndarray:
-    """Places (restarts, each, d) for the restarts, in the first frame's coordinates."""
+    """Places (restarts, each, d) for the restarts, in the first frame's coordinates.
+
+    One restart in `at_random` begins anywhere, for what no Gaussian has found.
+    """
     pool_key, key = split(key, 2)
     places = _around(frames, generator(key), restarts * each).reshape(restarts, each, -1)
-    anywhere = slice(AT_RANDOM - 1, None, AT_RANDOM)
+    anywhere = slice(at_random - 1, None, at_random)
     if count := len(places[anywhere]):
         pool = np.asarray(starting_points(target, pool_key, each * count))
         places[anywhere] = pool.reshape(count, each, -1)
     return frames[0].into(places.reshape(restarts * each, -1)).reshape(places.shape)
 
 
-def _around(frames: tuple[Frame, ...], rng: np.random.Generator, n: int) -> np.ndarray:
-    """n places (n, d): each on a principal axis of one of the Gaussians."""
+def _around(
+    frames: tuple[Frame, ...], rng: np.random.Generator, n: int, spread: float = 1.5
+) -> np.ndarray:
+    """n places (n, d), each on a principal axis of one of the Gaussians, at distances that are
+    normal with `spread` of its standard deviations: a mixture begins wider than one Gaussian."""
     d = len(frames[0].mean)
     # tril = U S Vᵀ: the columns of U S are the axes, each as long as its standard deviation.
     turned = [np.linalg.svd(frame.tril)[:2] for frame in frames]
     which, axis = rng.integers(len(frames), size=n), rng.integers(d, size=n)
-    length = SPREAD * rng.standard_normal(n)
+    length = spread * rng.standard_normal(n)
     step = lambda j, a: turned[j][0][:, a] * turned[j][1][a]
     return np.stack(
         [frames[j].mean + z * step(j, a) for j, a, z in zip(which, axis, length, strict=True)]

@@ -4,22 +4,20 @@ That is a mode and its curvature, not an optimum of any divergence: a Gaussian t
 be far from the best Gaussian (MacKay 2003, "Information Theory, Inference, and Learning
 Algorithms", chapter 27; Bishop 2006, "Pattern Recognition and Machine Learning", 4.4).
 
-Quasi-Newton (BFGS) climbs from every start, a few Newton steps finish. Whether that is a
-mode is judged in units of its own curvature H = −∇² log p, so that no scale of u
-matters: H must be positive definite, and the Newton decrement sqrt(∇ᵀH⁻¹∇), the distance
-to the mode in standard deviations, small.
+A quasi-Newton ascent (BFGS) from every start, then a few Newton steps. Whether the end is a
+mode is judged in units of its own curvature H = −∇² log p, so that no scale of u matters. H
+must be positive definite. The Newton decrement sqrt(∇ᵀH⁻¹∇), the distance to the mode in
+standard deviations, must be small.
 """
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import linalg, optimize
 
@@ -29,20 +27,12 @@ from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.formatting import minus
 from vi_compare.randomness import split
+from vi_compare.scores import PointScores
 from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.solvers._restarts import grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 from vi_compare.verdict import Status
-
-# Up to so many dimensions BFGS keeps its whole matrix, which costs d³ a step in SciPy;
-# above, the last so many pairs.
-DENSE, MEMORY = 200, 30
-NEWTON_STEPS = 20
-# Two ends are one mode when they lie nearer than this, in its standard deviations.
-SAME_MODE = 0.1
-# log p of two ends is the same when it differs by less than this, in nats.
-SAME_HEIGHT = 1e-3
 
 
 def suits(guide: Callable, divergence) -> int | None:
@@ -61,17 +51,17 @@ def build(iterations: int = 1000, tolerance: float = 1e-4) -> ModeFinder:
 
 
 @dataclass(frozen=True)
-class End:
-    """Where one start ended.
+class Ascent:
+    """An ascent from one start, and where it ended.
 
     Attributes:
-        u: the point (d,).
-        log_p: there, in nats.
+        u: the end (d,).
+        log_p: log p there, in nats.
         path: log p after every step, (steps,).
         curvature: H = −∇² log p (d, d) there, or None if it or log p is not finite.
-        decrement: distance to the mode of the local quadratic in standard deviations;
+        decrement: distance from u to the mode of the local quadratic, in standard deviations;
             None unless the curvature is positive definite.
-        why: "" at a mode, else what is wrong, in words.
+        why: "" at a mode, else why u is none, in words.
     """
 
     u: np.ndarray
@@ -82,80 +72,26 @@ class End:
     why: str
 
 
-class Climber:
-    """Compiled log p, gradient and curvature, and how often each was asked for.
+@dataclass(frozen=True)
+class ModeTuning:
+    """Tunables of the search for a mode that nobody has had to change.
 
     Attributes:
-        densities, gradients: evaluations at one point so far; a curvature costs d gradients.
+        dense: maximum dimension for dense BFGS, which costs d³ a step in SciPy; above it, L-BFGS.
+        memory: pairs that L-BFGS remembers.
+        flat: BFGS stops where no entry of the gradient is larger; Newton steps do the rest.
+        newton_steps: maximum number of Newton steps.
+        same_mode: two ascents ended at one mode when they lie nearer than this, in its standard
+            deviations.
+        same_height: log p of two ends differs when it does so by more than this, in nats.
     """
 
-    def __init__(self, target: Target, iterations: int, tolerance: float):
-        self.target, self.iterations, self.tolerance = target, iterations, tolerance
-        self.densities = self.gradients = 0
-        example = jax.ShapeDtypeStruct((target.dim,), jnp.result_type(float))
-        loss = lambda u: -target.log_density(u)
-        begin = time.perf_counter()
-        self._value_and_slope = jax.jit(jax.value_and_grad(loss)).lower(example).compile()
-        self._curvature = jax.jit(jax.hessian(loss)).lower(example).compile()
-        self.compile_seconds = time.perf_counter() - begin
-
-    def loss(self, u: np.ndarray) -> tuple[float, np.ndarray]:
-        """−log p () and its gradient (d,); +inf where log p is not a number."""
-        self.densities += 1
-        self.gradients += 1
-        value, slope = self._value_and_slope(jnp.asarray(u, jnp.result_type(float)))
-        value = float(value)
-        return (np.inf if np.isnan(value) else value), np.asarray(slope, float)
-
-    def curvature(self, u: np.ndarray) -> np.ndarray:
-        self.gradients += self.target.dim
-        return np.asarray(self._curvature(jnp.asarray(u, jnp.result_type(float))), float)
-
-    def climb(self, start: np.ndarray) -> End:
-        """From a start (d,) to where log p no longer rises."""
-        path: list[float] = []
-        watch = lambda intermediate_result: path.append(-float(intermediate_result.fun))
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            # The line search may try points where log p is not finite, and turns back.
-            warnings.simplefilter("ignore")
-            found = optimize.minimize(self.loss, start, jac=True, callback=watch, **self._method())
-        return self._finish(np.asarray(found.x, float), path)
-
-    def _method(self) -> dict[str, Any]:
-        if self.target.dim <= DENSE:
-            options = {"maxiter": self.iterations, "gtol": 1e-6}
-            return {"method": "BFGS", "options": options}
-        limits = {"maxiter": self.iterations, "maxfun": 20 * self.iterations}
-        options = limits | {"maxcor": MEMORY, "ftol": 0.0, "gtol": 1e-6}
-        return {"method": "L-BFGS-B", "options": options}
-
-    def _finish(self, u: np.ndarray, path: list[float]) -> End:
-        """Newton steps while they gain, then the verdict on the point."""
-        loss, slope = self.loss(u)
-        for _ in range(NEWTON_STEPS):
-            curvature = self.curvature(u) if np.isfinite(u).all() else np.full((1, 1), np.nan)
-            if not (
-                np.isfinite(loss) and np.isfinite(slope).all() and np.isfinite(curvature).all()
-            ):
-                return self._end(u, -loss, path, None, None, _endless(path))
-            factor = _cholesky(curvature)
-            if factor is None:
-                return self._end(u, -loss, path, curvature, None, _flat(self.target, curvature))
-            step = linalg.cho_solve((factor, True), slope)
-            decrement = float(np.sqrt(max(0.0, slope @ step)))
-            new_loss, new_slope = self.loss(u - step)
-            if decrement < self.tolerance * 1e-3 or not new_loss < loss:
-                break
-            u, loss, slope = u - step, new_loss, new_slope
-            path.append(-loss)
-        why = "" if decrement < self.tolerance else (
-            f"log p still rises: the mode of its quadratic is {decrement:.2g} standard "
-            f"deviations away"
-        )  # fmt: skip
-        return self._end(u, -loss, path, curvature, decrement, why)
-
-    def _end(self, u, log_p, path, curvature, decrement, why) -> End:
-        return End(u, log_p, np.array([*path, log_p]), curvature, decrement, why)
+    dense: int = 200
+    memory: int = 30
+    flat: float = 1e-6
+    newton_steps: int = 20
+    same_mode: float = 0.1
+    same_height: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -163,15 +99,17 @@ class ModeFinder:
     """See the module.
 
     Attributes:
-        iterations: at most so many BFGS iterations per start.
-        tolerance: how near the mode must be, in standard deviations.
+        iterations: maximum number of BFGS iterations per start.
+        tolerance: maximum distance to the mode, in standard deviations.
+        tuning: the rest.
     """
 
     iterations: int
     tolerance: float
+    tuning: ModeTuning = ModeTuning()
 
     def solve(self, problem: Problem) -> Fit:
-        """The highest of the modes that `restarts` climbs end at."""
+        """The highest of the modes that `restarts` ascents end at."""
         target, restarts = problem.target, problem.restarts
         if target.subsampled:
             plates = ", ".join(map(repr, target.subsampled))
@@ -179,20 +117,76 @@ class ModeFinder:
             nothing = np.zeros((0, 0))
             return Fit(None, Status.FAILED, message, nothing, cost=Cost.nothing())
         (start_key,) = split(problem.key, 1)
-        climber = Climber(target, self.iterations, self.tolerance)
-        ends: list[End] = []
+        scores = PointScores(target)
+        ends: list[Ascent] = []
         for start in np.asarray(starting_points(target, start_key, restarts), float):
-            ends.append(climber.climb(start))
+            ends.append(self.ascend(scores, start))
             highest = max((e.log_p for e in ends if np.isfinite(e.log_p)), default=np.nan)
             problem.progress(len(ends), restarts, f"log p {highest:.4g}")
-        cost = Cost(climber.compile_seconds, climber.densities, climber.gradients)
-        return _fit(problem.guide, target, ends, cost)
+        cost = Cost(scores.compile_seconds, scores.densities, scores.gradients)
+        return _fit(problem.guide, target, ends, cost, self.tuning)
+
+    def ascend(self, scores: PointScores, start: np.ndarray) -> Ascent:
+        """From a start (d,) to where log p no longer rises."""
+        path: list[float] = []
+        watch = lambda intermediate_result: path.append(-float(intermediate_result.fun))
+        loss = partial(_loss, scores)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            # The line search may try points where log p is not finite, and turns back.
+            warnings.simplefilter("ignore")
+            # SciPy's searches, not those of gaussian/quasi_newton.py, which batch many starts:
+            # the few ascents here are short, and other iterates would end at other digits.
+            found = optimize.minimize(loss, start, jac=True, callback=watch, **self._method(scores))
+        return self._finish(scores, np.asarray(found.x, float), path)
+
+    def _method(self, scores: PointScores) -> dict[str, Any]:
+        """SciPy's method and its options."""
+        options = {"maxiter": self.iterations, "gtol": self.tuning.flat}
+        if scores.dim <= self.tuning.dense:
+            return {"method": "BFGS", "options": options}
+        options |= {"maxfun": 20 * self.iterations, "maxcor": self.tuning.memory, "ftol": 0.0}
+        return {"method": "L-BFGS-B", "options": options}
+
+    def _finish(self, scores: PointScores, u: np.ndarray, path: list[float]) -> Ascent:
+        """Newton steps from u (d,) while they gain, then the verdict on the point."""
+        loss, gradient = _loss(scores, u)
+        for _ in range(self.tuning.newton_steps):
+            curvature = scores.curvature(u) if np.isfinite(u).all() else np.full((1, 1), np.nan)
+            if not all(np.isfinite(x).all() for x in (loss, gradient, curvature)):
+                return _ended(u, -loss, path, None, None, _endless(path))
+            factor = _cholesky(curvature)
+            if factor is None:
+                return _ended(u, -loss, path, curvature, None, _flat(scores.target, curvature))
+            step = linalg.cho_solve((factor, True), gradient)
+            decrement = float(np.sqrt(max(0.0, gradient @ step)))
+            new_loss, new_gradient = _loss(scores, u - step)
+            if decrement < self.tolerance * 1e-3 or not new_loss < loss:
+                break
+            u, loss, gradient = u - step, new_loss, new_gradient
+            path.append(-loss)
+        why = "" if decrement < self.tolerance else (
+            f"log p still rises: the mode of its quadratic is {decrement:.2g} standard "
+            f"deviations away"
+        )  # fmt: skip
+        return _ended(u, -loss, path, curvature, decrement, why)
 
 
-def _fit(guide: Callable, target: Target, ends: list[End], cost: Cost) -> Fit:
+def _loss(scores: PointScores, u: np.ndarray) -> tuple[float, np.ndarray]:
+    """−log p () and its gradient (d,) at u (d,); +inf where log p is not a number."""
+    log_p, gradient = scores.at(u)
+    return (np.inf if np.isnan(log_p) else -log_p), -gradient
+
+
+def _ended(u, log_p, path, curvature, decrement, why) -> Ascent:
+    return Ascent(u, log_p, np.array([*path, log_p]), curvature, decrement, why)
+
+
+def _fit(
+    guide: Callable, target: Target, ends: list[Ascent], cost: Cost, tuning: ModeTuning
+) -> Fit:
     # −log p after every step
     losses = side_by_side([-end.path for end in ends])
-    modes = _modes(ends)
+    modes = _modes(ends, tuning.same_mode)
     rows = tuple(
         Restart(-e.log_p, 0.0, number, "finished")
         if number is not None
@@ -209,7 +203,7 @@ def _fit(guide: Callable, target: Target, ends: list[End], cost: Cost) -> Fit:
     best = max((r for r, m in enumerate(modes) if m == 0), key=lambda r: ends[r].log_p)
     params = families.family(guide).at_mode(ends[best].u, target)
     q = GuideApproximation(guide, params, target)
-    status, message = _status(ends, modes, best)
+    status, message = _status(ends, modes, best, tuning.same_height)
     settings = {
         "starts_at_mode": modes.count(0),
         "decrement": ends[best].decrement,
@@ -223,38 +217,41 @@ def _fit(guide: Callable, target: Target, ends: list[End], cost: Cost) -> Fit:
     )
 
 
-def _status(ends: list[End], modes: list[int | None], best: int) -> tuple[Status, str]:
+def _status(
+    ends: list[Ascent], modes: list[int | None], best: int, same_height: float
+) -> tuple[Status, str]:
     top = ends[best].log_p
     words = (
         f"{modes.count(0)} of {len(ends)} starts reached the highest mode found, "
         f"log p = {top:.6g}; this is a mode and its curvature, not an optimum of the divergence"
     )
-    above = [e for e in ends if e.why and e.log_p > top + SAME_HEIGHT]
+    above = [e for e in ends if e.why and e.log_p > top + same_height]
     if not above:
         return Status.CONVERGED, words
     rose = f"{len(above)} of {len(ends)} starts rose above it without reaching a mode"
     return Status.NOT_CONVERGED, f"{words}; {rose}: there {above[0].why}"
 
 
-def _modes(ends: list[End]) -> list[int | None]:
+def _modes(ends: list[Ascent], same_mode: float) -> list[int | None]:
     """Which mode each start reached: 0 for the highest, then 1, 2, ...; None for no mode."""
     numbers: list[int | None] = [None] * len(ends)
     modes = (r for r, end in enumerate(ends) if not end.why)
     ranked = sorted(modes, key=lambda r: -ends[r].log_p)
-    found = grouped(ranked, lambda leader, r: _same(ends[leader], ends[r]))
+    found = grouped(ranked, lambda leader, r: _distance(ends[leader], ends[r]) < same_mode)
     for r, number in zip(ranked, found, strict=True):
         numbers[r] = number
     return numbers
 
 
-def _same(leader: End, other: End) -> bool:
+def _distance(leader: Ascent, other: Ascent) -> float:
+    """Distance of the end of `other` from that of `leader`, in standard deviations there."""
     assert leader.curvature is not None
     apart = leader.u - other.u
-    return bool(np.sqrt(apart @ leader.curvature @ apart) < SAME_MODE)
+    return float(np.sqrt(apart @ leader.curvature @ apart))
 
 
 def _cholesky(curvature: np.ndarray) -> np.ndarray | None:
-    """The lower factor, or None unless it is positive definite beyond rounding."""
+    """The lower factor (d, d), or None unless `curvature` is positive definite beyond rounding."""
     scale = np.sqrt(np.abs(np.diag(curvature)))
     if not (scale > 0).all():
         return None
@@ -264,13 +261,14 @@ def _cholesky(curvature: np.ndarray) -> np.ndarray | None:
 
 
 def _endless(path: list[float]) -> str:
+    """Why an ascent broke off where log p is not finite."""
     finite = [log_p for log_p in path if np.isfinite(log_p)]
     so_far = f" after log p rose to {finite[-1]:.4g}" if finite else ""
     return f"log p or a derivative of it is not a finite number{so_far}"
 
 
 def _flat(target: Target, curvature: np.ndarray) -> str:
-    """What a curvature that is not positive definite says, and of which site."""
+    """Why there is no mode where the curvature (d, d) is not positive definite; names the site."""
     values, vectors = linalg.eigh(curvature)
     least = int(np.argmax(np.abs(vectors[:, 0])))
     owners = [site.name for site in target.sites for _ in range(site.size)]

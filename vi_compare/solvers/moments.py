@@ -47,7 +47,7 @@ class MomentFit:
     """Maximum likelihood of the divergence's draws over Gaussian mixtures.
 
     Attributes:
-        iterations: at most so many EM iterations per restart.
+        iterations: maximum number of EM iterations per restart.
         tolerance: stop when an iteration gains less, in nats of mean log likelihood.
         floor: added to every covariance, as a share of the draws' own.
     """
@@ -151,5 +151,5 @@ def _rows(loss: np.ndarray, error: np.ndarray, distance: np.ndarray) -> list[Res
 def _errors(stacked: GuideApproximation, draws: Draws) -> np.ndarray:
     """Standard error (R,) of each restart's mean loss."""
     log_q = log_probs(stacked, draws.u)
-    excess = -log_q if draws.log_p is None else np.asarray(draws.log_p) - log_q
-    return excess.std(axis=1, ddof=1) / np.sqrt(len(draws))
+    log_ratios = -log_q if draws.log_p is None else np.asarray(draws.log_p) - log_q
+    return log_ratios.std(axis=1, ddof=1) / np.sqrt(len(draws))

@@ -1,19 +1,18 @@
 """The best Gaussian under reverse KL, with nothing to set.
 
-1. Paths: quasi-Newton ascents from random starts; the best Gaussian on each
-   (gaussian/pathfinder.py); and one more ascent from the best of what they found coordinate by
-   coordinate.
-2. Starts: those that differ, and a few small plain Gaussians.
+1. Paths: quasi-Newton ascents from random starts, with the best Gaussian on each
+   (gaussian/pathfinder.py). One more ascent begins where the best coordinates of all ends are
+   put together.
+2. Starts: the Gaussians that differ, and a few small plain ones.
 3. Rounds: the ELBO on draws held fixed is an ordinary function, maximised by L-BFGS in the
    frame of the Gaussian itself (Giordano et al. 2024, "Black box variational inference with
    a deterministic objective", JMLR 25); more draws each round, in the frame it ended at.
-4. Polish: natural gradients on fresh draws until the noise left is small
+4. Polish: refinement by natural gradients on fresh draws until the noise left is small
    (gaussian/natural_gradient.py).
 5. Choose: the best ELBO on draws that all share.
 
-Fixed draws make full-rank fits possible only where they far outnumber the dimension, and
-their covariance must be exactly I (gaussian/antithetic.py); the polish takes out the bias they
-leave.
+A full-rank fit on fixed draws needs far more of them than dimensions, and their covariance
+must be exactly I (gaussian/antithetic.py). The polish removes the bias that they leave.
 """
 
 from __future__ import annotations
@@ -32,10 +31,17 @@ from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.formatting import count, plain, with_error, words
 from vi_compare.gaussian.antithetic import even_pairs
-from vi_compare.gaussian.frames import MOST, MOST_FULL
-from vi_compare.gaussian.gaussians import LEAST_DRAWS, FullRank, Gaussian, MeanField, jeffreys
+from vi_compare.gaussian.frames import MOST
+from vi_compare.gaussian.gaussians import (
+    MOST_FULL,
+    FullRank,
+    Gaussian,
+    MeanField,
+    enough_draws,
+    jeffreys,
+)
 from vi_compare.gaussian.low_rank import LowRank, project
-from vi_compare.gaussian.natural_gradient import LOST, Polish, polish
+from vi_compare.gaussian.natural_gradient import ENOUGH, LOST, Polish, polish
 from vi_compare.gaussian.pathfinder import (
     Make,
     best_on_paths,
@@ -46,36 +52,66 @@ from vi_compare.gaussian.pathfinder import (
     trial,
 )
 from vi_compare.gaussian.quasi_newton import Limited, descend, together
-from vi_compare.randomness import generator, power_of_two, split
+from vi_compare.randomness import generator, split
 from vi_compare.scores import Scores
 from vi_compare.solvers import Cost, Fit, Problem, Progress, Restart
-from vi_compare.solvers._restarts import SAME_BASIN, SELECTION_DRAWS, grouped, side_by_side
+from vi_compare.solvers._restarts import SAME_BASIN, Selection, grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 from vi_compare.verdict import Status
 
-PLAIN_STARTS, PLAIN_SCALE = 2, 0.1
-MOST_PATHS = 10
-# Climbs from which single coordinates are taken.
-DONORS = 16
-# Path Gaussians that are followed; and fits that go on after the first round.
-MOST_FOLLOWED, MOST_CARRIED = 4, 3
-# Two path Gaussians are apart when their ELBOs differ by so many nats, or their means by so
-# many times sqrt(d) standard deviations.
-APART_ELBO, APART_MEANS = 0.5, 3.0
-# Two fits are one when so many nats of symmetrised KL apart, before the polish.
-ALIKE = 0.5
-# Whether the ELBO sags between two fits cannot be told from a mean with such an error, in nats.
-BLURRED = 1.0
-# Rounds on so many draws at most: where one draw per dimension costs much, the polish does the
-# rest, without bias and in fewer evaluations.
-ROUNDS, MOST_FIXED = 3, 2048
-LAST_FIXED = 4 * MOST_FIXED  # of a family that has no polish
-FIXED = "L-BFGS on fixed draws"
-STEPS, MEMORY, SMALL = 60, 20, 1e-3
-RANKING_DRAWS, CHECKING_DRAWS = 512, 1024
-# A fit so many nats behind after the rounds is not polished: the polish gains less.
-BEHIND = 3.0
+
+@dataclass(frozen=True)
+class WhitenedTuning:
+    """Tunables of the search for the best Gaussian, stage by stage.
+
+    Attributes:
+        plain_starts: number of plain Gaussians to start from beside those on paths, for targets
+            where no path helps.
+        plain_scale: standard deviation of a plain Gaussian, in units of u; small, so that its
+            draws stay where log p is finite.
+        donors: number of further ascents that single coordinates are taken from.
+        apart_elbo: two Gaussians on paths are worth following both when their ELBOs differ by
+            more, in nats, ...
+        apart_means: ... or their means by more, in standard deviations times sqrt(d).
+        followed: maximum number of Gaussians on paths that are followed.
+        carried: maximum number of fits that go on after a round.
+        alike: two fits are one, before the polish, when their symmetrised KL in nats is less.
+        blurred: maximum standard error in nats of a mean that tells whether the ELBO sags
+            between two fits.
+        rounds: number of rounds, each on twice the draws of the one before.
+        most_draws: maximum number of draws of a round. Where that is few for the dimension, the
+            polish does the rest, without bias and in fewer evaluations.
+        steps: maximum number of L-BFGS steps of a round.
+        memory: pairs that L-BFGS remembers.
+        small: gain of a step in nats below which it is small.
+        ranking_draws: number of draws on which fits are ranked and compared.
+        behind: a fit this many nats behind after the rounds is not polished, as the polish
+            gains less.
+        checking_draws: number of draws on which a polish must not lose to the rounds.
+        last_draws: number of draws of the last round of a family that has no polish.
+        choosing_draws: number of draws on which the best fit is chosen, as for other solvers.
+    """
+
+    plain_starts: int = 2
+    plain_scale: float = 0.1
+    donors: int = 16
+    apart_elbo: float = 0.5
+    apart_means: float = 3.0
+    followed: int = 4
+    carried: int = 3
+    alike: float = 0.5
+    blurred: float = 1.0
+    rounds: int = 3
+    most_draws: int = 2048
+    steps: int = 60
+    memory: int = 20
+    small: float = 1e-3
+    ranking_draws: int = 512
+    behind: float = 3.0
+    checking_draws: int = 1024
+    last_draws: int = 8192
+    choosing_draws: int = Selection.draws
 
 
 def suits(guide: Callable, divergence) -> int | None:
@@ -85,7 +121,7 @@ def suits(guide: Callable, divergence) -> int | None:
     return 3 if plain and kind(guide) is not None else None
 
 
-def build(starts: int = MOST_PATHS) -> WhitenedVI:
+def build(starts: int = 10) -> WhitenedVI:
     """Paths, fixed draws in a whitened frame, natural gradients: stops by itself, no settings."""
     if starts < 1:
         raise InputError(f"whitened: starts must be positive, got {starts}")
@@ -94,12 +130,15 @@ def build(starts: int = MOST_PATHS) -> WhitenedVI:
 
 @dataclass(frozen=True)
 class Kind:
-    """Attributes:
-    make: Gaussians on a path.
-    into: one of them -> the family's own nearest to it.
-    most: dimensions up to which it is fitted.
-    name, remedy: what it is called, and what to take above that.
-    params: (family, Gaussian, target) -> the guide's parameters.
+    """A family of Gaussians, as the search needs to know it.
+
+    Attributes:
+        make: Gaussians on a path.
+        into: one of them -> the nearest Gaussian of the family.
+        most: maximum dimension.
+        name: in messages.
+        remedy: what to take above the maximum dimension.
+        params: (family, Gaussian, target) -> the guide's parameters.
     """
 
     make: Make
@@ -118,17 +157,9 @@ def _whole(family: families.Family, q: Gaussian, target: Target) -> dict:
     return family.from_gaussian(q.mean, q.root, target)
 
 
-FULL_RANK = Kind(
-    full_rank, _as_it_is, MOST_FULL, "a full covariance", "take normal or lowrank:10", _whole
-)
-MEAN_FIELD = Kind(
-    mean_field,
-    _as_it_is,
-    MOST,
-    "a mean-field Gaussian",
-    "fit a part of the model, or marginalise what can be",
-    _whole,
-)
+def _without_full_covariance(make: Make, into: Callable, name: str, params: Callable) -> Kind:
+    remedy = "fit a part of the model, or marginalise what can be"
+    return Kind(make, into, MOST, name, remedy, params)
 
 
 def kind(guide: Callable) -> Kind | None:
@@ -136,65 +167,66 @@ def kind(guide: Callable) -> Kind | None:
     family = families.family(guide)
     match family.covariances:
         case families.Covariances.FULL:
-            return FULL_RANK
+            return _full(family)
         case families.Covariances.DIAGONAL:
-            return MEAN_FIELD
+            return _diagonal(family)
         case families.Covariances.LOW_RANK:
             return _low_rank(family)
     return None
 
 
+def _full(family: families.Family) -> Kind:
+    remedy = "take normal or lowrank:10"
+    return Kind(full_rank, _as_it_is, MOST_FULL, "a full covariance", remedy, _whole)
+
+
+def _diagonal(family: families.Family) -> Kind:
+    return _without_full_covariance(mean_field, _as_it_is, "a mean-field Gaussian", _whole)
+
+
 def _low_rank(family: families.Family) -> Kind:
-    def into(q, rng: np.random.Generator) -> LowRank:
-        return project(q, family.rank(len(q.mean)), rng)
-
-    return Kind(
-        _either,
-        into,
-        MOST,
-        "a Gaussian of low rank",
-        MEAN_FIELD.remedy,
-        lambda family, q, target: family.from_low_rank(q, target),
-    )
+    into = lambda q, rng: project(q, family.rank(len(q.mean)), rng)
+    params = lambda family, q, target: family.from_low_rank(q, target)
+    return _without_full_covariance(_either, into, "a Gaussian of low rank", params)
 
 
-def _either(x: np.ndarray, slope: np.ndarray, precision: np.ndarray):
-    """Path Gaussians that a low rank is taken from: full ones, as long as they can be had."""
-    return (full_rank if len(x) <= MOST_FULL else mean_field)(x, slope, precision)
+def _either(x: np.ndarray, gradient: np.ndarray, precision: np.ndarray):
+    """Gaussians on a path that one of low rank is projected from: full up to `MOST_FULL`."""
+    return (full_rank if len(x) <= MOST_FULL else mean_field)(x, gradient, precision)
 
 
-def _plain(x: np.ndarray, make: Make) -> FullRank | MeanField:
-    """A small Gaussian at x."""
-    return make(x, np.zeros_like(x), np.eye(len(x)) / PLAIN_SCALE**2)[0]
+def _plain(x: np.ndarray, make: Make, scale: float) -> FullRank | MeanField:
+    """A Gaussian at x (d,) with standard deviations `scale`."""
+    return make(x, np.zeros_like(x), np.eye(len(x)) / scale**2)[0]
 
 
 @dataclass(eq=False)
-class Run:
-    """One start on its way.
+class Start:
+    """One start on its way to an optimum.
 
     Attributes:
-        gaussian: where it is; None if it never was finite.
-        elbo: there, in nats, as its last stage estimated it.
+        gaussian: q as it is now; None if it never was finite.
+        elbo: its ELBO in nats, as its last stage estimated it.
         losses: −ELBO in nats, one for each step so far.
-        into: the run that it was merged with, as both lead to one optimum.
+        merged_with: the start that it was merged with, as both lead to one optimum.
         why: "" or why it was not followed to the end.
         polished: how its last stage went; None before it.
-        excess: log p − log q (n,) at the draws that decide.
+        log_ratios: log-density ratios log p − log q (n,) at the draws that decide.
         basin: 0 for the best optimum, then 1, 2, ...; None if it was not followed.
     """
 
     gaussian: Gaussian | None
     elbo: float
     losses: list[float] = field(default_factory=list)
-    into: Run | None = None
+    merged_with: Start | None = None
     why: str = ""
     polished: Polish | None = None
-    excess: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    log_ratios: np.ndarray = field(default_factory=lambda: np.zeros(0))
     basin: int | None = None
 
     @property
-    def leader(self) -> Run:
-        return self if self.into is None else self.into.leader
+    def leader(self) -> Start:
+        return self if self.merged_with is None else self.merged_with.leader
 
 
 @dataclass(frozen=True)
@@ -202,10 +234,12 @@ class WhitenedVI:
     """See the module.
 
     Attributes:
-        starts: paths at most; a study that asks for fewer restarts gets as many.
+        starts: maximum number of paths; a study that asks for fewer restarts gets as many.
+        tuning: the rest.
     """
 
     starts: int
+    tuning: WhitenedTuning = WhitenedTuning()
 
     def solve(self, problem: Problem) -> Fit:
         """The best Gaussian that the starts lead to; SVI in the frame of one for minibatches.
@@ -220,7 +254,7 @@ class WhitenedVI:
         if target.subsampled:
             return _stochastic(problem)
         _, key = split(problem.key, 2)
-        search = Search(target, family, key, problem.progress)
+        search = GaussianSearch(target, family, key, problem.progress, self.tuning)
         with np.errstate(all="ignore"):  # a trial that overflows is a step too long
             search.run(min(self.starts, problem.restarts))
         return search.fit(problem.guide)
@@ -243,76 +277,91 @@ def _stochastic(problem: Problem) -> Fit:
     return replace(fit, message=f"{why}: {fit.message}")
 
 
-class Search:
+class GaussianSearch:
     """All starts of one fit, from their paths to the choice among them."""
 
-    def __init__(self, target: Target, family: Kind, key: Array, progress: Progress):
-        self.target, self.family, self.progress = target, family, progress
+    def __init__(
+        self,
+        target: Target,
+        family: Kind,
+        key: Array,
+        progress: Progress,
+        tuning: WhitenedTuning,
+    ):
+        self.target, self.family, self.progress, self.tuning = target, family, progress, tuning
         self.key, generator_key = split(key, 2)
         self.rng = generator(generator_key)
         self.scores = Scores(target)
-        self.runs: list[Run] = []
-        self.ended: list[Run] = []
+        self.runs: list[Start] = []
+        self.ended: list[Start] = []
         self.done = 0
 
     def run(self, paths: int) -> None:
         self._start(paths)
-        live = self._alive(self.runs)
-        base = max((one.gaussian.draws for one in live if one.gaussian), default=LEAST_DRAWS)
-        for number in range(ROUNDS):
-            draws = base << number
-            if number and draws > MOST_FIXED:
-                break
-            e = even_pairs(self.rng, draws, self.scores.dim)
-            for one in live:
-                self._improve(one, e, f"round {number + 1}, {draws} draws")
-            live = self._thin(self._ranked(self._alive(live)), MOST_CARRIED)
+        live = self._rounds(self._alive(self.runs))
         best = max((one.elbo for one in live), default=-np.inf)
         for one in live:
-            if one.elbo >= best - BEHIND:
+            if one.elbo >= best - self.tuning.behind:
                 self._polish(one)
         self._choose(live)
 
     # --- stages ----------------------------------------------------------------------
 
     def _start(self, paths: int) -> None:
-        points = self._points(paths + PLAIN_STARTS + DONORS)
-        climb = lambda x: best_on_paths(self.scores, x, self.family.make, self.rng)
-        found = climb(points[:paths])
+        tuning, make = self.tuning, self.family.make
+        points = self._points(paths + tuning.plain_starts + tuning.donors)
+        donors = points[-tuning.donors :]
+        ascend = lambda x: best_on_paths(self.scores, x, make, self.rng)
+        found = ascend(points[:paths])
         best = max((one for one in found if one), key=lambda one: one.elbo, default=None)
         if best is not None:
-            more = exchanged(self.scores, best, points[-DONORS:])
-            found += [] if more is None else climb(more[None])
+            more = exchanged(self.scores, best, donors)
+            found += [] if more is None else ascend(more[None])
         self.runs = [
-            Run(None, -np.inf, why="no Gaussian on its path has a finite ELBO")
+            Start(None, -np.inf, why="no Gaussian on its path has a finite ELBO")
             if one is None
-            else Run(one.gaussian, one.elbo, [-one.elbo])
+            else Start(one.gaussian, one.elbo, [-one.elbo])
             for one in found
         ]
         self._tell("paths")
-        self._thin(self._varied(self._alive(self.runs)), MOST_FOLLOWED)
-        self.runs += [Run(_plain(x, self.family.make), -np.inf) for x in points[paths:-DONORS]]
+        self._thin(self._varied(self._alive(self.runs)), tuning.followed)
+        plain = [_plain(x, make, tuning.plain_scale) for x in points[paths : -tuning.donors]]
+        self.runs += [Start(q, -np.inf) for q in plain]
         for one in self._alive(self.runs):
             assert one.gaussian is not None
             one.gaussian = self.family.into(one.gaussian, self.rng)
 
-    def _varied(self, runs: list[Run]) -> list[Run]:
-        """Best first, but those near a better one after all that are not."""
-        first: list[Run] = []
+    def _rounds(self, live: list[Start]) -> list[Start]:
+        """Rounds of L-BFGS on ever more draws; after each, fewer of the starts go on."""
+        most = self.tuning.most_draws
+        wanted = max((one.gaussian.draws for one in live if one.gaussian), default=enough_draws(0))
+        for number in range(self.tuning.rounds):
+            draws = min(wanted, most) << number
+            if number and draws > most:
+                break
+            e = even_pairs(self.rng, draws, self.scores.dim)
+            for one in live:
+                self._improve(one, e, f"round {number + 1}, {draws} draws")
+            live = self._thin(self._ranked(self._alive(live)), self.tuning.carried)
+        return live
+
+    def _varied(self, runs: list[Start]) -> list[Start]:
+        """Best first; those near a better one come after all others."""
+        first: list[Start] = []
         ranked = sorted(runs, key=lambda run: -run.elbo)
         for one in ranked:
-            if all(_apart(one, other) for other in first):
+            if all(_apart(one, other, self.tuning) for other in first):
                 first.append(one)
         return first + [one for one in ranked if one not in first]
 
     def _points(self, n: int) -> np.ndarray:
         return np.asarray(starting_points(self.target, self.key, n, self.scores), float)
 
-    def _alive(self, runs: list[Run]) -> list[Run]:
-        return [one for one in runs if not one.why and one.into is None]
+    def _alive(self, runs: list[Start]) -> list[Start]:
+        return [one for one in runs if not one.why and one.merged_with is None]
 
-    def _improve(self, one: Run, e: np.ndarray, what: str) -> None:
-        """One round: L-BFGS on the fixed draws e (n, d), from where the run is."""
+    def _improve(self, one: Start, e: np.ndarray, what: str) -> None:
+        """One round: L-BFGS on the fixed draws e (n, d), from the Gaussian of `one`."""
         assert one.gaussian is not None
         q = _settled(self.scores, one.gaussian, e)
         if q is None:
@@ -323,39 +372,41 @@ class Search:
             results = [trial(self.scores, q, theta, e) for theta in thetas]
             return tuple(map(np.stack, zip(*results, strict=True)))
 
-        start = np.zeros(q.size)
-        (path,) = together([descend(start, partial(Limited, MEMORY), STEPS, SMALL)], objective)
+        tuning, memory = self.tuning, partial(Limited, self.tuning.memory)
+        search = descend(np.zeros(q.size), memory, tuning.steps, tuning.small)
+        (path,) = together([search], objective)
         one.gaussian, one.elbo = q.moved(path[-1].x), q.entropy - path[-1].value
         one.losses += [point.value - q.entropy for point in path[1:]]
         self._tell(f"{what}, loss {-one.elbo:.5g}")
 
-    def _ranked(self, runs: list[Run]) -> list[Run]:
+    def _ranked(self, runs: list[Start]) -> list[Start]:
         """Best first, judged on draws that they share."""
-        e = even_pairs(self.rng, RANKING_DRAWS, self.scores.dim)
+        e = even_pairs(self.rng, self.tuning.ranking_draws, self.scores.dim)
         for one in runs:
             assert one.gaussian is not None
-            one.elbo, one.excess = elbo(self.scores, one.gaussian, e)
+            one.elbo, one.log_ratios = elbo(self.scores, one.gaussian, e)
         return sorted(runs, key=lambda run: -run.elbo)
 
-    def _thin(self, runs: list[Run], most: int) -> list[Run]:
+    def _thin(self, runs: list[Start], most: int) -> list[Start]:
         """The first `most` that differ; the others are merged with them or given up."""
-        e = even_pairs(self.rng, RANKING_DRAWS, self.scores.dim)
-        kept: list[Run] = []
+        e = even_pairs(self.rng, self.tuning.ranking_draws, self.scores.dim)
+        alike = self.tuning.alike
+        kept: list[Start] = []
         for one in runs:
-            alike = next((other for other in kept if self._same(one, other, ALIKE, e)), None)
-            if alike is not None:
-                one.into = alike
+            known = next((other for other in kept if self._same(one, other, alike, e)), None)
+            if known is not None:
+                one.merged_with = known
             elif len(kept) == most:
                 one.why = f"not followed: {words(most)} others promised more"
             else:
                 kept.append(one)
         return kept
 
-    def _same(self, one: Run, other: Run, nats: float, e: np.ndarray) -> bool:
-        """Whether two runs are at one optimum, or on the same slope of one.
+    def _same(self, one: Start, other: Start, nats: float, e: np.ndarray) -> bool:
+        """Whether two starts are at one optimum, or on the way to the same one.
 
-        They are where they differ by few nats, or where the ELBO, on the draws e (n, d),
-        does not sag halfway between them. It sags between two modes.
+        They are if their symmetrised KL is less than `nats`, or if the ELBO, on the draws
+        e (n, d), does not sag halfway between them. It sags between two modes.
         """
         p, q = one.gaussian, other.gaussian
         assert p is not None
@@ -363,62 +414,75 @@ class Search:
         if jeffreys(p, q) < nats:
             return True
         ends = (elbo(self.scores, p, e)[1] + elbo(self.scores, q, e)[1]) / 2
-        rise = _finite(elbo(self.scores, p.halfway(q), e)[1], ends)
+        rise = _difference(elbo(self.scores, p.halfway(q), e)[1], ends)
         if len(rise) < (1 - LOST) * len(e):
             return False
         error = rise.std(ddof=1) / np.sqrt(len(rise))
-        return bool(error < BLURRED and rise.mean() > -error)
+        return bool(error < self.tuning.blurred and rise.mean() > -error)
 
-    def _polish(self, one: Run) -> None:
+    def _polish(self, one: Start) -> None:
         q = one.gaussian
         if isinstance(q, LowRank):
             self._once_more(one, q)
             return
         assert isinstance(q, FullRank | MeanField)
-        if isinstance(q, MeanField) and len(q.mean) <= FULL_RANK.most:
-            e = even_pairs(self.rng, power_of_two(max(LEAST_DRAWS, 8 * len(q.mean))), len(q.mean))
-            log_p, slopes = self.scores(q.points(e))
-            if np.isfinite(log_p).all():
-                q = q.reframed(e, slopes)
+        q = self._reframed(q)
         tell = lambda step, loss: self._tell(f"polish step {step}, loss {loss:.5g}")
         done = polish(q, self.scores, self.rng, tell)
         one.losses += done.losses
-        e = self.rng.standard_normal((CHECKING_DRAWS, len(q.mean)))
-        gain = _finite(elbo(self.scores, done.gaussian, e)[1], elbo(self.scores, q, e)[1])
-        error = gain.std(ddof=1) / np.sqrt(len(gain))
+        e = self.rng.standard_normal((self.tuning.checking_draws, len(q.mean)))
+        gain, error = self._gain(done.gaussian, q, e)
         one.polished = done
-        if gain.mean() > -min(1.0, max(0.01, 2 * error)):
+        if gain > -min(1.0, max(ENOUGH, 2 * error)):
             one.gaussian = done.gaussian
         else:
             done.trouble = done.trouble or "the polish lost what the rounds had gained"
 
-    def _once_more(self, one: Run, q: LowRank) -> None:
-        """A round on many draws. What is lost to having seen n draws falls as 1/n, so the
-        gain, on draws that neither has seen, tells what the new one still lacks."""
-        seen = min(q.draws << (ROUNDS - 1), MOST_FIXED)
+    def _reframed(self, q: FullRank | MeanField) -> FullRank | MeanField:
+        """q, if mean field, in the frame of log p's average curvature, where that is known."""
+        d = len(q.mean)
+        if not isinstance(q, MeanField) or d > MOST_FULL:
+            return q
+        e = even_pairs(self.rng, enough_draws(8 * d), d)
+        log_p, gradients = self.scores(q.points(e))
+        return q.reframed(e, gradients) if np.isfinite(log_p).all() else q
+
+    def _gain(self, new: Gaussian, old: Gaussian, e: np.ndarray) -> tuple[float, float]:
+        """Gain in ELBO from `old` to `new` on the draws e (n, d), in nats, and its error."""
+        gains = _difference(elbo(self.scores, new, e)[1], elbo(self.scores, old, e)[1])
+        return gains.mean(), gains.std(ddof=1) / np.sqrt(len(gains))
+
+    def _once_more(self, one: Start, q: LowRank) -> None:
+        """A round on many draws, in place of the polish.
+
+        The loss in ELBO from fitting n fixed draws falls as 1/n. So the gain over the fit on
+        fewer of them, on fresh draws, tells how much the new one still lacks.
+        """
+        tuning, d = self.tuning, self.scores.dim
+        seen = min(q.draws << (tuning.rounds - 1), tuning.most_draws)
         before = len(one.losses)
-        self._improve(one, even_pairs(self.rng, LAST_FIXED, self.scores.dim), "last round")
+        self._improve(one, even_pairs(self.rng, tuning.last_draws, d), "last round")
         if one.why:
             return
         assert one.gaussian is not None
-        e = self.rng.standard_normal((LAST_FIXED, self.scores.dim))
-        gain = _finite(elbo(self.scores, one.gaussian, e)[1], elbo(self.scores, q, e)[1])
-        error = gain.std(ddof=1) / np.sqrt(len(gain))
-        left = float(abs(gain.mean()) + error) / (LAST_FIXED / seen - 1)
+        e = self.rng.standard_normal((tuning.last_draws, d))
+        gain, error = self._gain(one.gaussian, q, e)
+        left = float(abs(gain) + error) / (tuning.last_draws / seen - 1)
         steps = one.losses[before:]
-        moving = len(steps) >= STEPS
-        one.polished = Polish(one.gaussian, steps, left, moving, steps_of=FIXED)
+        moving = len(steps) >= tuning.steps
+        name = "L-BFGS on fixed draws"
+        one.polished = Polish(one.gaussian, steps, left, moving, steps_of=name)
 
-    def _choose(self, runs: list[Run]) -> None:
-        """The final ELBO of every run that was followed to its end, on draws that they share."""
-        e = self.rng.standard_normal((SELECTION_DRAWS, self.scores.dim))
+    def _choose(self, runs: list[Start]) -> None:
+        """The final ELBO of every start that was followed to its end, on draws that they share."""
+        e = self.rng.standard_normal((self.tuning.choosing_draws, self.scores.dim))
         for one in runs:
             assert one.gaussian is not None
-            one.excess = elbo(self.scores, one.gaussian, e)[1]
-            finite = np.isfinite(one.excess)
+            one.log_ratios = elbo(self.scores, one.gaussian, e)[1]
+            finite = np.isfinite(one.log_ratios)
             if finite.mean() < 1 - LOST:
                 one.why = f"log p is not finite at {1 - finite.mean():.0%} of its draws"
-            one.elbo = float(one.excess[finite].mean()) if finite.any() else -np.inf
+            one.elbo = float(one.log_ratios[finite].mean()) if finite.any() else -np.inf
         self.ended = sorted((r for r in runs if not r.why), key=lambda run: -run.elbo)
         alike = lambda leader, one: self._same(one, leader, SAME_BASIN, e)
         for one, basin in zip(self.ended, grouped(self.ended, alike), strict=True):
@@ -466,25 +530,25 @@ class Search:
         return Cost(scores.compile_seconds, scores.densities, scores.gradients)
 
 
-def _apart(one: Run, other: Run) -> bool:
-    """Whether two path Gaussians are worth following both."""
+def _apart(one: Start, other: Start, tuning: WhitenedTuning) -> bool:
+    """Whether the Gaussians of two paths are worth following both."""
     a, b = one.gaussian, other.gaussian
     assert a is not None
     assert b is not None
-    far = np.linalg.norm(b.unrooted(a.mean - b.mean)) > APART_MEANS * np.sqrt(len(a.mean))
-    return bool(far or abs(one.elbo - other.elbo) > APART_ELBO)
+    distance = np.linalg.norm(b.unrooted(a.mean - b.mean)) / np.sqrt(len(a.mean))
+    return bool(distance > tuning.apart_means or abs(one.elbo - other.elbo) > tuning.apart_elbo)
 
 
-def _row(one: Run) -> Restart:
+def _row(one: Start) -> Restart:
     end = one.leader
     if end.why or end.basin is None:
         return Restart(None, None, None, end.why)
-    finite = end.excess[np.isfinite(end.excess)]
+    finite = end.log_ratios[np.isfinite(end.log_ratios)]
     error = float(finite.std(ddof=1) / np.sqrt(len(finite)))
     return Restart(-end.elbo, error, end.basin, "finished")
 
 
-def _message(runs: list[Run], ended: list[Run], best: Run) -> str:
+def _message(runs: list[Start], ended: list[Start], best: Start) -> str:
     basins = [one.leader.basin for one in runs]
     parts = [f"{basins.count(best.basin)} of {count(len(runs))} starts reached this optimum"]
     others = [one for one in ended if one.basin != best.basin]
@@ -495,31 +559,31 @@ def _message(runs: list[Run], ended: list[Run], best: Run) -> str:
     assert best.polished is not None
     parts.append(_stop(best.polished))
     if holes := _holes(best):
-        parts.append(f"log p is not finite at {holes} of {len(best.excess)} draws of it")
+        parts.append(f"log p is not finite at {holes} of {len(best.log_ratios)} draws of it")
     parts.append("a better optimum that no start reached cannot be excluded")
     return "; ".join(parts)
 
 
-def _remedy(best: Run) -> str:
+def _remedy(best: Start) -> str:
     if _holes(best):
         return "keep log p finite (a proper support for the site, or another parameterisation)"
     return "name the solver framed or svi, whose steps can be raised"
 
 
-def _gap(best: Run, other: Run) -> str:
-    gaps = _finite(best.excess, other.excess)
+def _gap(best: Start, other: Start) -> str:
+    gaps = _difference(best.log_ratios, other.log_ratios)
     error = float(gaps.std(ddof=1) / np.sqrt(len(gaps)))
     if abs(gaps.mean()) < 2 * error:
         return f"as good within the error ({with_error(float(gaps.mean()), error)} nats worse)"
     return f"{plain(float(gaps.mean()))} nats worse"
 
 
-def _holes(one: Run) -> int:
-    """Draws of the deciding ones at which log p is not finite."""
-    return int((~np.isfinite(one.excess)).sum())
+def _holes(one: Start) -> int:
+    """Number of the draws that decide at which log p is not finite."""
+    return int((~np.isfinite(one.log_ratios)).sum())
 
 
-def _finite(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """one − other (n,), where both are finite."""
     both = np.isfinite(one) & np.isfinite(other)
     return one[both] - other[both]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vi_compare.estimate import About
 from vi_compare.report.view import LONGEST, Reading, short
 
 # What is measured at every point of a path.
@@ -122,7 +123,8 @@ class Path:
     Attributes:
         data: as stored, for what needs no preparation.
         branches: those that have points.
-        modes, masses: names of the target's modes and the target's mass in each.
+        modes, masses: places of the target's modes and the target's mass in each.
+        abouts: {measure: what its numbers mean}, and of "mode_coverage".
     """
 
     data: dict[str, Any]
@@ -131,11 +133,12 @@ class Path:
     margins: tuple[Margin, ...]
     modes: tuple[str, ...]
     masses: np.ndarray
+    abouts: dict[str, About]
 
     @classmethod
     def of(cls, data: dict[str, Any] | None) -> Path | None:
         """None where nothing was found, or this version cannot read it."""
-        if data is None or data.get("schema") != 1:
+        if data is None or data.get("schema") != 1 or "metrics" not in data:
             return None
         branches = [Branch.of(b) for b in data["branches"] if b["points"]]
         if not branches:
@@ -148,8 +151,9 @@ class Path:
                 Margin(short(m["label"], LONGEST), _line(m["grid"]), _line(m["target"]))
                 for m in data.get("margins") or []
             ),
-            tuple(short(m.removeprefix("the mode at "), 40) for m in data.get("modes") or []),
+            tuple(short(m, 40) for m in data.get("modes") or []),
             _line(data.get("target_basins") or []),
+            {name: About.of(about) for name, about in data["metrics"].items()},
         )
 
     @property

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from vi_compare import formatting
+from vi_compare.report import marks
 from vi_compare.report.path import Branch, End, Jump, Path
-from vi_compare.report.view import COVERED, NAMES
 
 # Jumps and ends beyond these stand in the tables only.
 MOST_JUMPS, MOST_ENDS = 3, 3
-SMALLEST_MODE = 0.01  # modes with less of the target are not spoken of
 # A line must not end before a number.
 UNBROKEN = "\u00a0{}\u00a0"
 # Errors of α below this are not worth their digits in a sentence.
@@ -128,22 +127,22 @@ def _moved(path: Path, old: Branch, i: int, new: Branch, j: int) -> str:
     for measure in ("forward_kl", "reverse_kl", "missed_mass"):
         before, after = old.reading(measure, i).value, new.reading(measure, j).value
         if before is not None and after is not None:
-            name = NAMES.get(measure, measure.replace("_", " "))
-            unit = " nats" if measure.endswith("kl") else ""
+            about = path.abouts[measure]
             change = f"from {formatting.plain(before)} to {formatting.plain(after)}"
-            return f"its {name} goes {change}{unit}"
+            return f"its {about.name} goes {change} {about.suffix}".rstrip()
     return "no measure of it is known on both sides"
 
 
 def _covered(path: Path, branch: Branch, i: int) -> dict[int, bool] | None:
-    """{mode: whether it holds a tenth of what the target has there}, as for every fit."""
+    """{mode: whether it holds enough of what the target has there}, as for every fit."""
     if not path.modes or branch.basins.shape[1] != len(path.modes) != 0:
         return None
     masses = branch.basins[i, :, 0]
     if not np.isfinite(masses).all() or path.masses.shape != masses.shape:
         return None
-    counted = np.flatnonzero(path.masses >= SMALLEST_MODE)
-    return {int(k): bool(masses[k] >= COVERED * path.masses[k]) for k in counted}
+    about = path.abouts["mode_coverage"]
+    counted = np.flatnonzero(path.masses >= about.counts_from)
+    return {int(k): marks.mark(about, masses[k] / path.masses[k]) != "bad" for k in counted}
 
 
 def _crowd(path: Path) -> list[str]:

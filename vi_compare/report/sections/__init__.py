@@ -1,22 +1,21 @@
 """The page, section by section. Place is registration: a module here with an ``ORDER``
 (its place on the page) and ``section(view) -> Section | None`` is a section, and no list names it.
+Other distributions add theirs by entry points (`vi_compare.catalogue`).
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from types import ModuleType
 
+from vi_compare import catalogue
 from vi_compare.report.blocks import Section
 from vi_compare.report.view import View
 from vi_compare.timing import timed
 
 
 def modules() -> list[ModuleType]:
-    """The modules of this folder in the order of the page."""
-    names = sorted(m.name for m in pkgutil.iter_modules(__path__))
-    found = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    """The sections of this package and of others, in the order of the page."""
+    found = catalogue.load_all("sections").values()
     return sorted(found, key=lambda module: module.ORDER)
 
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import ast
-from functools import cache
-from importlib.resources import files
+from dataclasses import replace
 
-from vi_compare import catalogue, formatting
-from vi_compare.report.blocks import Cell, Column, Row, Section, Table, measured
-from vi_compare.report.view import NAMES, FitView, View
+from vi_compare import formatting
+from vi_compare.estimate import About
+from vi_compare.report.blocks import Cell, Column, Row, Section, Table, measured, unconfirmed
+from vi_compare.report.marks import better
+from vi_compare.report.view import FitView, View
 
 ORDER = 125
-
-UNITS = {"nats": ", nats", "sd": ", sd"}
 
 
 def section(view: View) -> Section | None:
     metrics = sorted({name for fit in view.fits for name in fit.data["metrics"]})
     if not metrics:
         return None
-    columns = [Column.words("Metric")]
+    columns = [Column.words("Metric"), Column.words("Best")]
     columns += [Column(fit.name, long=True, fit=fit) for fit in view.fits]
-    rows = [Row([_name(view, m), *(_cell(fit, m) for fit in view.fits)]) for m in metrics]
+    rows = [Row([*_described(view.abouts[m]), *_cells(view, m)]) for m in metrics]
     folded = f"{len(metrics)} metrics of {formatting.words(len(view.fits))} fits"
     caption = (
         "± is one Monte Carlo standard error. Floor: what a perfect fit would score, for "
@@ -36,34 +34,26 @@ def section(view: View) -> Section | None:
     )
 
 
-def _name(view: View, metric: str) -> Cell:
-    entries = (fit.data["metrics"].get(metric) for fit in view.fits)
-    unit = next(entry["unit"] for entry in entries if entry)
-    told = definition(metric)
-    name = NAMES.get(metric, metric.replace("_", " "))
-    return Cell(f"{name}{UNITS.get(unit, '')}", (told,) if told else ())
+def _described(about: About) -> list[Cell]:
+    """What is measured, and which value is the best."""
+    unit = f", {about.suffix}" if about.suffix else ""
+    return [Cell(f"{about.name}{unit}", (about.meaning,)), Cell(better(about))]
+
+
+def _cells(view: View, metric: str) -> list[Cell]:
+    cells = [_cell(fit, metric) for fit in view.fits]
+    return cells if view.confirms else unconfirmed(cells)
 
 
 def _cell(fit: FitView, metric: str) -> Cell:
     reading = fit.reading(metric)
     if reading.value is None:
         return Cell("–", title=reading.reason)
-    cell = measured(reading)
+    cell = measured(reading, marked=True)
     floor = fit.data["metrics"][metric].get("floor")
-    more = () if floor is None else (f"floor {formatting.plain(floor, 2)}",)
-    return Cell(cell.text, (*cell.below, *more), value=cell.value, error=cell.error)
-
-
-@cache
-def definition(metric: str) -> str:
-    """First docstring line of its `measure`; "" for one that this version does not have.
-
-    Read and not imported: metrics need JAX, and a page of saved results does not.
-    """
-    if metric.replace("_", "-") not in catalogue.names("metrics"):
-        return ""
-    source = files("vi_compare.metrics").joinpath(f"{metric}.py").read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef) and node.name == "measure":
-            return (ast.get_docstring(node) or "").partition("\n")[0]
-    return ""
+    if floor is None:
+        return cell
+    written = (
+        f"{formatting.plain(100 * floor, 2)} %" if reading.percent else formatting.plain(floor, 2)
+    )
+    return replace(cell, below=(*cell.below, f"floor {written}"))

@@ -9,27 +9,27 @@ from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table, me
 from vi_compare.report.view import FitView, Reading, View
 
 ORDER = 45
-# Standard errors by which a bound may be crossed by chance: a few fits, two bounds each.
-CHANCE = 4.0
 
 
-def section(view: View) -> Section | None:
+def section(view: View, chance: float = 4.0) -> Section | None:
+    """`chance`: standard errors by which a bound may be crossed by chance, for a few fits with
+    two bounds each."""
     if view.target["normalised"] or all(f.reading("elbo").value is None for f in view.fits):
         return None
     known = view.target["log_normalizer"]
     columns = [
         Column.words("Fit"),
-        Column("ELBO", "nats", title="E_q[log p̃ − log q]"),
+        Column.of(view.abouts["elbo"]),
         Column("log Z", "nats"),
-        Column("EUBO", "nats", title="E_p[log p̃ − log q]"),
+        Column.of(view.abouts["eubo"]),
         Column("Gap", "EUBO − ELBO", title="the sum of both KLs"),
     ]
     log_z = Reading(known["value"], known["standard_error"]) if known else None
-    rows = [Row(_cells(fit, log_z), fit) for fit in view.fits]
+    rows = [Row(_cells(fit, log_z, chance), fit) for fit in view.fits]
     method = f"log Z by {known['method']}." if known else f"{_why(view)}."
     caption = (
         f"{method} Reverse KL is log Z − ELBO, forward KL is EUBO − log Z. A bound on the wrong "
-        f"side of log Z by more than {CHANCE:g} standard errors is marked ✗: then the draws of the "
+        f"side of log Z by more than {chance:g} standard errors is marked ✗: then the draws of the "
         "target, or of the fit, are not what they should be."
     )
     lead = "The target is known up to a constant; each fit bounds the constant from both sides."
@@ -43,18 +43,18 @@ def _why(view: View) -> str:
     return view.target.get("log_normalizer_reason") or "log Z is not known"
 
 
-def _cells(fit: FitView, log_z: Reading | None) -> list[Cell]:
+def _cells(fit: FitView, log_z: Reading | None, chance: float) -> list[Cell]:
     elbo, eubo = fit.reading("elbo"), fit.reading("eubo")
     return [
         name_of(fit, about=True),
-        _bound(elbo, log_z, 1),
+        _bound(elbo, log_z, chance, side=1),
         measured(log_z or Reading(None, reason="log Z is not known")),
-        _bound(eubo, log_z, -1),
+        _bound(eubo, log_z, chance, side=-1),
         measured(_gap(elbo, eubo)),
     ]
 
 
-def _bound(bound: Reading, log_z: Reading | None, side: int) -> Cell:
+def _bound(bound: Reading, log_z: Reading | None, chance: float, side: int) -> Cell:
     """`side` × (bound − log Z) must not be positive by more than chance."""
     cell = measured(bound)
     if bound.value is None or log_z is None or log_z.value is None:
@@ -62,7 +62,7 @@ def _bound(bound: Reading, log_z: Reading | None, side: int) -> Cell:
     beyond = side * (bound.value - log_z.value)
     error = math.hypot(bound.error or 0.0, log_z.error or 0.0)
     text, _ = formatting.pair(bound.value, bound.error)
-    mark = "bad" if beyond > CHANCE * error else "good"
+    mark = "bad" if beyond > chance * error else "good"
     return Cell(text, cell.below, mark, value=bound.value, error=bound.error)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vi_compare import formatting
+from vi_compare.estimate import Kind
 from vi_compare.report.blocks import (
     Cell,
     Column,
@@ -23,12 +24,6 @@ from vi_compare.report.figures.cost import against_seconds
 from vi_compare.report.view import FitView, View
 
 ORDER = 110
-# (metric, its name on the axis, in words): the first that two fits have is drawn.
-YARDSTICKS = (
-    ("forward_kl", "forward KL (nats)", "Lower is better"),
-    ("reverse_kl", "reverse KL (nats)", "Lower is better"),
-    ("elbo", "ELBO (nats)", "Higher is better"),
-)
 
 
 def section(view: View) -> Section:
@@ -47,7 +42,10 @@ def section(view: View) -> Section:
 
 
 def _drawn(view: View) -> list[Pictures]:
-    for metric, axis, better in YARDSTICKS:
+    """The first of these metrics that two fits have, against seconds."""
+    for metric in ("forward_kl", "reverse_kl", "elbo"):
+        about = view.abouts[metric]
+        better = "Higher is better" if about.kind is Kind.LARGER else "Lower is better"
         points = [
             (fit, spent, reading.value, reading.error or 0.0)
             for fit in view.drawn
@@ -57,7 +55,7 @@ def _drawn(view: View) -> list[Pictures]:
             values = [value for _, _, value, _ in points]
             apart = min(values) > 0 and max(values) > 20 * min(values)
             how = f"{better}, further left is cheaper. Given fits took no time."
-            picture = Picture(against_seconds(points, axis, log=apart))
+            picture = Picture(against_seconds(points, f"{about.name} ({about.suffix})", log=apart))
             return [Pictures([picture], how, [fit for fit, *_ in points])]
     return []
 

@@ -18,15 +18,13 @@ from vi_compare.report.blocks import (
     spread_line,
 )
 from vi_compare.report.figures.joint import cloud
-from vi_compare.report.marks import Scale
+from vi_compare.report.marks import limits, mark
 from vi_compare.report.pairs import most_telling, uncoupled
-from vi_compare.report.view import LONGEST, FitView, Reading, View, short
+from vi_compare.report.view import LONGEST, FitView, View, short
 
 ORDER = 100
 # Figures, one for each drawn pair and fit, and pairs in the table.
 MOST_FIGURES, LISTED = 6, 4
-# As in the verdict: a correlation that is off by 0.15 is lost dependence.
-OFF = Scale("✓ within 0.05, ! within 0.15", abs, 0.05, 0.15)
 
 
 def section(view: View) -> Section | None:
@@ -69,7 +67,7 @@ def _table(view: View, fits: list[FitView], pairs: list[tuple[str, str]]) -> Tab
     caption = (
         "Of ranks. First the pairs where a fit is furthest off; ± is one standard error, as for "
         "independent draws. Modes and bends show in the figures, not here. "
-        f"Marks: {OFF.words}."
+        f"Marks: {limits(view.abouts['correlation'])}."
     )
     return Table(columns, rows, "joint", "Rank correlations", caption)
 
@@ -77,8 +75,8 @@ def _table(view: View, fits: list[FitView], pairs: list[tuple[str, str]]) -> Tab
 def _cells(view: View, fit: FitView, pair: tuple[str, str]) -> list[Cell]:
     p, q = (_correlation(source, pair) for source in (view.reference, fit.margins))
     difference = (q[0] - p[0], float(np.hypot(p[1], q[1])))
-    mark = OFF.mark(Reading(difference[0]))
-    numbers_of = [_cell(*p), _cell(*q), _cell(*difference, mark)]
+    told = mark(view.abouts["correlation"], difference[0])
+    numbers_of = [_cell(*p), _cell(*q), _cell(*difference, told)]
     return [
         Cell(f"{short(pair[0], LONGEST)}, {short(pair[1], LONGEST)}"),
         name_of(fit),

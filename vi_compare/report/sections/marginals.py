@@ -19,7 +19,6 @@ from vi_compare.report.blocks import (
     name_of,
 )
 from vi_compare.report.figures.forest import TARGET_NAME, intervals
-from vi_compare.report.marks import SCALES
 from vi_compare.report.pairs import worst_first
 from vi_compare.report.view import LONGEST, View, short
 
@@ -125,7 +124,7 @@ def _rows(fits, label: str, summaries) -> list[Row]:
     sources |= {fit.css: [name_of(fit)] for fit in fits}
     sd = float(summaries[next(iter(sources))].loc[label]["sd"])
     errors = {
-        fit.css: [measured(fit.reading(m, label), SCALES[m]) for m in ("mean_shift", "sd_ratio")]
+        fit.css: [measured(fit.reading(m, label), marked=True) for m in ("mean_shift", "sd_ratio")]
         for fit in fits
     }
     nothing = [Cell(""), Cell("")]

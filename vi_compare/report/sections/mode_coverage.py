@@ -19,7 +19,7 @@ from vi_compare.report.blocks import (
     spread_line,
 )
 from vi_compare.report.figures.basins import masses
-from vi_compare.report.view import COUNTED, COVERED, FitView, Mode, View
+from vi_compare.report.view import FitView, Mode, View
 
 ORDER = 60
 
@@ -31,7 +31,7 @@ def section(view: View) -> Section:
     if not view.modes:
         why = view.target["modes"]["reason"] or "no mode was found"
         return Section("modes", title, blocks=[Note(f"Not available: {why}.", boxed=True)])
-    told = [m for m in view.modes if max([m.mass, *m.fits.values()]) >= COUNTED]
+    told = [m for m in view.modes if max([m.mass, *m.fits.values()]) >= view.counted_from]
     modes = (tuple(told) or view.modes)[:MOST_MODES]
     columns = [Column.words("Fit"), *(Column(m.short) for m in modes), Column("Covered")]
     target = [Cell("Target"), *(_mass(m.mass, m.n) for m in modes), Cell("")]
@@ -75,11 +75,10 @@ def _cells(view: View, fit: FitView, modes: tuple[Mode, ...]) -> list[Cell]:
         return [name_of(fit, about=True), *(missing(reason) for _ in modes), missing(reason)]
     shares = []
     for mode in modes:
-        ratio = fit.reading("mode_coverage", mode.name).value
-        mark = "" if ratio is None else "good" if ratio >= COVERED else "bad"
+        mark = fit.reading("mode_coverage", mode.name).mark
         shares.append(_mass(mode.fits[fit.key], mode.n, mark))
-    ratios = [fit.reading("mode_coverage", m.name).value for m in view.modes]
-    counted = [r for r in ratios if r is not None]
-    k = sum(r >= COVERED for r in counted)
+    marks = [fit.reading("mode_coverage", m.name).mark for m in view.modes]
+    counted = [mark for mark in marks if mark]
+    k = sum(mark != "bad" for mark in counted)
     mark = "" if not counted else "good" if k == len(counted) else "bad"
     return [name_of(fit, about=True), *shares, Cell(f"{k} of {len(counted)}", mark=mark, value=k)]

@@ -74,7 +74,9 @@ def _table(view: View, curves: Curves, fits, paid, caption: str) -> Table | Note
     rows = []
     for mode, first, last in regions:
         cells = [
-            Cell(short(mode.name[:1].upper() + mode.name[1:], LONGEST), value=float(mode.place[0]))
+            Cell(
+                short(mode.name[:1].upper() + mode.name[1:], LONGEST), value=float(mode.location[0])
+            )
         ]
         mass = curves.integral(curves.p, first, last)
         cells.append(Cell(formatting.percent(mass), value=mass))

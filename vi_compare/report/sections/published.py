@@ -7,11 +7,12 @@ from typing import Any
 
 from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Row, Section, Table, missing, spread_line
-from vi_compare.report.view import NAMES, FitView, View
+from vi_compare.report.view import FitView, View
+from vi_compare.verdict import Outcome
 
 ORDER = 120
 
-MARKS = {"reproduced": "good", "not reproduced": "bad"}
+MARKS = {Outcome.REPRODUCED: "good", Outcome.NOT_REPRODUCED: "bad"}
 
 
 def section(view: View) -> Section | None:
@@ -30,7 +31,7 @@ def section(view: View) -> Section | None:
     ]
     table = Table(
         columns,
-        [Row(_cells(fits[r["fit"]], r), fits[r["fit"]]) for r in rows],
+        [Row(_cells(view, fits[r["fit"]], r), fits[r["fit"]]) for r in rows],
         "published",
         caption=(
             "The difference is divided by the standard error of this run and the rounding of the "
@@ -44,12 +45,15 @@ def section(view: View) -> Section | None:
 def _lead(fits: dict[str, FitView], rows: list[dict[str, Any]]) -> str:
     """Which kinds of figures hold, and which do not."""
     tally = Counter(r["result"] for r in rows)
-    held, broken = tally["reproduced"], tally["not reproduced"]
+    held, broken = tally[Outcome.REPRODUCED], tally[Outcome.NOT_REPRODUCED]
     parts = [f"{held} of {len(rows)} published figures are reproduced, {broken} are not"]
     if rest := len(rows) - held - broken:
         parts.append(f"{rest} cannot be judged")
     sentences = [", ".join(parts) + "."]
-    for result, verb in (("reproduced", "All hold"), ("not reproduced", "None holds")):
+    for result, verb in (
+        (Outcome.REPRODUCED, "All hold"),
+        (Outcome.NOT_REPRODUCED, "None holds"),
+    ):
         whole = [
             formatting.quoted(fits[name].name)
             for name in dict.fromkeys(r["fit"] for r in rows)
@@ -60,15 +64,15 @@ def _lead(fits: dict[str, FitView], rows: list[dict[str, Any]]) -> str:
     return " ".join(sentences)
 
 
-def _cells(fit: FitView, row: dict[str, Any]) -> list[Cell]:
+def _cells(view: View, fit: FitView, row: dict[str, Any]) -> list[Cell]:
     name = Cell(fit.name, fit=fit)
     source = Cell(row["source"])
     published = Cell(str(row["published"]).replace("-", "−"), value=float(row["published"]))
     if row["ours"] is None:
-        reason = row["result"].removeprefix("not available: ")
+        reason = row["reason"]
         return [
             name,
-            Cell(NAMES.get(row["quantity"], row["quantity"])),
+            Cell(view.called(row["quantity"])),
             published,
             missing(reason),
             missing(reason),
@@ -79,7 +83,7 @@ def _cells(fit: FitView, row: dict[str, Any]) -> list[Cell]:
     difference = row["difference_in_standard_errors"]
     return [
         name,
-        Cell(NAMES.get(row["quantity"], row["quantity"])),
+        Cell(view.called(row["quantity"])),
         published,
         Cell(text, spread, value=row["ours"], error=row["standard_error"]),
         Cell(formatting.fixed(difference, 1), value=difference),

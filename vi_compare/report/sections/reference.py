@@ -5,6 +5,7 @@ from __future__ import annotations
 from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Note, Row, Section, Table
 from vi_compare.report.view import View
+from vi_compare.verdict import Concern
 
 ORDER = 105
 SOURCES = {
@@ -29,7 +30,10 @@ def section(view: View) -> Section:
         "far apart. The basin masses do, where some fit has found the mode. What the reference "
         "and every fit miss alike cannot be seen."
     )
-    notes = [Note(f"{doubt[0].upper()}{doubt[1:]}.", "In doubt", True) for doubt in view.doubts]
+    notes = [
+        Note(f"{doubt.words[0].upper()}{doubt.words[1:]}.", "In doubt", True)
+        for doubt in view.doubts
+    ]
     lead = SOURCES.get(reference["source"], "")
     return Section("reference", "Reference", lead, [*notes, Table(columns, rows, caption=caption)])
 
@@ -75,7 +79,7 @@ def _of_basins(view: View) -> list[Cell]:
     title = Cell("Basin masses against the weighted draws of all fits")
     if basins.get("khat") is None:
         return [title, Cell(f"not made: {basins.get('reason') or 'not recorded'}"), Cell("")]
-    wrong = any("miss a mode" in doubt for doubt in view.doubts)
+    wrong = any(doubt.kind == Concern.MISSED_MODE for doubt in view.doubts)
     found = Cell("disagree" if wrong else "agree", mark="bad" if wrong else "good")
     return [
         title,

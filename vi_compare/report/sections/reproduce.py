@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vi_compare.report.blocks import Cell, Column, Command, Row, Section, Table
-from vi_compare.report.marks import SCALES
-from vi_compare.report.view import NAMES, View
+from vi_compare.report.marks import limits
+from vi_compare.report.view import View
 
 ORDER = 140
 
@@ -32,10 +32,7 @@ def section(view: View) -> Section:
     )
     marks = Table(
         [Column.words("Number"), Column.words("Marks; ✗ beyond")],
-        [
-            _row(NAMES.get(name, name.replace("_", " ")), scale.words)
-            for name, scale in SCALES.items()
-        ],
+        [_row(about.name, told) for about in view.abouts.values() if (told := limits(about))],
         heading="Limits of the marks",
     )
     lead = (

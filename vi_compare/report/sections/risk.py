@@ -17,32 +17,13 @@ from vi_compare.report.blocks import (
     name_of,
     unconfirmed,
 )
-from vi_compare.report.choosing import Criterion, Runner, fold, rank
-from vi_compare.report.marks import SCALES, SIGNS
+from vi_compare.report.choosing import Runner, Said, rank
+from vi_compare.report.marks import SIGNS
 from vi_compare.report.view import FitView, View
 
 ORDER = 30
-# Fits named in one cell; more are counted.
-MOST_NAMED = 3
-
-# metric, heading, second line, shown in per cent, what it is
-METRICS = (
-    ("missed_mass", "Missed", "mass", True, "target mass where the fit has almost nothing"),
-    ("invented_mass", "Invented", "mass", True, "mass of the fit where the target has almost none"),
-    ("coverage", "90 % interval", "holds", True, "target mass inside the fit's 90 % interval"),
-    ("width_ratio", "Length", "÷ target", False, "length of the 90 % interval, fit ÷ target"),
-    (
-        "tail_mass",
-        "Tail",
-        "÷ target",
-        False,
-        "mass beyond the target's 0.5 % or 99.5 % quantile, the worse side",
-    ),
-)
-
-
-# beside which stands what the fit's scale alone would give
-BY_SCALE = {"missed_mass": "missed_by_scale", "invented_mass": "invented_by_scale"}
+# What is shown of every fit: what it misses and invents, then its intervals and tails.
+METRICS = ("missed_mass", "invented_mass", "coverage", "width_ratio", "tail_mass")
 
 
 @dataclass(frozen=True)
@@ -56,25 +37,24 @@ class Task:
 
     words: str
     protects: str
-    by: Criterion
+    by: Said
 
 
 TASKS = (
     Task("report an interval", "forward KL: its price for dropped mass has no limit",
-         Criterion("coverage", "its 90 % holds {value}", True, lambda v: abs(v - 0.9))),
+         Said("coverage", "its 90 % holds {value}")),
     Task("give the probability of an extreme value", "forward KL: it asks for tails like p's",
-         Criterion("tail_mass", "{value} × the target's tails", loss=fold)),
+         Said("tail_mass", "{value} × the target's tails")),
     Task("find every explanation", "forward KL, among guides that can hold them all",
-         Criterion("mode_coverage", "{value} of its share for the worst mode", True,
-                   lambda v: -v)),
+         Said("mode_coverage", "{value} of its share for the worst mode")),
     Task("generate plausible draws, one at a time",
          "reverse KL: its price for invented mass has no limit",
-         Criterion("invented_mass", "{value} invented", True)),
+         Said("invented_mass", "{value} invented")),
     Task("propose for importance sampling",
          "forward KL: about exp KL(p‖q) draws do the work of one of the target's",
-         Criterion("forward_kl", "KL(p‖q) {value} nats")),
+         Said("forward_kl", "KL(p‖q) {value} nats")),
     Task("describe one explanation well", "reverse KL: it may drop the others at little cost",
-         Criterion("reverse_kl", "KL(q‖p) {value} nats")),
+         Said("reverse_kl", "KL(q‖p) {value} nats")),
 )  # fmt: skip
 
 
@@ -92,8 +72,7 @@ def section(view: View) -> Section | None:
 
 
 def _measured(view: View) -> Table:
-    columns = [Column.words("Fit")]
-    columns += [Column(head, unit, title=title) for _, head, unit, _, title in METRICS]
+    columns = [Column.words("Fit"), *(Column.of(view.abouts[metric]) for metric in METRICS)]
     rows = [Row(_cells(view, fit), fit) for fit in view.fits]
     caption = (
         "Missed mass: share of the target outside the fit's 99 % highest-density set; invented "
@@ -107,19 +86,17 @@ def _measured(view: View) -> Table:
 
 def _cells(view: View, fit: FitView) -> list[Cell]:
     cells = [
-        _beside_scale(
-            fit, metric, measured(fit.reading(metric), SCALES.get(metric), percent=percent)
-        )
-        for metric, _, _, percent, _ in METRICS
+        _beside_scale(fit, metric, measured(fit.reading(metric), marked=True)) for metric in METRICS
     ]
     return [name_of(fit, about=True), *(cells if view.confirms else unconfirmed(cells))]
 
 
 def _beside_scale(fit: FitView, metric: str, cell: Cell) -> Cell:
     """The cell, with what the fit's scale alone would give where that is known."""
-    if metric not in BY_SCALE or cell.value is None:
+    by_scale = {"missed_mass": "missed_by_scale", "invented_mass": "invented_by_scale"}
+    if metric not in by_scale or cell.value is None:
         return cell
-    alone = fit.reading(BY_SCALE[metric])
+    alone = fit.reading(by_scale[metric])
     if alone.value is None:
         return cell
     return replace(cell, below=(*cell.below, f"scale alone {formatting.percent(alone.value)}"))
@@ -157,13 +134,14 @@ def _note(runner: Runner) -> str:
     return f"{SIGNS[runner.mark]} {runner.shown}".strip()
 
 
-def _named(runners: Sequence[Runner]) -> Cell:
+def _named(runners: Sequence[Runner], most: int = 3) -> Cell:
+    """The names of the first `most`; more are counted."""
     if not runners:
         return Cell("–")
-    more = len(runners) - MOST_NAMED
+    more = len(runners) - most
     names = ", ".join(r.fit.name for r in runners)
     return Cell(
         names,
         (f"and {more} more within error",) if more > 0 else (),
-        fits=tuple((r.fit, _note(r)) for r in runners[:MOST_NAMED]),
+        fits=tuple((r.fit, _note(r)) for r in runners[:most]),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vi_compare import formatting
-from vi_compare.estimate import ALL
 from vi_compare.report.blocks import (
     Cell,
     Column,
@@ -17,48 +16,28 @@ from vi_compare.report.blocks import (
     name_of,
     unconfirmed,
 )
-from vi_compare.report.marks import SCALES
-from vi_compare.report.view import COVERED, FitView, View
+from vi_compare.report.view import FitView, Reading, View
 
 ORDER = 0
 
-# metric, heading, unit line, shown in per cent, what it is
+# What is shown after the KLs.
 METRICS = (
-    ("missed_mass", "Missed", "mass", True, "target mass where the fit has almost nothing"),
-    (
-        "invented_mass",
-        "Invented",
-        "mass",
-        True,
-        "mass of the fit where the target has almost nothing",
-    ),
-    ("mode_coverage", "Modes", "covered", False, "modes with at least a tenth of their mass"),
-    ("coverage", "90 %", "holds", True, "target mass inside the fit's 90 % interval, worst margin"),
-    (
-        "mean_shift",
-        "Mean",
-        "off ÷ sd",
-        False,
-        "largest |mean of the fit − mean of the target| ÷ sd of the target; 0.3 is the bar of "
-        "Baudart and Mandel (2021)",
-    ),
-    ("sd_ratio", "sd", "ratio", False, "sd of the fit ÷ sd of the target, worst margin"),
-    ("khat", "k̂", "", False, "Pareto k̂ of the importance weights"),
+    "missed_mass",
+    "invented_mass",
+    "mode_coverage",
+    "coverage",
+    "mean_shift",
+    "sd_ratio",
+    "khat",
 )
 
 
 def section(view: View) -> Section:
     relative = _relative(view)
-    kls = [
-        Column("Forward KL", "nats", title="KL(p‖q) = E_p[log p − log q]"),
-        Column("ELBO", "nats", title="E_q[log p̃ − log q], at most log Z: the larger the better")
-        if relative
-        else Column("Reverse KL", "nats", title="KL(q‖p) = E_q[log q − log p]"),
-    ]
-    columns = [Column.words("Fit"), *kls]
-    columns += [Column(head, unit, title=title) for _, head, unit, _, title in METRICS]
+    shown = ("forward_kl", "elbo" if relative else "reverse_kl", *METRICS)
+    columns = [Column.words("Fit"), *(Column.of(view.abouts[metric]) for metric in shown)]
     columns += [Column("Time", "s", title="compilation and run together")]
-    rows = [Row(_confirmed(view, _cells(fit, relative)), fit) for fit in view.fits]
+    rows = [Row(_confirmed(view, _cells(fit, shown)), fit) for fit in view.fits]
     caption = (
         "✓ within the limit, ! near it, ✗ outside; limits stand under Reproduce. "
         "± is one Monte Carlo standard error. Where there are several margins the worst is shown."
@@ -83,42 +62,33 @@ def _relative(view: View) -> bool:
     return not known("reverse_kl") and known("elbo")
 
 
-def _cells(fit: FitView, relative: bool) -> list[Cell]:
-    second = measured(fit.reading("elbo")) if relative else _nats(fit, "reverse_kl")
-    cells = [name_of(fit, about=True), _nats(fit, "forward_kl"), second]
-    for metric, _, _, percent, _ in METRICS:
-        special = SPECIAL.get(metric)
-        cells.append(
-            special(fit)
-            if special
-            else measured(fit.reading(metric), SCALES.get(metric), percent=percent)
-        )
-    return [*cells, _time(fit)]
+def _cells(fit: FitView, shown: tuple[str, ...]) -> list[Cell]:
+    special = {"mode_coverage": _covered, "forward_kl": _nats, "reverse_kl": _nats}
+    cells = (special.get(m, _plain)(fit.reading(m), fit) for m in shown)
+    return [name_of(fit, about=True), *cells, _time(fit)]
 
 
-def _nats(fit: FitView, metric: str) -> Cell:
-    reading = fit.reading(metric)
-    cell = measured(reading, SCALES.get(metric))
-    if reading.value is None:
+def _plain(reading: Reading, _fit: FitView) -> Cell:
+    return measured(reading, marked=True)
+
+
+def _nats(reading: Reading, _fit: FitView) -> Cell:
+    cell, bits = measured(reading, marked=True), reading.in_bits()
+    if bits.value is None:
         return cell
-    bits = formatting.pair(
-        reading.value / formatting.LOG_2,
-        None if reading.error is None else reading.error / formatting.LOG_2,
-    )[0]
-    below = (*cell.below, f"{bits} bits")
-    return replace(cell, below=below)
+    return replace(cell, below=(*cell.below, f"{formatting.pair(bits.value, bits.error)[0]} bits"))
 
 
-def _covered(fit: FitView) -> Cell:
-    reading = fit.reading("mode_coverage")
-    entry = fit.data["metrics"].get("mode_coverage", {})
-    shares = [part["value"] for label, part in entry.get("by", {}).items() if label != ALL]
-    if reading.value is None or not shares:
-        return missing(reading.reason or "no mode holds 1 % of the target")
-    k = sum(share >= COVERED for share in shares)
-    mark = "good" if k == len(shares) else "bad"
+def _covered(reading: Reading, fit: FitView) -> Cell:
+    """How many of the modes that count the fit has."""
+    labels = fit.data["metrics"].get("mode_coverage", {}).get("by", {})
+    marks = [fit.reading("mode_coverage", label).mark for label in labels]
+    if reading.value is None or reading.about is None or not marks:
+        return missing(reading.reason or "no mode is large enough to be counted")
+    k = sum(mark != "bad" for mark in marks)
+    title = f"modes of at least {100 * reading.about.counts_from:g} % of the target"
     return Cell(
-        f"{k}/{len(shares)}", (), mark, "modes of at least 1 % of the target", k / len(shares)
+        f"{k}/{len(marks)}", (), "good" if k == len(marks) else "bad", title, k / len(marks)
     )
 
 
@@ -129,6 +99,3 @@ def _time(fit: FitView) -> Cell:
     # A solver need not tell what compiling took; the run then has all of it.
     seconds = (cost["compile_seconds"] or 0.0) + cost["run_seconds"]
     return Cell(formatting.seconds(seconds), value=seconds)
-
-
-SPECIAL = {"mode_coverage": _covered}

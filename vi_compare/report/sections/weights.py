@@ -18,24 +18,15 @@ from vi_compare.report.blocks import (
     unconfirmed,
 )
 from vi_compare.report.figures.khat import shapes
-from vi_compare.report.marks import SCALES
 from vi_compare.report.view import FitView, View
 
 ORDER = 70
 
-METRICS = (
-    ("khat", "k̂", "", False),
-    ("ess", "ESS", "share of draws", True),
-    ("missed_mass", "Missed mass", "that k̂ cannot see", True),
-)
-BEWARE = (
-    "k̂ and ESS look only where q goes; they cannot see a mode that q never visits. So the missed "
-    "mass, which uses draws of the target, stands beside them."
-)
+METRICS = ("khat", "ess", "missed_mass")
 
 
 def section(view: View) -> Section:
-    columns = [Column.words("Fit"), *(Column(head, unit) for _, head, unit, _ in METRICS)]
+    columns = [Column.words("Fit"), *(Column.of(view.abouts[metric]) for metric in METRICS)]
     rows = [Row(_cells(view, fit), fit) for fit in view.fits]
     caption = "ESS: effective share of the draws once they carry the weights p/q. " + _limit(view)
     readings = [(f, f.reading("khat")) for f in view.drawn]
@@ -50,7 +41,11 @@ def section(view: View) -> Section:
             "reach it."
         )
         blocks.append(Pictures([picture], how, tuple(f for f, _, _ in drawn)))
-    note = Note(f"{BEWARE}{_example(view)}", "Beware.", True)
+    beware = (
+        "k̂ and ESS look only where q goes; they cannot see a mode that q never visits. So the "
+        "missed mass, which uses draws of the target, stands beside them."
+    )
+    note = Note(f"{beware}{_example(view)}", "Beware.", True)
     return Section(
         "weights",
         "Importance weights",
@@ -59,10 +54,7 @@ def section(view: View) -> Section:
 
 
 def _cells(view: View, fit: FitView) -> list[Cell]:
-    numbers_of = [
-        measured(fit.reading(metric), SCALES.get(metric), percent=percent)
-        for metric, _, _, percent in METRICS
-    ]
+    numbers_of = [measured(fit.reading(metric), marked=True) for metric in METRICS]
     # A good k̂ alone confirms nothing.
     return [name_of(fit), *(numbers_of if view.confirms else unconfirmed(numbers_of))]
 
@@ -92,6 +84,4 @@ def _example(view: View) -> str:
 
 def _blind(fit: FitView) -> bool:
     khat, missed = fit.reading("khat"), fit.reading("missed_mass")
-    if khat.value is None or missed.value is None:
-        return False
-    return khat.value < khat_limit(khat.n or 0) and missed.value > SCALES["missed_mass"].near
+    return khat.value is not None and khat.value < khat_limit(khat.n or 0) and missed.mark == "bad"

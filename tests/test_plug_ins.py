@@ -1,0 +1,190 @@
+"""What other distributions offer by entry points: it is there like the package's own, and what
+is wrong with it is said in a line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from vi_compare import catalogue
+from vi_compare.errors import InputError
+
+GUIDE = '''
+"""A guide of somebody else's."""
+
+
+def build(model, rank: int = 1):
+    """Somebody else's guide, of a rank."""
+    if rank < 1:
+        raise ValueError(f"rank must be at least 1, got {rank}")
+    return model
+'''
+
+METRIC = '''
+"""A metric of somebody else's."""
+
+from vi_compare.evidence import ALL, Estimate
+
+
+def measure(evidence):
+    """The mean of the first coordinate of the draws of a fit."""
+    return {ALL: Estimate.mean(evidence.q.u[:, 0], "nats")}
+'''
+
+SECTION = '''
+"""A section of somebody else's."""
+
+from vi_compare.report.blocks import Section
+
+ORDER = 5
+
+
+def section(view):
+    return Section("elsewhere", "From elsewhere")
+'''
+
+
+@pytest.fixture
+def offer(tmp_path, monkeypatch):
+    """offer(distribution, {(kind, name): source}): install it, here and in processes to come."""
+    places = []
+
+    def install(distribution: str, modules: dict[tuple[str, str], str]) -> None:
+        place = tmp_path / distribution
+        info = place / f"{distribution}-0.1.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 0.1\n"
+        )
+        points = []
+        for (kind, name), source in modules.items():
+            module = f"{distribution}_{kind}_{name}"
+            (place / f"{module}.py").write_text(source, encoding="utf-8")
+            points.append(f"[vi_compare.{kind}]\n{name} = {module}\n")
+        (info / "entry_points.txt").write_text("\n".join(points))
+        monkeypatch.syspath_prepend(str(place))
+        places.append(str(place))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
+        catalogue.look_again()
+
+    yield install
+    monkeypatch.undo()
+    catalogue.look_again()
+
+
+def command(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+    program = [sys.executable, "-m", "vi_compare", *words]
+    return subprocess.run(program, cwd=cwd, capture_output=True, text=True, timeout=600)
+
+
+def test_an_entry_of_another_distribution_is_like_one_of_our_own(offer):
+    from vi_compare.cli import complete_fit
+    from vi_compare.run.labels import parse_part
+
+    offer("elsewhere", {("guides", "their_guide"): GUIDE, ("metrics", "their_metric"): METRIC})
+    assert {"their-guide", "mvn"} <= set(catalogue.names("guides"))
+    assert "their-metric" in catalogue.load_all("metrics")
+    assert catalogue.entries("guides")["their-guide"].distribution == "elsewhere 0.1"
+    assert "mvn/reverse-kl" in complete_fit("mvn/re")
+    assert "their-guide" in complete_fit("the")
+    part = parse_part("guides", "their-guide:3")
+    assert part.full == "their-guide(rank=3)"
+    assert part.build("a model") == "a model"
+    with pytest.raises(InputError, match=r"^their-guide: rank must be at least 1, got 0$"):
+        parse_part("guides", "their-guide:0").build("a model")
+
+
+def test_nothing_of_another_distribution_is_imported_to_list_names(offer):
+    offer("elsewhere", {("guides", "broken"): "1 / 0\n"})
+    assert "broken" in catalogue.names("guides")
+
+
+def test_a_section_of_another_distribution_stands_on_the_page(offer):
+    from vi_compare.report import sections
+
+    offer("elsewhere", {("sections", "theirs"): SECTION})
+    assert "A section of somebody else's." in {module.__doc__ for module in sections.modules()}
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("1 / 0\n", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("import no_such_module\n", "cannot be imported: ModuleNotFoundError: No module named"),
+        ("def made(model):\n    pass\n", "defines no build"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_a_line(offer, source, words):
+    offer("elsewhere", {("guides", "broken"): source})
+    with pytest.raises(InputError, match=words) as refused:
+        catalogue.load("guides", "broken")
+    assert "'broken' of elsewhere 0.1 (entry point elsewhere_guides_broken)" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_our_own_entry_wins_with_a_warning(offer):
+    offer("elsewhere", {("guides", "mvn"): GUIDE})
+    with pytest.warns(UserWarning, match="'mvn' of elsewhere 0.1 is left out: vi-compare has one"):
+        module = catalogue.load("guides", "mvn")
+    assert module.__name__ == "vi_compare.guides.mvn"
+
+
+def test_of_two_others_with_one_name_none_wins(offer):
+    offer("elsewhere", {("guides", "same"): GUIDE})
+    offer("nowhere", {("guides", "same"): GUIDE})
+    with pytest.raises(InputError, match=r"'same' is offered by (else|no)where 0\.1 and by"):
+        catalogue.load("guides", "same")
+
+
+def test_the_list_says_where_an_entry_comes_from(offer, tmp_path):
+    kinds = {("guides", "theirs"): GUIDE, ("sections", "theirs"): SECTION}
+    offer("elsewhere", kinds)
+    done = command("list", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    words = " ".join(done.stdout.split())
+    assert "theirs Somebody else's guide, of a rank. [rank=1] (of elsewhere 0.1)" in words
+    assert "theirs A section of somebody else's. (of elsewhere 0.1)" in words
+
+
+MODEL = """
+    import numpyro
+    import numpyro.distributions as dist
+
+    def model():
+        numpyro.sample("x", dist.Normal(1.0, 2.0))
+
+    def exact(key, n):
+        return {"x": dist.Normal(1.0, 2.0).sample(key, (n,))}
+"""
+QUICK = ("run", "script.py", "--fit", "mvn/forward-kl", "--draws", "1000", "--restarts", "1")
+
+
+def test_a_metric_and_a_section_of_others_are_in_a_run(offer, tmp_path):
+    import json
+
+    offer("elsewhere", {("metrics", "their_metric"): METRIC, ("sections", "theirs"): SECTION})
+    (tmp_path / "script.py").write_text(textwrap.dedent(MODEL))
+    done = command(*QUICK, "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [fit] = json.loads((tmp_path / "out" / "results.json").read_text())["fits"]
+    assert (
+        abs(fit["metrics"]["their_metric"]["value"] - 1.0) < 0.5
+    )  # 5 standard errors, of the fit and of its draws
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "their metric" in page[page.index('id="numbers"') :]
+    assert "From elsewhere" in page
+
+
+def test_a_broken_metric_stops_a_run_before_anything_is_fitted(offer, tmp_path):
+    offer("elsewhere", {("metrics", "broken"): "import no_such_module\n"})
+    (tmp_path / "script.py").write_text(textwrap.dedent(MODEL))
+    done = command(*QUICK, cwd=tmp_path)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("vi-compare: the metric 'broken' of elsewhere 0.1 (entry point ")
+    assert not (tmp_path / "reports").exists()
