@@ -594,7 +594,9 @@ def test_a_solver_solves_a_normal(solver):
     seen = []
     tell = lambda done, total, words: seen.append((done, total, words))
     problem = Problem.of(PLANE, made, loss, jax.random.key(0), 2, tell)
-    method = SOLVERS[solver].build()
+    build = SOLVERS[solver].build
+    few = {n: min(1000, p.default) for n, p in catalogue.options(build).items() if n == "steps"}
+    method = build(**few)
     if loss is None:  # nothing is fitted, so it must be told what to take
         method = replace(method, params=families.first_parameters(made, PLANE, problem.key))
     fit = method.solve(problem)

@@ -102,6 +102,19 @@ def test_the_runs_made_up_here_fit_the_schema(pair):
     Draft202012Validator(schema).validate(pair[0])
 
 
+def test_evaluations_that_nobody_counted_are_not_recorded(pair):
+    from jsonschema import Draft202012Validator
+
+    a, b = pair
+    schema = json.loads(files("vi_compare").joinpath("results.schema.json").read_text("utf-8"))
+    nothing = {"compile_seconds": None, "gradient_evaluations": None}
+    b["fits"][0]["cost"] |= nothing | {"log_density_evaluations": None}
+    Draft202012Validator(schema).validate(b)
+    found = [(c.what, c.after) for c in difference(a, b).costs]
+    assert ("gradient evaluations", "not recorded") in found
+    assert ("log density evaluations", "not recorded") in found
+
+
 # --- numbers --------------------------------------------------------------------------
 
 

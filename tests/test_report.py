@@ -25,7 +25,7 @@ from vi_compare.report.curves import Penalty
 from vi_compare.report.headline import answer
 from vi_compare.report.page import _soft
 from vi_compare.report.pairs import most_telling, uncoupled
-from vi_compare.report.sections import all_numbers, matrix, risk, scoreboard
+from vi_compare.report.sections import all_numbers, cost, matrix, risk, scoreboard
 from vi_compare.report.view import View
 from vi_compare.run.facts import _metric, in_words, metrics
 from vi_compare.verdict import judge
@@ -520,6 +520,18 @@ def test_without_normaliser_elbo_stands_for_reverse_kl():
     assert "ELBO" in heads
     assert "Reverse KL" not in heads
     assert answer(view).bold.startswith("Neither of the two fits can be confirmed")
+
+
+def test_what_a_solver_did_not_count_reads_not_recorded():
+    made = synthetic()
+    made.results["fits"][0]["cost"] |= {
+        "compile_seconds": None, "log_density_evaluations": None, "gradient_evaluations": 0,
+    }  # fmt: skip
+    view = View.of(made)
+    first = cost.section(view).blocks[-1].rows[0].cells
+    assert [cell.text for cell in first[1:5]] == ["not recorded", "0.50", "not recorded", "0"]
+    assert "nan" not in render(made).lower().split()
+    assert scoreboard.section(view).blocks[0].rows[0].cells[-1].value == 0.5
 
 
 def test_overlays_show_six_of_nine_fits():

@@ -33,8 +33,6 @@ from vi_compare.target import Target
 from vi_compare.timing import timed
 from vi_compare.verdict import Doubt, judge
 
-GRID = 601
-
 
 class Observer(Protocol):
     """Told how a run goes on; the command line draws it."""
@@ -258,12 +256,12 @@ class Prepared:
         pooled = np.concatenate([np.asarray(u)[:, 0] for u in sets]) if sets else np.zeros(1)
         low, high = np.quantile(pooled, [0.0005, 0.9995])
         room = 0.12 * (high - low)
-        grid = np.linspace(low - room, high + room, GRID)
+        grid = np.linspace(low - room, high + room, 601)  # as fine as a wide picture
         nowhere = self.target.complete(jnp.asarray(grid[:, None]))
         log_q = [
             _log_q(q, nowhere)
             if isinstance(q := m.fit.approximation, GuideApproximation)
-            else np.full(GRID, np.nan)
+            else np.full(len(grid), np.nan)
             for m in measured
         ]
         return grid, np.asarray(nowhere.log_p), np.stack(log_q)

@@ -129,7 +129,7 @@ def build(starts: int = 10) -> WhitenedVI:
 
 
 @dataclass(frozen=True)
-class Kind:
+class Recipe:
     """A family of Gaussians, as the search needs to know it.
 
     Attributes:
@@ -157,12 +157,12 @@ def _whole(family: families.Family, q: Gaussian, target: Target) -> dict:
     return family.from_gaussian(q.mean, q.root, target)
 
 
-def _without_full_covariance(make: Make, into: Callable, name: str, params: Callable) -> Kind:
+def _without_full_covariance(make: Make, into: Callable, name: str, params: Callable) -> Recipe:
     remedy = "fit a part of the model, or marginalise what can be"
-    return Kind(make, into, MOST, name, remedy, params)
+    return Recipe(make, into, MOST, name, remedy, params)
 
 
-def kind(guide: Callable) -> Kind | None:
+def kind(guide: Callable) -> Recipe | None:
     """How Gaussians of the guide's covariances are fitted; None where it is no Gaussian."""
     family = families.family(guide)
     match family.covariances:
@@ -175,16 +175,16 @@ def kind(guide: Callable) -> Kind | None:
     return None
 
 
-def _full(family: families.Family) -> Kind:
+def _full(family: families.Family) -> Recipe:
     remedy = "take normal or lowrank:10"
-    return Kind(full_rank, _as_it_is, MOST_FULL, "a full covariance", remedy, _whole)
+    return Recipe(full_rank, _as_it_is, MOST_FULL, "a full covariance", remedy, _whole)
 
 
-def _diagonal(family: families.Family) -> Kind:
+def _diagonal(family: families.Family) -> Recipe:
     return _without_full_covariance(mean_field, _as_it_is, "a mean-field Gaussian", _whole)
 
 
-def _low_rank(family: families.Family) -> Kind:
+def _low_rank(family: families.Family) -> Recipe:
     into = lambda q, rng: project(q, family.rank(len(q.mean)), rng)
     params = lambda family, q, target: family.from_low_rank(q, target)
     return _without_full_covariance(_either, into, "a Gaussian of low rank", params)
@@ -260,7 +260,7 @@ class WhitenedVI:
         return search.fit(problem.guide)
 
 
-def _too_many(dim: int, family: Kind) -> str:
+def _too_many(dim: int, family: Recipe) -> str:
     remedy = family.remedy
     return (
         f"{family.name} in {dim:,} dimensions: more than {family.most:,} would take more memory "
@@ -283,7 +283,7 @@ class GaussianSearch:
     def __init__(
         self,
         target: Target,
-        family: Kind,
+        family: Recipe,
         key: Array,
         progress: Progress,
         tuning: WhitenedTuning,
