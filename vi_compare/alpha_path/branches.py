@@ -33,7 +33,7 @@ from vi_compare.target import Target
 
 
 @dataclass(frozen=True)
-class Effort:
+class PathEffort:
     """How thoroughly branches are looked for.
 
     Attributes:
@@ -197,7 +197,7 @@ def follow(
     key: Array,
     restarts: int,
     progress: Progress = quiet,
-    effort: Effort = Effort(),
+    effort: PathEffort = PathEffort(),
 ) -> AlphaPath:
     """All branches of the guide's optimum between the first and the last of `alphas`.
 
@@ -253,7 +253,7 @@ class _Search:
         rules: Rules,
         alphas: np.ndarray,
         progress: Progress,
-        effort: Effort,
+        effort: PathEffort,
     ):
         self.problem, self.rules, self.alphas, self.effort = problem, rules, alphas, effort
         places = np.linspace(0, len(alphas) - 1, min(effort.anchors, len(alphas)))

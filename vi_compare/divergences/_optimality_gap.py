@@ -34,7 +34,7 @@ from vi_compare.scores import Scores
 
 
 @dataclass(frozen=True)
-class Effort:
+class GapEffort:
     """How hard the two questions look.
 
     Attributes:
@@ -58,7 +58,9 @@ class Effort:
         return power_of_two(max(self.draws, 4 * dim))
 
 
-def optimality_gap(q: GuideApproximation, key: Array, effort: Effort = Effort()) -> Estimate | None:
+def optimality_gap(
+    q: GuideApproximation, key: Array, effort: GapEffort = GapEffort()
+) -> Estimate | None:
     """Estimated nats of reverse KL between q and the optimum of its family that it is near.
 
     May come out below 0 by chance. `n` counts gradients of log p. None for a guide that is
@@ -80,7 +82,7 @@ def optimality_gap(q: GuideApproximation, key: Array, effort: Effort = Effort())
 
 
 def _by_step(
-    q: FullRank | MeanField, scores: Scores, rng: np.random.Generator, effort: Effort
+    q: FullRank | MeanField, scores: Scores, rng: np.random.Generator, effort: GapEffort
 ) -> Estimate:
     """The gain of a natural-gradient step, freed of what its noise adds."""
     gains = []
@@ -94,7 +96,7 @@ def _by_step(
 
 
 def _by_search(
-    q: FullRank | MeanField, scores: Scores, rng: np.random.Generator, effort: Effort
+    q: FullRank | MeanField, scores: Scores, rng: np.random.Generator, effort: GapEffort
 ) -> Estimate:
     """The gain of a search on fixed draws, on fresh ones."""
     draws = effort.size(scores.dim)
@@ -116,7 +118,7 @@ def _by_search(
 
 
 def _drawn(
-    q: FullRank | MeanField, scores: Scores, rng: np.random.Generator, effort: Effort
+    q: FullRank | MeanField, scores: Scores, rng: np.random.Generator, effort: GapEffort
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Antithetic pairs and the gradients of log p there, without pairs that lack one."""
     e = pairs(rng, effort.size(scores.dim), scores.dim)

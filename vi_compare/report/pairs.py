@@ -13,7 +13,7 @@ from vi_compare.report.view import FitView
 
 
 @dataclass(frozen=True)
-class Effort:
+class PairEffort:
     """What the search for telling pairs may cost.
 
     Attributes:
@@ -45,7 +45,7 @@ def badness(fits: Sequence[FitView], label: str) -> float:
 
 
 def most_telling(
-    p: dict[str, np.ndarray], fits: Sequence[FitView], most: int, effort: Effort = Effort()
+    p: dict[str, np.ndarray], fits: Sequence[FitView], most: int, effort: PairEffort = PairEffort()
 ) -> list[tuple[str, str]]:
     """At most `most` pairs of margins, the one where some fit is furthest off first.
 
@@ -63,7 +63,7 @@ def most_telling(
 
 
 def uncoupled(
-    p: dict[str, np.ndarray], fits: Sequence[FitView], effort: Effort = Effort()
+    p: dict[str, np.ndarray], fits: Sequence[FitView], effort: PairEffort = PairEffort()
 ) -> list[tuple[str, str]]:
     """For every fit the pair whose rank correlation is furthest off; the worst first."""
     labels = [label for label in p if p[label].std() > 0]
@@ -89,7 +89,7 @@ def _correlations(margins: dict[str, np.ndarray], labels: Sequence[str], n: int)
 
 
 def _off(
-    p: dict[str, np.ndarray], q: dict[str, np.ndarray], pair: tuple[str, str], effort: Effort
+    p: dict[str, np.ndarray], q: dict[str, np.ndarray], pair: tuple[str, str], effort: PairEffort
 ) -> float:
     """Share of the draws that lie in the wrong cell of a grid at the target's quantiles."""
     cells, first = effort.cells, slice(effort.draws)

@@ -15,7 +15,7 @@ from vi_compare.estimate import About
 from vi_compare.report.view import Reading, short, shown
 
 
-class Measure(StrEnum):
+class PathMeasure(StrEnum):
     """What is measured at every point of a path, by its name in ``path.json``."""
 
     VALUE = "value"
@@ -80,7 +80,7 @@ class Branch:
             _end(data.get("end"), last),
             np.array([p["alpha"] for p in points], dtype=float),
             np.array([bool(p.get("best")) for p in points]),
-            {name: np.array([_pair(p.get(name)) for p in points]) for name in Measure},
+            {name: np.array([_pair(p.get(name)) for p in points]) for name in PathMeasure},
             _pairs([p.get("basins") for p in points]),
             None if None in weights else _numbers(weights, 2),
             _numbers([p.get("means") for p in points], 3),

@@ -13,7 +13,7 @@ import numpy as np
 from vi_compare import formatting
 from vi_compare.report.blocks import spread_line
 from vi_compare.report.figures.morph import Stage
-from vi_compare.report.path import Branch, Measure, Path
+from vi_compare.report.path import Branch, Path, PathMeasure
 from vi_compare.report.path.words import alpha, end, holds
 
 
@@ -69,7 +69,7 @@ def _branch(
         ],
         "place": [None if places is None else _spot(places[i]) for _, i in points],
         "holds": [holds(path, branch, i) for _, i in points],
-        "readings": [[_said(path, branch, name, i) for name in Measure] for _, i in points],
+        "readings": [[_said(path, branch, name, i) for name in PathMeasure] for _, i in points],
     }
 
 
@@ -83,7 +83,7 @@ def _spot(spot: np.ndarray) -> list[float] | None:
     return [round(float(v), 1) for v in spot] if np.isfinite(spot).all() else None
 
 
-def _said(path: Path, branch: Branch, measure: Measure, i: int) -> str:
+def _said(path: Path, branch: Branch, measure: PathMeasure, i: int) -> str:
     reading = branch.reading(measure, i)
     if reading.value is None:
         return "not available"
