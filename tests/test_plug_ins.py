@@ -28,7 +28,9 @@ def build(model, rank: int = 1):
 METRIC = '''
 """A metric of somebody else's."""
 
-from vi_compare.evidence import ALL, Estimate
+from vi_compare.evidence import ALL, About, Estimate, MetricKind
+
+ABOUT = About(name="their metric", meaning="A mean.", kind=MetricKind.SIGNED, unit="nats")
 
 
 def measure(evidence):
@@ -145,8 +147,8 @@ def test_the_list_says_where_an_entry_comes_from(offer, tmp_path):
     done = command("list", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     words = " ".join(done.stdout.split())
-    assert "theirs Somebody else's guide, of a rank. [rank=1] (of elsewhere 0.1)" in words
-    assert "theirs A section of somebody else's. (of elsewhere 0.1)" in words
+    assert "theirs Somebody else's guide, of a rank. rank=1 of elsewhere 0.1" in words
+    assert "theirs A section of somebody else's. of elsewhere 0.1" in words
 
 
 MODEL = """

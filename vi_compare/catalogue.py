@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from vi_compare.errors import InputError, nearest
+from vi_compare.errors import InputError, first_line, nearest
 
 if TYPE_CHECKING:
     from importlib import metadata
@@ -39,7 +39,7 @@ DEFINES = {
     "guides": ("build",),
     "divergences": ("build",),
     "solvers": ("suits", "build"),
-    "metrics": ("measure",),
+    "metrics": ("ABOUT", "measure"),
     "sections": ("section",),
 }
 
@@ -93,10 +93,9 @@ class Registered:
         try:
             module = importlib.import_module(self.module)
         except Exception as error:  # whatever somebody else's module raises
-            first = str(error).strip().partition("\n")[0]
             raise InputError(
-                f"{whole} cannot be imported: {type(error).__name__}: {first}; mend that package "
-                f"or uninstall it"
+                f"{whole} cannot be imported: {type(error).__name__}: {first_line(error)}; mend "
+                f"that package or uninstall it"
             ) from error
         lacking = [name for name in DEFINES[self.kind] if name not in vars(module)]
         if lacking:

@@ -20,7 +20,7 @@ from numpyro.infer.util import constrain_fn, potential_energy
 from numpyro.primitives import Messenger
 
 from vi_compare.batches import in_batches
-from vi_compare.errors import InputError
+from vi_compare.errors import InputError, first_line
 from vi_compare.evidence import Draws
 
 
@@ -117,10 +117,9 @@ class Target:
         try:
             trace = handlers.trace(model).get_trace(*args, **kwargs)
         except Exception as error:  # whatever a user's model raises
-            first = str(error).strip().partition("\n")[0]
             raise InputError(
-                f"the plate {plates} cannot be seen whole ({first}), perhaps because the data are "
-                f"one minibatch of it; {remedy}"
+                f"the plate {plates} cannot be seen whole ({first_line(error)}), perhaps because "
+                f"the data are one minibatch of it; {remedy}"
             ) from error
         if short := _shorter_than_its_plate(trace, subsampled):
             site, plate, rows = short

@@ -220,6 +220,7 @@ def _facts(found: Inspection) -> Iterator[str]:
     yield f"normalised: {'yes, log Z = 0' if found.normalised else 'no, log Z is unknown'}"
     if found.subsampled:
         yield f"minibatch: plates {', '.join(found.subsampled)}"
+    yield from found.told
     yield f"starts: density and gradient are finite at {found.starts} random points"
     if found.stein:
         z, limit = found.stein

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from vi_compare import families
 from vi_compare.randomness import key_for
+from vi_compare.run.identity import told
 from vi_compare.run.prepared import Prepared
 from vi_compare.starts import starting_points
 from vi_compare.verdict import Doubt
@@ -22,6 +23,7 @@ class Inspection:
     Attributes:
         name, sites, dim, normalised, subsampled: of the target; sites as (name, shape,
             support).
+        told: what is good to know about the sites, a clause each.
         starts: number of usable starting points.
         stein: largest z-score of the reference's check and its limit, or None.
         doubts: why the reference should not be believed.
@@ -34,6 +36,7 @@ class Inspection:
     dim: int
     normalised: bool
     subsampled: tuple[str, ...]
+    told: tuple[str, ...]
     starts: int
     stein: tuple[float, float] | None
     doubts: tuple[Doubt, ...]
@@ -56,6 +59,7 @@ def inspect(prepared: Prepared, n: int = 1024) -> Inspection:
         target.dim,
         target.normalised,
         target.subsampled,
+        told(target),
         len(points),
         (reference.check.z, reference.check.limit) if reference else None,
         reference.doubts if reference else (),

@@ -22,9 +22,6 @@ from vi_compare.approximation import (
     is_set_up,
     set_up,
 )
-from vi_compare.batches import by_rows as by_rows
-from vi_compare.evidence import Draws as Draws
-from vi_compare.randomness import split as split
 from vi_compare.target import Target
 from vi_compare.verdict import Status
 
