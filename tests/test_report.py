@@ -732,7 +732,9 @@ def test_shares_of_a_new_metric_are_shown_in_per_cent():
 
 def test_without_a_believable_reference_no_number_gets_a_tick():
     comparison = with_new_metric("signed", (0.55, 0.8))
-    comparison.results["target"]["reference"]["doubts"] = ["its chains disagree"]
+    comparison.results["target"]["reference"]["doubts"] = [
+        {"kind": "its chains disagree", "words": "its chains disagree: R-hat 1.2"}
+    ]
     assert [cell.mark for cell in row_of(comparison, "wobble")[2:]] == ["", "bad"]
 
 

@@ -154,4 +154,8 @@ def test_the_section_is_on_the_page(run):
     section = page[page.index('<section id="worst-margins"') :]
     section = section[: section.index("</section>")]
     assert re.search(r"<h2[^>]*>.*Worst margins", section, re.S)
-    assert len(results["fits"]) == section.count("x[0]") + section.count("x[1]")
+    assert section.count("<tr") == 1 + len(results["fits"])  # the headings, a row a fit
+    for fit in results["fits"]:
+        by = fit["metrics"]["mean_shift"]["by"]
+        worst = max(by, key=lambda label: abs(by[label]["value"]))
+        assert f">{worst}<" in section

@@ -158,7 +158,7 @@ def run(
         from vi_compare.verdict import Status
 
     study = _study(script, fit, data)
-    settings = Settings(seed, draws, restarts, reference, keep_draws)
+    settings = Settings(seed, draws, restarts, reference, keep_draws, float32)
     with Terminal() as terminal:
         comparison = study.run(settings, terminal)
         page = _save(comparison, folder, terminal)
@@ -196,7 +196,7 @@ def path(
     """
     folder = _run_folder(script, out)
     _start(float32)
-    settings = Settings(seed, draws, restarts, reference)
+    settings = Settings(seed, draws, restarts, reference, float32=float32)
     _end(_trace(script, guide, alpha, data, settings, folder), open_page, show_profile)
     return 0
 
@@ -332,7 +332,7 @@ def check(
     from vi_compare.terminal import Terminal, show_check
 
     with Terminal() as terminal:
-        settings = Settings(seed, draws, restarts, reference)
+        settings = Settings(seed, draws, restarts, reference, float32=float32)
         prepared = _study(script, fit, data).prepare(settings, terminal)
     show_check(inspect(prepared))
     return 0

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,22 @@ class Comparison:
     results: dict[str, Any]
     draws: xr.DataTree
     path: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        words = "; ".join(f"{fit}: {word}" for fit, word in self.verdicts.items())
+        return f"<Comparison of {self.results['target']['name']}: {words}>"
+
+    def _repr_html_(self) -> str:
+        """The verdicts as a table, for notebooks."""
+        rows = "".join(
+            f"<tr><td>{escape(fit['name'])}</td><td><b>{escape(fit['verdict']['word'])}</b></td>"
+            f"<td>{escape(' '.join(fit['verdict']['reasons'][:2]))}</td>"
+            f"<td>{escape(fit['verdict']['use_for'])}</td></tr>"
+            for fit in self.fits
+        )
+        heads = "".join(f"<th>{head}</th>" for head in ("fit", "verdict", "why", "use it for"))
+        name = escape(self.results["target"]["name"])
+        return f"<table><caption>{name}</caption><tr>{heads}</tr>{rows}</table>"
 
     @property
     def fits(self) -> list[dict[str, Any]]:

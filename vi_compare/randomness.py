@@ -14,7 +14,9 @@ MOST = 16
 def key_for(seed: int, label: str) -> Array:
     """The key of everything random under `label`: adding another label changes none of it."""
     digest = hashlib.sha256(label.encode()).digest()
-    return _folded(seed, int.from_bytes(digest[:4], "big"))
+    # As 32-bit words, which every precision of JAX can hold; a key is made of two of them.
+    words = np.array([(seed >> 32) % 2**32, seed % 2**32], np.uint32)
+    return _folded(words, np.uint32(int.from_bytes(digest[:4], "big")))
 
 
 def split(key: Array, n: int) -> tuple[Array, ...]:
@@ -36,8 +38,8 @@ def power_of_two(n: int) -> int:
 
 
 @jax.jit
-def _folded(seed: int, data: int) -> Array:
-    return jax.random.fold_in(jax.random.key(seed), data)
+def _folded(words: Array, data: Array) -> Array:
+    return jax.random.fold_in(jax.random.wrap_key_data(words, impl="threefry2x32"), data)
 
 
 @jax.jit

@@ -21,6 +21,8 @@ class Settings:
         reference: "exact", "nuts", "none", a file of draws, or None for the best there is:
             exact draws where the script has them, else NUTS.
         keep_draws: keep every draw in fits.nc, however large.
+        float32: compute in single precision; in double precision otherwise, whatever JAX is
+            set to.
     """
 
     seed: int = 0
@@ -28,12 +30,15 @@ class Settings:
     restarts: int | None = None
     reference: str | None = None
     keep_draws: bool = False
+    float32: bool = False
 
     def __post_init__(self):
         for name, least in (("seed", 0), ("draws", 1000), ("restarts", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name} must be at least {least}, got {value}")
+        if self.seed >= 2**64:
+            raise InputError(f"seed must be below 2**64, got {self.seed}")
         if self.reference not in (None, *REFERENCES) and not Path(self.reference).exists():
             raise InputError(
                 f"reference must be {', '.join(REFERENCES)} or a file of draws; there is no file "

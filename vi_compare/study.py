@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
+
 from vi_compare import catalogue
 from vi_compare.comparison import Comparison
 from vi_compare.errors import InputError, first_line
@@ -182,16 +184,27 @@ class Study:
         Raises:
             InputError: before any fit, when something given cannot be used.
         """
-        with timed("checking the input, reference draws"):
-            prepared = self.prepare(settings or Settings(), observer)
-        return prepared.run(observer or Silent())
+        settings = settings or Settings()
+        # A plain session has JAX in single precision; it is left as it was found.
+        with jax.enable_x64(not settings.float32):
+            with timed("checking the input, reference draws"):
+                prepared = self.prepare(settings, observer)
+            return prepared.run(observer or Silent())
 
     def main(self) -> None:
         """Do what ``vi-compare run`` does with the script that this was written in.
 
         The script is read again by the same loader, so that ``python models/x.py`` and
         ``vi-compare run models/x.py`` give the same numbers.
+
+        Raises:
+            InputError: where there is no script, as in a notebook.
         """
-        script = sys.modules["__main__"].__file__
+        script = vars(sys.modules["__main__"]).get("__file__", "")
+        if not Path(script).is_file():
+            raise InputError(
+                "study.main() runs a script as the command line does, and there is none here; "
+                "in a notebook call study.run()"
+            )
         sys.argv[:1] = ["vi-compare", "run", str(script)]
         runpy.run_module("vi_compare", run_name="__main__")

@@ -1,8 +1,9 @@
 """A guide: independent logistic distributions, whose tails are heavier than a Gaussian's.
 
 A guide is NumPyro's: anything with `sample` and `param` statements will do, and works in
-anybody's SVI. An `AutoContinuous` needs one method, the distribution of the flat unconstrained
-vector. Whatever else it can do, it says in its family.
+anybody's SVI. An `AutoContinuous` needs two methods: one declares its parameters, the other makes
+the distribution of the flat unconstrained vector from them. Whatever else it can do, it says in
+its family.
 """
 
 from __future__ import annotations
@@ -20,10 +21,17 @@ class AutoLogistic(AutoContinuous):
     """Independent logistic distributions over the flat unconstrained vector."""
 
     def _get_posterior(self):
-        d = self.latent_dim
-        loc = numpyro.param(f"{self.prefix}_loc", self._init_latent)
-        positive = constraints.softplus_positive
-        scale = numpyro.param(f"{self.prefix}_scale", jnp.full(d, 0.1), constraint=positive)
+        loc, scale = f"{self.prefix}_loc", f"{self.prefix}_scale"
+        small, positive = jnp.full(self.latent_dim, 0.1), constraints.softplus_positive
+        return self.get_posterior(
+            {
+                loc: numpyro.param(loc, self._init_latent),
+                scale: numpyro.param(scale, small, constraint=positive),
+            }
+        )
+
+    def get_posterior(self, params):
+        loc, scale = params[f"{self.prefix}_loc"], params[f"{self.prefix}_scale"]
         return dist.Logistic(loc, scale).to_event(1)
 
 
