@@ -199,3 +199,78 @@ def test_draws_made_elsewhere_are_compared_and_what_needs_log_q_says_why(tmp_pat
     from vi_compare.report import render
 
     assert "log q is not known" in render(comparison)
+
+
+# --- scripts as people have them ---------------------------------------------------------------
+
+COIN = """
+import numpyro, numpyro.distributions as dist, numpy as np
+{magic}
+flips = np.array([1, 0, 1, 1])
+def model(flips):
+    p = numpyro.sample("p", dist.Beta(2, 2))
+    numpyro.sample("flips", dist.Bernoulli(p), obs=flips)
+data = {{"flips": flips}}
+"""
+
+
+def sites_of(path):
+    return [site.name for site in script.load(path).target().sites]
+
+
+@pytest.mark.parametrize(
+    "magic",
+    ["%matplotlib inline", "!pip install numpyro", "get_ipython().system('ls')", "np.array?", ""],
+)
+def test_a_notebook_is_a_script_without_what_only_ipython_reads(tmp_path, magic):
+    lines = COIN.format(magic=magic).splitlines(keepends=True)
+    cells = [
+        {"cell_type": "markdown", "source": ["# Coin"]},
+        {"cell_type": "code", "source": lines[:3], "outputs": [{"data": {"x": None}}]},
+        {"cell_type": "code", "source": lines[3:]},
+    ]
+    path = tmp_path / "coin.ipynb"
+    path.write_text(json.dumps({"cells": cells, "nbformat": 4, "metadata": {}}))
+    assert sites_of(path) == ["p"]
+    exported = tmp_path / "exported.py"
+    exported.write_text(COIN.format(magic=magic))
+    assert sites_of(exported) == ["p"]
+
+
+def test_what_is_no_notebook_is_said(tmp_path):
+    (tmp_path / "empty.ipynb").write_text("{}")
+    with pytest.raises(InputError, match="does not parse: it is no notebook"):
+        script.load(tmp_path / "empty.ipynb")
+
+
+def test_a_module_of_a_package_finds_its_neighbours(tmp_path):
+    folder = tmp_path / "outer" / "inner"
+    folder.mkdir(parents=True)
+    for package in (folder, folder.parent):
+        (package / "__init__.py").write_text("")
+    (folder.parent / "wide.py").write_text("WIDE = 4.0\n")
+    (folder / "priors.py").write_text("SCALE = 2.0\n")
+    (folder / "regress.py").write_text(
+        "import numpyro, numpyro.distributions as dist\n"
+        "from .priors import SCALE\nfrom ..wide import WIDE\n"
+        "def model():\n    numpyro.sample('m', dist.Normal(WIDE, SCALE))\n"
+    )
+    assert sites_of(folder / "regress.py") == ["m"]
+
+
+def test_a_script_that_reads_the_command_line_sees_an_empty_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["vi-compare", "run", "script.py", "--seed", "3"])
+    body = COIN.format(magic="import argparse; parser = argparse.ArgumentParser()")
+    (tmp_path / "lenient.py").write_text(body + "print(parser.parse_args())\n")
+    assert sites_of(tmp_path / "lenient.py") == ["p"]
+    (tmp_path / "strict.py").write_text(body + "parser.add_argument('x'); parser.parse_args()\n")
+    with pytest.raises(InputError, match=r"exits at line .* reads the command line"):
+        script.load(tmp_path / "strict.py")
+    assert capsys.readouterr().err == ""
+
+
+def test_data_under_main_are_asked_for_where_they_can_be_seen(tmp_path):
+    body = COIN.format(magic="").replace("data = {", "if __name__ == '__main__':\n    data = {")
+    (tmp_path / "late.py").write_text(body)
+    with pytest.raises(InputError, match=r"needs 'flips', which data does not give; define data"):
+        script.load(tmp_path / "late.py").target()

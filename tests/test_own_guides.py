@@ -155,3 +155,20 @@ def test_restarts_of_a_hand_written_guide_begin_apart_and_within_the_constraints
     moved = np.log(np.asarray(starts["sd"]) / 0.01).ravel()
     assert stats.kstest(moved, "norm").pvalue > 1e-4
     assert len(np.unique(starts["fresh"])) == 400
+
+
+def factored():
+    loc = numpyro.param("loc", 0.0)
+    x = numpyro.sample("x", dist.Normal(loc, 1.0))
+    numpyro.factor("shape", -(x**2))
+
+
+def test_a_factor_in_a_guide_is_refused_by_name():
+    """Its draws do not follow the factor, so that no density of it is that of its draws."""
+
+    def model():
+        numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+    study = Study(model, fits=["mine/reverse-kl"], guides={"mine": factored})
+    with pytest.raises(InputError, match="observed site 'shape'"):
+        study.prepare(Settings(reference="none"))

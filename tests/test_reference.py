@@ -478,3 +478,50 @@ def test_the_copula_is_a_density_and_draws_from_itself():
     u = q.sample(rng, 20_000)
     w = np.exp(p.logpdf(u) - q.log_prob(u))
     assert abs(w.mean() - 1) < 5 * w.std() / np.sqrt(len(w))
+
+
+# --- the model itself as the sampler -------------------------------------------------------------
+
+
+def nested():
+    top = numpyro.sample("top", dist.LogNormal(0.0, 0.3))
+    numpyro.sample("under", dist.Uniform(0.0, top))
+
+
+def test_a_model_of_which_nothing_is_observed_is_drawn_by_running_it():
+    """NUTS is neither needed nor asked for; E[top] = exp(0.045), E[under] = E[top]/2, within
+    five standard errors of 20,000 independent draws."""
+    study = Study(nested)
+    settings = Settings(draws=20_000)
+    reference = study.reference(study.target(), settings)
+    assert reference.source == "exact"
+    assert reference.diagnosis is None
+    for site, mean in (("top", np.exp(0.045)), ("under", np.exp(0.045) / 2)):
+        x = np.asarray(reference.test.values[site])
+        assert abs(x.mean() - mean) < 5 * x.std() / np.sqrt(len(x))
+    assert len(set(np.asarray(reference.train.values["top"]).tolist())) == 20_000
+
+
+def test_check_draws_no_chains():
+    def model():
+        x = numpyro.sample("x", dist.Normal(0.0, 1.0))
+        numpyro.factor("f", -(x**4))
+
+    study = Study(model, fits=["mvn/forward-kl", "mvn/reverse-kl"])
+    prepared = study.prepare(Settings(), chains=False)
+    assert prepared.reference is None
+    assert [plan.name for plan in prepared.plans] == ["mvn/forward-kl", "mvn/reverse-kl"]
+
+
+def test_a_fit_that_is_refused_does_not_stop_the_others():
+    """A full covariance is fitted up to 300 dimensions; a mean field of as many is there."""
+
+    def wide():
+        numpyro.sample("x", dist.Normal(jnp.zeros(301), 1.0).to_event(1))
+
+    study = Study(wide, fits=["mvn/reverse-kl", "normal/reverse-kl"])
+    comparison = study.run(Settings(draws=1000, restarts=1, reference="none"))
+    refused, fitted = comparison.fits
+    assert refused["status"] == "failed"
+    assert "301 dimensions" in refused["message"]
+    assert fitted["status"] == "converged"

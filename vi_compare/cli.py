@@ -333,7 +333,7 @@ def check(
 
     with Terminal() as terminal:
         settings = Settings(seed, draws, restarts, reference, float32=float32)
-        prepared = _study(script, fit, data).prepare(settings, terminal)
+        prepared = _study(script, fit, data).prepare(settings, terminal, chains=False)
     show_check(inspect(prepared))
     return 0
 

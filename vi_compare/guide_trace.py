@@ -101,8 +101,14 @@ class _OnUnconstrained(Messenger):
         return super().__enter__()
 
     def process_message(self, msg: dict) -> None:
-        if msg["type"] != "sample" or msg["is_observed"]:
+        if msg["type"] != "sample":
             return
+        if msg["is_observed"]:
+            raise InputError(
+                f"the guide has the observed site {msg['name']!r} (numpyro.factor, or obs=): its "
+                f"draws do not follow it, so that its density is not the one it is drawn from; "
+                f"write the distribution itself"
+            )
         if msg["name"] not in self.names:
             self.others.append(msg["name"])
             return

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
+import io
+import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from vi_compare.errors import InputError, first_line, nearest
+
+# Lines of a notebook, or of a script exported from one, that are IPython's and no Python.
+IPYTHON = re.compile(r"\s*([%!]|get_ipython\(\)|\?|\w[\w.]*\?+\s*$)")
 
 
 def read(path: str | Path) -> Path:
@@ -19,11 +26,13 @@ def read(path: str | Path) -> Path:
     """
     path = Path(path)
     try:
-        source = path.read_text(encoding="utf-8")
+        source = source_of(path)
     except FileNotFoundError:
         raise InputError(f"there is no script {path}; give the path of a model script") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); give a Python file") from None
+    except ValueError as error:
+        raise InputError(f"{path} does not parse: {error}; give a Python file") from None
     try:
         ast.parse(source, str(path))
     except SyntaxError as error:
@@ -40,20 +49,63 @@ def execute(path: Path) -> dict[str, Any]:
         InputError: when it raises; the line in the script is named.
     """
     name = f"vi_compare_script_{path.stem}"
+    package, root = _package(path)
     names: dict[str, Any] = {"__name__": name, "__file__": str(path), "__doc__": None}
-    code = compile(path.read_text(encoding="utf-8"), str(path), "exec")
-    sys.path.insert(0, str(path.parent.resolve()))
+    names |= {"__package__": package} if package else {}
+    code = compile(source_of(path), str(path), "exec")
+    places, arguments = sys.path[:], sys.argv[:]
+    sys.path[:0] = [str(root), str(path.parent.resolve())]
+    # A script that reads the command line must not see that of vi-compare.
+    sys.argv[:] = [str(path)]
+    said_by_the_script = io.StringIO()
     try:
-        exec(code, names)
+        # Who reads the command line prints how to use it before it exits.
+        with contextlib.redirect_stderr(said_by_the_script):
+            exec(code, names)
     except InputError:
         raise
-    except (Exception, SystemExit) as error:
-        line = _line(error, path)
-        said = f"{type(error).__name__}{line}: {first_line(error)}"
+    except SystemExit as error:
+        said_by_the_script = io.StringIO()
+        raise InputError(
+            f"{path} exits{_line(error, path)}, perhaps because it reads the command line, which "
+            f"is empty here; put that under if __name__ == '__main__'"
+        ) from error
+    except Exception as error:  # whatever a user's script raises
+        said = f"{type(error).__name__}{_line(error, path)}: {first_line(error)}"
         raise InputError(f"{path} raises {said}") from error
     finally:
-        sys.path.pop(0)
+        sys.path[:], sys.argv[:] = places, arguments
+        sys.stderr.write(said_by_the_script.getvalue())
     return names
+
+
+def source_of(path: Path) -> str:
+    """Python source: the text of a script, or the code cells of a notebook without what only
+    IPython reads (``%``, ``!``, ``?``, ``get_ipython()``); line numbers are kept.
+
+    Raises:
+        OSError, UnicodeDecodeError: when the file cannot be read.
+        ValueError: when a notebook is none.
+    """
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        try:
+            cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+            text = "\n".join("".join(cell["source"]) for cell in cells)
+        except (ValueError, LookupError, TypeError):
+            raise ValueError("it is no notebook") from None
+    lines = ("" if IPYTHON.match(line) else line for line in text.split("\n"))
+    return "\n".join(lines)
+
+
+def _package(path: Path) -> tuple[str, Path]:
+    """The package that a script stands in, for its relative imports, and where that is
+    imported from; "" for a script that stands alone."""
+    folder, names = path.resolve().parent, []
+    while (folder / "__init__.py").is_file():
+        names.append(folder.name)
+        folder = folder.parent
+    return ".".join(reversed(names)), folder
 
 
 def _line(error: BaseException, path: Path) -> str:
@@ -68,7 +120,7 @@ def _line(error: BaseException, path: Path) -> str:
 def split(text: str | Path) -> tuple[Path, str | None]:
     """``SCRIPT`` or ``SCRIPT:NAME`` -> path and name; a colon in an existing path is no sign."""
     head, colon, name = str(text).rpartition(":")
-    if not colon or Path(text).exists() or not head.endswith(".py"):
+    if not colon or Path(text).exists() or not head.endswith((".py", ".ipynb")):
         return Path(text), None
     return Path(head), name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +13,18 @@ from typing import Any
 
 import jax
 
-from vi_compare import catalogue
+from vi_compare import catalogue, formatting
 from vi_compare.comparison import Comparison
 from vi_compare.errors import InputError, first_line
 from vi_compare.evidence import Draws
 from vi_compare.files.draws import read_draws
 from vi_compare.randomness import key_for
-from vi_compare.reference import Reference, exact_reference, from_chains
+from vi_compare.reference import (
+    Reference,
+    by_running_the_model,
+    exact_reference,
+    from_chains,
+)
 from vi_compare.reference.nuts import nuts_reference
 from vi_compare.run.identity import missing_argument, refuse_what_has_no_answer
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, check_guides
@@ -74,6 +80,12 @@ class Study:
                 f"data is a {kind}; it must be a dict of the model's keyword arguments"
             )
         target = Target(self.model, (), dict(data or {}))
+        if needed := _not_given(self.model, target.kwargs):
+            raise InputError(
+                f"the model needs {formatting.listed([repr(name) for name in needed])}, which data "
+                f"does not give; define data = {{...}} at the top level of the script, not under "
+                f"if __name__ == '__main__'"
+            )
         try:
             _ = target.sites
         except InputError as error:
@@ -100,18 +112,26 @@ class Study:
         Raises:
             InputError: when they cannot be had as asked for, or do not fit the model.
         """
-        wanted = settings.reference or ("exact" if self.exact else "nuts")
         makers = {"none": self._no_draws, "exact": self._exact_draws, "nuts": self._nuts_draws}
-        return makers.get(wanted, self._draws_of_file)(target, settings, observer or Silent())
+        make = makers.get(self._source(target, settings), self._draws_of_file)
+        return make(target, settings, observer or Silent())
+
+    def _source(self, target: Target, settings: Settings) -> str:
+        """Where draws come from: what is asked for; else the script's exact, or the model
+        itself where nothing is observed; else NUTS."""
+        if settings.reference is not None:
+            return settings.reference
+        return "exact" if self.exact or target.normalised else "nuts"
 
     def _no_draws(self, target: Target, settings: Settings, observer: Observer) -> None:
         return None
 
     def _exact_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
-        if self.exact is None:
+        exact = self.exact or (by_running_the_model(target) if target.normalised else None)
+        if exact is None:
             raise InputError("the script defines no exact(key, n); give --reference nuts or none")
         try:
-            return exact_reference(target, self.exact, settings.seed, settings.draws)
+            return exact_reference(target, exact, settings.seed, settings.draws)
         except InputError:
             raise
         except Exception as error:  # whatever a user's sampler raises
@@ -134,8 +154,14 @@ class Study:
         draws = read_draws(path, target)
         return from_chains("file", target, draws, None, {"file": path.name})
 
-    def prepare(self, settings: Settings, observer: Observer | None = None) -> Prepared:
+    def prepare(
+        self, settings: Settings, observer: Observer | None = None, *, chains: bool = True
+    ) -> Prepared:
         """Everything that can be wrong with the input is found here, before any fit.
+
+        Args:
+            chains: whether to run NUTS where the reference comes from it; without them the
+                plans are made on a stand-in, to be looked at and not run.
 
         Raises:
             InputError: with the cause and the remedy.
@@ -147,9 +173,11 @@ class Study:
         refuse_what_has_no_answer(target, points)
         planner = Planner(target, settings.seed, self.guides)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
-        self._check(planner, wanted, SimpleNamespace(train=Draws(points, {})), has_draws)
-        draws = self.reference(target, settings, observer)
-        plans = [planner.plan(fit, draws) for fit in wanted]
+        stand_in = SimpleNamespace(train=Draws(points, {}))
+        self._check(planner, wanted, stand_in, has_draws)
+        waits = self._source(target, settings) == "nuts" and not chains
+        draws = None if waits else self.reference(target, settings, observer)
+        plans = [planner.plan(fit, stand_in if waits else draws) for fit in wanted]
         return Prepared(
             self.name,
             self.description,
@@ -208,3 +236,14 @@ class Study:
             )
         sys.argv[:1] = ["vi-compare", "run", str(script)]
         runpy.run_module("vi_compare", run_name="__main__")
+
+
+def _not_given(model: Callable, data: Mapping[str, Any]) -> list[str]:
+    """Arguments without a default that the data lack."""
+    try:
+        parameters = inspect.signature(model).parameters.values()
+    except (TypeError, ValueError):  # some callables tell nothing of their arguments
+        return []
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    required = (p for p in parameters if p.kind in named and p.default is p.empty)
+    return [p.name for p in required if p.name not in data]

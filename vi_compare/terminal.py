@@ -225,6 +225,8 @@ def _facts(found: Inspection) -> Iterator[str]:
     if found.stein:
         z, limit = found.stein
         yield f"reference: largest Stein z {z:.1f} (a good sample stays below {limit:.1f})"
+    elif found.chains:
+        yield "reference: NUTS, which the run begins with and keeps"
     else:
         yield "reference: none; missed mass cannot be seen"
     for doubt in found.doubts:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpyro import handlers
 
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
@@ -72,6 +74,18 @@ def exact_reference(target: Target, exact: Callable, seed: int, n: int) -> Refer
     # log Z is known of a normalised target, so nothing has to be bridged.
     bridge = test if target.normalised else draw("bridge")
     return Reference("exact", draw("train"), test, draw("floor"), bridge, check)
+
+
+def by_running_the_model(target: Target) -> Callable:
+    """``exact(key, n) -> {site: (n, ...)}`` of a target of which nothing is observed."""
+
+    def once(key: Array) -> dict[str, Array]:
+        model = handlers.seed(target.model, key)
+        trace = handlers.trace(model).get_trace(*target.args, **target.kwargs)
+        return {site.name: trace[site.name]["value"] for site in target.sites}
+
+    many = jax.jit(jax.vmap(once))
+    return lambda key, n: many(jax.random.split(key, n))
 
 
 def from_chains(

@@ -26,6 +26,7 @@ class Inspection:
         told: what is good to know about the sites, a clause each.
         starts: number of usable starting points.
         stein: largest z-score of the reference's check and its limit, or None.
+        chains: whether the reference will be NUTS, which `run` begins with.
         doubts: why the reference should not be believed.
         gradient_seconds: of one gradient of log p, in a batch of `starts`.
         fits: (name, solver, predicted seconds or None where nothing is iterated on p).
@@ -39,6 +40,7 @@ class Inspection:
     told: tuple[str, ...]
     starts: int
     stein: tuple[float, float] | None
+    chains: bool
     doubts: tuple[Doubt, ...]
     gradient_seconds: float
     fits: tuple[tuple[str, str, float | None], ...]
@@ -62,6 +64,7 @@ def inspect(prepared: Prepared, n: int = 1024) -> Inspection:
         told(target),
         len(points),
         (reference.check.z, reference.check.limit) if reference else None,
+        reference is None and settings.reference != "none",
         reference.doubts if reference else (),
         seconds,
         tuple(

@@ -14,6 +14,7 @@ import numpy as np
 from vi_compare import catalogue
 from vi_compare.approximation import GuideApproximation
 from vi_compare.comparison import Comparison, fingerprint
+from vi_compare.errors import InputError
 from vi_compare.evidence import Draws, Estimate, Evidence
 from vi_compare.metrics import abouts
 from vi_compare.randomness import key_for
@@ -28,10 +29,10 @@ from vi_compare.run.facts import Measured
 from vi_compare.run.plans import Plan
 from vi_compare.run.published import Published, compare
 from vi_compare.settings import Settings
-from vi_compare.solvers import Fit, Problem
+from vi_compare.solvers import Cost, Fit, Problem, Solver
 from vi_compare.target import Target
 from vi_compare.timing import timed
-from vi_compare.verdict import Doubt, judge
+from vi_compare.verdict import Doubt, Status, judge
 
 
 class Observer(Protocol):
@@ -107,7 +108,7 @@ class Prepared:
         )
         with timed("fitting"), timed(plan.name):
             began = time.perf_counter()
-            fit = plan.solver.solve(problem)
+            fit = _solved(plan.solver, problem)
             seconds = time.perf_counter() - began
         observer.end("; ".join(filter(None, (f"{fit.status}: {fit.message}", fit.doubt))))
         return fit, seconds
@@ -265,6 +266,15 @@ class Prepared:
             for m in measured
         ]
         return grid, np.asarray(nowhere.log_p), np.stack(log_q)
+
+
+def _solved(solver: Solver, problem: Problem) -> Fit:
+    """What the solver makes of the problem; a refusal ends this fit and no other."""
+    try:
+        return solver.solve(problem)
+    except InputError as error:
+        nothing = np.zeros((0, 0))
+        return Fit(None, Status.FAILED, str(error), nothing, cost=Cost.nothing())
 
 
 def _log_q(q: GuideApproximation, draws: Draws) -> np.ndarray:
