@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     Progress,
@@ -29,7 +31,7 @@ from vi_compare.difference import LEVEL, Change, Difference
 from vi_compare.formatting import count, fixed, percent, plain, with_error
 
 if TYPE_CHECKING:  # they need JAX or xarray, and what lists must not wait for that
-    from vi_compare.report.view import Reading
+    from vi_compare.report.view import Reading, View
     from vi_compare.run.checking import Inspection
 
 
@@ -82,25 +84,10 @@ def summarise(comparison: Comparison, page: Path) -> None:
     from vi_compare.report.view import View
 
     console = Console(file=sys.stdout)
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 110
-    title = f"{comparison.results['target']['name']}: nats ± standard error"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("fit", no_wrap=True, overflow="fold")
     view = View.of(comparison)
-    known = lambda *metrics: [
-        m for m in metrics if any(fit.reading(m).value is not None for fit in view.fits)
-    ]
-    # Where log Z is not known the ELBO is what is left of the KLs.
-    shown = known("forward_kl", "reverse_kl") or known("elbo")
-    shown += known("missed_mass", "invented_mass", "khat")
-    for metric in shown:
-        table.add_column(view.abouts[metric].heading, justify="right", no_wrap=True)
-    table.add_column("verdict")
-    for fit, read in zip(comparison.fits, view.fits, strict=True):
-        cells = (_cell(read.reading(metric)) for metric in shown)
-        table.add_row(fit["name"], *cells, fit["verdict"]["word"])
-    console.print(table)
+    console.print(scoreboard(view, console))
     for fit in comparison.fits:
         console.print(f"\n{fit['name']}: {fit['verdict']['word']}", markup=False, style="bold")
         for reason in fit["verdict"]["reasons"]:
@@ -112,6 +99,35 @@ def summarise(comparison: Comparison, page: Path) -> None:
         console.print(f"  {one.text}", markup=False, highlight=False)
     console.print()
     console.print(str(page), markup=False, soft_wrap=True)
+
+
+def scoreboard(view: View, console: Console) -> Table:
+    """Fit, verdict and both KLs, in full at any width; other numbers where there is room."""
+    known = lambda *metrics: [
+        m for m in metrics if any(fit.reading(m).value is not None for fit in view.fits)
+    ]
+    # Where log Z is not known the ELBO is what is left of the KLs.
+    first = known("forward_kl", "reverse_kl") or known("elbo")
+    more = known("missed_mass", "invented_mass", "khat")
+    while True:
+        table = _scores(view, [*first, *more])
+        wanted = Measurement.get(console, console.options.update(width=10_000), table).maximum
+        if not more or wanted <= console.width:
+            return table
+        more.pop()
+
+
+def _scores(view: View, metrics: Sequence[str]) -> Table:
+    title = f"{view.target['name']}: nats ± standard error"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("fit", overflow="fold")
+    table.add_column("verdict")
+    for metric in metrics:
+        table.add_column(view.abouts[metric].heading, justify="right", no_wrap=True)
+    for fit in view.fits:
+        cells = (_cell(fit.reading(metric)) for metric in metrics)
+        table.add_row(Text(fit.key), Text(fit.word), *cells)
+    return table
 
 
 def show_path(path: dict, page: Path) -> None:
