@@ -203,7 +203,7 @@ def test_a_divergence_evaluates_the_target_as_often_as_it_says(label):
 
     jax.block_until_ready(gradient(unconstrained))
     jax.effects_barrier()
-    assert target.found == few.evaluations(families.num_components(made))._asdict()
+    assert target.found == few.evaluations(families.family(made).num_components)._asdict()
     assert loss.num_particles != 3  # what it was made from is as it was
 
 
