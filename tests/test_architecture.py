@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -107,6 +108,32 @@ def test_every_module_has_a_layer():
 
 def test_few_modules_stand_at_the_top():
     assert len(list(PACKAGE.glob("*.py"))) <= MOST_AT_THE_TOP
+
+
+def constants(path: Path) -> list[str]:
+    """UPPER_CASE names that a module assigns, those of unpacked tuples one by one."""
+    found = []
+    for node in ast.parse(path.read_text()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        targets += [node.target] if isinstance(node, ast.AnnAssign) else []
+        for target in targets:
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            found += [name.id for name in names if isinstance(name, ast.Name)]
+    return [name for name in found if re.fullmatch(r"_?[A-Z][A-Z0-9_]*", name)]
+
+
+def test_tunables_are_fields_of_records_and_not_constants():
+    """Every metric has its ABOUT; beside them a module has a constant where it is one fact."""
+    assert sum(len(constants(path)) for path in MODULES.values()) < 120
+
+
+def test_no_class_name_has_two_meanings():
+    where: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                where.setdefault(node.name, []).append(module)
+    assert not {name: modules for name, modules in where.items() if len(modules) > 1}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
