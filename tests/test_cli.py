@@ -194,7 +194,10 @@ def test_a_broken_option_is_refused_in_one_line(name, tmp_path, in_process):
 
 
 def test_no_exact_sampler_is_said_when_it_is_asked_for(tmp_path, in_process):
+    # Of a model of which nothing is observed the model itself would be the sampler.
     source = "\n".join(textwrap.dedent(GOOD).splitlines()[:6])
+    source += "\n    numpyro.sample('y', dist.Normal(x, 1.0), obs=0.5)\n"
+    source = source.replace('    numpyro.sample("x"', '    x = numpyro.sample("x"')
     write(tmp_path, source)
     status, out, err = in_process("run", "script.py", "--reference", "exact")
     refused(status, out, err, "the script defines no exact(key, n)")

@@ -67,8 +67,8 @@ def execute(path: Path) -> dict[str, Any]:
     except SystemExit as error:
         said_by_the_script = io.StringIO()
         raise InputError(
-            f"{path} exits{_line(error, path)}, perhaps because it reads the command line, which "
-            f"is empty here; put that under if __name__ == '__main__'"
+            f"{path} raises SystemExit{_line(error, path)}, perhaps because it reads the command "
+            f"line, which is empty here; put that under if __name__ == '__main__'"
         ) from error
     except Exception as error:  # whatever a user's script raises
         said = f"{type(error).__name__}{_line(error, path)}: {first_line(error)}"
