@@ -212,7 +212,7 @@ def lost_weights(mass: float, log_z: Estimate):
     names, shares = ("a", "b", "c"), np.array([0.5, 0.5, 0.0])
     members = {"in c": np.full(n, 2), "in a": np.zeros(n, int)}
     sets = {"test": shares, "floor": shares}
-    modes = FoundModes(np.zeros((3, 1)), names, sets, n, members, np.full(3, float(n)))
+    modes = FoundModes(np.zeros((3, 1)), names, names, sets, n, members, np.full(3, float(n)))
     # Drawn half each from two fits that do not overlap: their mixture has density q / 2.
     weights = {"in c": np.full(n, np.log(2 * mass)), "in a": np.log(1e-9 * log_pareto)}
     found = check_basins(modes, weights, log_z)
@@ -394,7 +394,7 @@ def test_every_chain_is_saved_apart_and_read_in_order(tmp_path):
     whole.to_netcdf(tmp_path / "fits.nc", engine="h5netcdf")
     with xr.open_datatree(tmp_path / "fits.nc", engine="h5netcdf") as tree:
         posterior = tree["reference/posterior"].to_dataset().load()
-        read = View({}, tree.load(), ()).reference
+        read = View({}, tree.load(), (), {}).reference
     assert dict(posterior.sizes) == {"chain": 2, "draw": 100, "k": 3}
     assert posterior.attrs["creation_library"] == "ArviZ"
     expected = np.asarray(reference.test.values["x"])
