@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(path: Path, *, late: bool) -> set[str]:
+@cache
+def imports(path: Path, *, late: bool) -> frozenset[str]:
     """Modules that a file imports; `late` includes those inside functions and those that are
     for the type checker alone."""
     tree = ast.parse(path.read_text())
@@ -71,10 +73,10 @@ def imports(path: Path, *, late: bool) -> set[str]:
             visit(child)
 
     visit(tree)
-    return found
+    return frozenset(found)
 
 
-def ours(module: str) -> set[str]:
+def ours(module: str) -> frozenset[str]:
     """The package's own modules that a module imports, late and type-only imports too."""
     return imports(MODULES[module], late=True) & MODULES.keys() - {module}
 
