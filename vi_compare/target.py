@@ -307,9 +307,14 @@ def _dims(site: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[str, ...]:
 
 def _is_real(support: constraints.Constraint) -> bool:
     """Whether every value is its own unconstrained value."""
+    return innermost(support) is constraints.real
+
+
+def innermost(support: constraints.Constraint) -> constraints.Constraint:
+    """The support of one entry, without the event axes around it."""
     while isinstance(support, constraints.independent):
         support = support.base_constraint
-    return support is constraints.real
+    return support
 
 
 def _improper(fn: dist.Distribution) -> bool:

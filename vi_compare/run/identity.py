@@ -2,7 +2,7 @@
 
 What no comparison could mend is refused: data that were not given, a density that is another at
 every call, a direction along which it has no finite mass. What only has to be known (a circle,
-entries that never vary, a likelihood that no start sees) is told.
+entries that never vary) is told.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpyro.primitives import Messenger
 from vi_compare.errors import InputError
 from vi_compare.estimate import margin
 from vi_compare.scores import values_and_slopes
-from vi_compare.target import Site, Target
+from vi_compare.target import Site, Target, innermost
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,8 @@ class _Asked(Messenger):
 
 def _refuse_random_density(target: Target, points: Array) -> None:
     """Asked for twice, the density at one point must be one number."""
-    asked, values = _Asked(), target.constrain(points[0])
+    # By the program that the run needs anyway, not operation by operation.
+    asked, values = _Asked(), jax.tree.map(lambda a: a[0], target.complete(points[:1]).values)
 
     def visit() -> int:
         with asked:
@@ -286,10 +287,7 @@ def _circles(target: Target) -> Iterator[str]:
 def _is_circle(site: dict[str, Any]) -> bool:
     if site["type"] != "sample" or site["is_observed"]:
         return False
-    support = site["fn"].support
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.circular
+    return innermost(site["fn"].support) is constraints.circular
 
 
 def _constants(target: Target) -> Iterator[str]:
