@@ -7,7 +7,6 @@ is roughly right, where u is whitened, all of them are of order one.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,12 +71,11 @@ class Survey:
 
     Attributes:
         frames: Gaussians near the target's mass, the best first; none where none is finite.
-        compile_seconds, seconds, densities, gradients: cost of finding them.
+        compile_seconds, densities, gradients: cost of finding them.
     """
 
     frames: tuple[Frame, ...]
     compile_seconds: float = 0.0
-    seconds: float = 0.0
     densities: int = 0
     gradients: int = 0
 
@@ -90,7 +88,6 @@ def from_paths(target: Target, key: Array, paths: int = 10, behind: float = 10.0
     """
     if target.dim > MOST:
         return Survey(())
-    began = time.perf_counter()
     start_key, draw_key = split(key, 2)
     scores = Scores(target)
     starts = np.asarray(starting_points(target, start_key, paths, scores), float)
@@ -103,9 +100,8 @@ def from_paths(target: Target, key: Array, paths: int = 10, behind: float = 10.0
         for one in found
         if one.elbo > found[0].elbo - behind
     ]
-    compiling = scores.compile_seconds
-    seconds = time.perf_counter() - began - compiling
-    return Survey(tuple(frames), compiling, seconds, scores.densities, scores.gradients)
+    cost = scores.compile_seconds, scores.densities, scores.gradients
+    return Survey(tuple(frames), *cost)
 
 
 def from_draws(u: Array) -> Survey:
