@@ -200,16 +200,17 @@ class AlphaObjective:
         found = minimize(both, theta, jac=True, method="L-BFGS-B", options=options)
         if not np.isfinite(found.x).all() or found.fun >= 1e300:
             return None
-        points = self.points(found.x, rule)
-        if mass(points) < limits.mass:  # it has left the nodes
+        if mass(self.points(found.x, rule)) < limits.mass:  # it has left the nodes
             return None
-        if measure is not rule:
-            points = self.points(found.x, measure)
-        each = np.asarray(terms(points, alpha))
+        return self._measured(np.asarray(found.x), alpha, measure)
+
+    def _measured(self, theta: np.ndarray, alpha: float, rule: IntegrationRule) -> Optimum | None:
+        """`theta` (P,) with its value by `rule`; None on a plateau or where A_α diverges."""
+        each = self.terms(theta, alpha, rule)
         value = float(each.sum())
-        if not value < limits.most(alpha) or measure.diverges(each):
+        if not value < self.descent.most(alpha) or rule.diverges(each):
             return None
-        return Optimum(np.asarray(found.x), value)
+        return Optimum(theta, value)
 
     def terms(self, theta: np.ndarray, alpha: float, rule: IntegrationRule) -> np.ndarray:
         """The terms of A_α by a rule, (n,)."""

@@ -117,13 +117,7 @@ def descend(
     here = Point(start, *(yield start))
     path, inverse_hessian, fresh, idle = [here], make(), True, 0
     while np.isfinite(here.value) and len(path) <= steps and idle < patience:
-        direction = -inverse_hessian.times(here.gradient)
-        length = np.linalg.norm(direction)
-        if fresh and length > 1:  # nothing is known yet of the scale
-            direction = direction / length
-        there = None
-        if np.isfinite(length) and direction @ here.gradient < 0:
-            there = yield from _line_search(here, direction)
+        there = yield from _step(here, inverse_hessian, fresh)
         if there is None:
             if fresh:
                 break
@@ -138,6 +132,19 @@ def descend(
         here = there
         path.append(here)
     return path
+
+
+def _step(
+    here: Point, inverse_hessian: InverseHessian, fresh: bool
+) -> Generator[np.ndarray, tuple[float, np.ndarray], Point | None]:
+    """The next iterate, along −H g; None where that leads up, or nowhere lower."""
+    direction = -inverse_hessian.times(here.gradient)
+    length = np.linalg.norm(direction)
+    if fresh and length > 1:  # nothing is known yet of the scale
+        direction = direction / length
+    if not (np.isfinite(length) and direction @ here.gradient < 0):
+        return None
+    return (yield from _line_search(here, direction))
 
 
 def _line_search(
