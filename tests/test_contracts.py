@@ -514,6 +514,27 @@ def test_a_metric_has_a_headline_and_finite_errors(metric, evidence):
             assert e.n
 
 
+def _knows_q_alone(metric: str, e: Evidence) -> bool:
+    return METRICS[metric].measure(replace(e, test=None, floor=None))[ALL].value is not None
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("constant", [0.0, 1.0, -1e300])
+def test_an_entry_that_never_varies_is_nothing_to_measure(metric, constant):
+    """The upper triangle of a Cholesky factor; also where the fit alone lets it vary."""
+    plain = line_evidence(1000)
+    fixed = np.full((1000, 2), constant)
+
+    def with_entries(draws, entries):
+        return replace(draws, values=draws.values | {"L": entries})
+
+    test, floor = (with_entries(d, fixed) for d in (plain.test, plain.floor))
+    for entries in (fixed, np.random.default_rng(0).normal(size=fixed.shape)):
+        e = replace(plain, q=with_entries(plain.q, entries), test=test, floor=floor)
+        if entries is fixed or not _knows_q_alone(metric, plain):
+            assert METRICS[metric].measure(e) == METRICS[metric].measure(plain)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_metric_without_reference_or_log_q_says_why_or_does_without(metric):
     full = line_evidence(1000)

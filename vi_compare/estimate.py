@@ -219,11 +219,16 @@ def margin(site: str, index: tuple[int, ...]) -> str:
     return f"{site}[{','.join(map(str, index))}]" if index else site
 
 
-def margins(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Every scalar coordinate of every site as one (n,) array: ``x``, ``beta[0]``, ``L[1,0]``."""
+def entries(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Every scalar entry of every site as one (n,) array: ``x``, ``beta[0]``, ``L[1,0]``."""
     out: dict[str, np.ndarray] = {}
     for site, value in values.items():
         array = np.asarray(value)
         for index in np.ndindex(array.shape[1:]):
             out[margin(site, index)] = array[(slice(None), *index)]
     return out
+
+
+def margins(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The entries that vary: the upper triangle of a Cholesky factor is no margin."""
+    return {label: x for label, x in entries(values).items() if (x != x[:1]).any()}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from functools import cached_property, partial
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
 from jax import Array
 
-from vi_compare.estimate import ALL, About, Estimate, MetricKind, margins, worst
+from vi_compare.estimate import ALL, About, Estimate, MetricKind, entries, margins, worst
 
 __all__ = [
     "ALL",
@@ -92,6 +92,19 @@ class Modes:
         return np.full(len(self.names), self.n) if self.effective is None else self.effective
 
 
+class Margins(NamedTuple):
+    """{label: (n,)} of every entry that varies in the target, under each of three sets.
+
+    Attributes:
+        q, p, again: of the fit's draws, of `test` and of `floor`; empty where there is no such
+            set.
+    """
+
+    q: dict[str, np.ndarray]
+    p: dict[str, np.ndarray]
+    again: dict[str, np.ndarray]
+
+
 @dataclass(frozen=True)
 class Evidence:
     """All that any metric may look at for one fit; computed once per study.
@@ -112,6 +125,12 @@ class Evidence:
     modes: Modes | None = None
     modes_reason: str = ""
     training_floor: float | None = None
+
+    @cached_property
+    def margins(self) -> Margins:
+        p = margins(self.test.values) if self.test else {}
+        q, again = (entries(draws.values) if draws else {} for draws in (self.q, self.floor))
+        return Margins({k: q[k] for k in p}, p, {k: again[k] for k in p if again})
 
     def above(self, plus: Estimate | None = None) -> Estimate:
         """E_p[log p̃ − log q] in nats, from draws of the target, plus an independent term."""

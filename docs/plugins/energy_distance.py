@@ -16,7 +16,6 @@ from vi_compare.evidence import (
     Estimate,
     Evidence,
     MetricKind,
-    margins,
     worst,
 )
 
@@ -39,8 +38,8 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     if evidence.test is None or evidence.floor is None:
         # What does not exist is missing with a reason, never 0 or NaN.
         return {ALL: Estimate.missing(NO_REFERENCE, "sd")}
-    q, p, again = (margins(d.values) for d in (evidence.q, evidence.test, evidence.floor))
-    by = {label: _distance(q[label], p[label], again[label]) for label in p if np.ptp(p[label])}
+    q, p, again = evidence.margins  # {label: (n,)} of every entry that varies
+    by = {label: _distance(q[label], p[label], again[label]) for label in p}
     return worst(by, abs)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vi_compare.evidence import Draws, margins
+from vi_compare.evidence import Draws, Evidence, Margins
 
 
 class Gap(NamedTuple):
@@ -63,12 +63,18 @@ def evenly(draws: Draws, most: int) -> np.ndarray:
     return (np.arange(chains)[:, None] * length + kept).ravel()
 
 
-def few_margins(draws: Draws, most: int = 4_000_000) -> dict[str, np.ndarray]:
-    """Every margin, {label: (n,)}, with fewer draws the more margins there are.
+def few_margins(evidence: Evidence, most: int = 4_000_000) -> Margins:
+    """Every margin under each set, with fewer draws the more margins there are.
 
     Args:
         most: numbers that are sorted for one fit: all 20,000 draws of 200 margins, fewer of more.
     """
-    every = margins(draws.values)
-    kept = evenly(draws, most // max(1, len(every)))
-    return every if kept.size == len(draws) else {label: x[kept] for label, x in every.items()}
+    sets = (evidence.q, evidence.test, evidence.floor)
+    return Margins(
+        *(_few(by, draws, most) for by, draws in zip(evidence.margins, sets, strict=True) if draws)
+    )
+
+
+def _few(by: dict[str, np.ndarray], draws: Draws, most: int) -> dict[str, np.ndarray]:
+    kept = evenly(draws, most // max(1, len(by)))
+    return by if kept.size == len(draws) else {label: x[kept] for label, x in by.items()}

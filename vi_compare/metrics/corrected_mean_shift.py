@@ -3,7 +3,7 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
 from vi_compare.psis import usable_weights
 
 ABOUT = About(
@@ -22,10 +22,8 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     weights, reason = usable_weights(evidence.q)
     if weights is None:
         return {ALL: Estimate.missing(reason, "sd")}
-    q, p, again = (margins(draws.values) for draws in (evidence.q, test, floor))
-    values = {x: (weights @ q[x] - p[x].mean()) / p[x].std(ddof=1) for x in p if p[x].std() > 0}
-    if not values:
-        return {ALL: Estimate.missing("the target's draws do not vary", "sd")}
+    q, p, again = evidence.margins
+    values = {x: (weights @ q[x] - p[x].mean()) / p[x].std(ddof=1) for x in p}
 
     def estimate(label: str) -> Estimate:
         of_p, sd = p[label], p[label].std(ddof=1)

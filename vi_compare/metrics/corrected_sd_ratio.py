@@ -3,7 +3,7 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
 from vi_compare.psis import usable_weights
 
 ABOUT = About(
@@ -21,10 +21,8 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     weights, reason = usable_weights(evidence.q)
     if weights is None:
         return {ALL: Estimate.missing(reason)}
-    q, p = margins(evidence.q.values), margins(test.values)
-    values = {x: _sd(q[x], weights) / p[x].std(ddof=1) for x in p if p[x].std() > 0}
-    if not values:
-        return {ALL: Estimate.missing("the target's draws do not vary")}
+    q, p, _ = evidence.margins
+    values = {x: _sd(q[x], weights) / p[x].std(ddof=1) for x in p}
 
     def estimate(label: str) -> Estimate:
         ratio, of_p = values[label], p[label]

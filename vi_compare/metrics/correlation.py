@@ -11,7 +11,6 @@ from vi_compare.evidence import (
     Estimate,
     Evidence,
     MetricKind,
-    margins,
 )
 
 ABOUT = About(
@@ -28,8 +27,8 @@ def measure(evidence: Evidence, most_margins: int = 200) -> dict[str, Estimate]:
     """`most_margins`: with more, the pairs are too many to look at each."""
     if evidence.test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
-    p, q = margins(evidence.test.values), margins(evidence.q.values)
-    labels = [label for label in p if p[label].std() > 0 and q[label].std() > 0]
+    q, p, _ = evidence.margins
+    labels = [label for label in p if q[label].std() > 0]
     if len(labels) < 2:
         return {ALL: Estimate.missing("there is one margin, so nothing to correlate")}
     if len(labels) > most_margins:

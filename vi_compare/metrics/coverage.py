@@ -7,7 +7,6 @@ from vi_compare.evidence import (
     Estimate,
     Evidence,
     MetricKind,
-    margins,
     worst,
 )
 from vi_compare.metrics._quantiles import share_inside
@@ -29,7 +28,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     fit, test = evidence.q, evidence.test
     if test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
-    p, q = margins(test.values), margins(fit.values)
+    q, p, _ = evidence.margins
     level = ABOUT.perfect or 0.0
     by = {label: share_inside(q[label], p[label], level, fit, test) for label in p}
     return worst(by, ABOUT.badness)

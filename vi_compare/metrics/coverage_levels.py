@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
 from vi_compare.metrics._quantiles import central, share_inside
 
 ABOUT = About(
@@ -21,7 +21,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     test = evidence.test
     if test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
-    p, q = margins(test.values), margins(evidence.q.values)
+    q, p, _ = evidence.margins
     levels = (0.5, 0.8, 0.9, 0.95)
     held = {label: _held(q[label], p[label], levels) for label in p}  # (levels,) each
     by = {}

@@ -10,7 +10,6 @@ from vi_compare.evidence import (
     Estimate,
     Evidence,
     MetricKind,
-    margins,
     worst,
 )
 from vi_compare.metrics._quantiles import has_variance, middle
@@ -37,7 +36,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     fit, test, floor = evidence.q, evidence.test, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE, "sd")}
-    q, p, again = (margins(draws.values) for draws in (fit, test, floor))
+    q, p, again = evidence.margins
     by = {}
     for label in p:
         shift = _of_means if has_variance(p[label]) else _of_medians
@@ -47,8 +46,6 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
 
 def _of_means(q, p, again, fit: Draws, test: Draws, floor: Draws) -> Estimate:
     sd = p.std(ddof=1)
-    if not sd > 0:
-        return Estimate.missing("the target's draws do not vary here", "sd")
     n_q, n_p = fit.effective(q), test.effective(p)
     error = np.sqrt(q.var(ddof=1) / n_q + p.var(ddof=1) / n_p) / sd
     lost = abs(again.mean() - p.mean()) / sd

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind, margins
+from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
 from vi_compare.metrics._quantiles import ENDS, quantile_error
 
 ABOUT = About(
@@ -20,7 +20,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     test, floor = evidence.test, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
-    p, q, again = (margins(draws.values) for draws in (test, evidence.q, floor))
+    q, p, again = evidence.margins
     width = {label: float(np.diff(np.quantile(p[label], ENDS))[0]) for label in p}
     off = lambda who, label: float(np.median(who[label]) - np.median(p[label])) / width[label]
     values = {label: off(q, label) for label in p if width[label] > 0}

@@ -29,7 +29,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     test, q, floor = evidence.test, evidence.q, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
-    p, fit, again = (few_margins(draws) for draws in (test, q, floor))
+    fit, p, again = few_margins(evidence)
     values = {label: Gap.between(p[label], fit[label]).kolmogorov()[0] for label in p}
     least = lambda label: Gap.between(p[label], again[label]).kolmogorov()[0]
     by = worst_few(values, ABOUT.badness, lambda x: _distance(p[x], fit[x], test, q, least(x)))

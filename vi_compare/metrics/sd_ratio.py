@@ -10,7 +10,6 @@ from vi_compare.evidence import (
     Estimate,
     Evidence,
     MetricKind,
-    margins,
     worst,
 )
 from vi_compare.metrics._quantiles import has_variance, middle
@@ -32,14 +31,12 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     fit, test = evidence.q, evidence.test
     if test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
-    p, q = margins(test.values), margins(fit.values)
+    q, p, _ = evidence.margins
     by = {label: _ratio(q[label], p[label], fit, test) for label in p}
     return worst(by, ABOUT.badness)
 
 
 def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws) -> Estimate:
-    if not p.std() > 0:
-        return Estimate.missing("the target's draws do not vary here")
     spread = _sd if has_variance(p) else _range
     (top, top_error), (bottom, bottom_error) = spread(q, fit), spread(p, test)
     ratio = top / bottom

@@ -13,7 +13,6 @@ from vi_compare.evidence import (
     Estimate,
     Evidence,
     MetricKind,
-    margins,
     worst,
 )
 from vi_compare.metrics._quantiles import share_below_quantile
@@ -37,7 +36,7 @@ ABOUT = About(
 def measure(evidence: Evidence) -> dict[str, Estimate]:
     if evidence.test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
-    p, q = margins(evidence.test.values), margins(evidence.q.values)
+    q, p, _ = evidence.margins
     by = {
         f"the {side} tail of {label}": _ratio(
             sign * q[label], sign * p[label], evidence.q, evidence.test

@@ -22,11 +22,9 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     test, floor = evidence.test, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE, "sd")}
-    p, q, again = (few_margins(draws) for draws in (test, evidence.q, floor))
+    q, p, again = few_margins(evidence)
     sd = {label: p[label].std(ddof=1) for label in p}
-    values = {x: Gap.between(p[x], q[x]).wasserstein() / sd[x] for x in p if sd[x] > 0}
-    if not values:
-        return {ALL: Estimate.missing("the target's draws do not vary", "sd")}
+    values = {x: Gap.between(p[x], q[x]).wasserstein() / sd[x] for x in p}
 
     def estimate(label: str) -> Estimate:
         of_p, of_q = Gap.between(p[label], q[label]).potential()

@@ -10,7 +10,6 @@ from vi_compare.evidence import (
     Estimate,
     Evidence,
     MetricKind,
-    margins,
     worst,
 )
 from vi_compare.metrics._quantiles import ENDS, quantile_error
@@ -30,7 +29,7 @@ ABOUT = About(
 def measure(evidence: Evidence) -> dict[str, Estimate]:
     if evidence.test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
-    p, q = margins(evidence.test.values), margins(evidence.q.values)
+    q, p, _ = evidence.margins
     by = {label: _ratio(q[label], p[label], evidence.q, evidence.test) for label in p}
     return worst(by, ABOUT.badness)
 

@@ -13,6 +13,7 @@ from jax import Array
 from numpyro import handlers
 
 from vi_compare.errors import InputError
+from vi_compare.estimate import entries, margins
 from vi_compare.evidence import Draws
 from vi_compare.randomness import key_for
 from vi_compare.reference.chains import Diagnosis, diagnose
@@ -147,7 +148,24 @@ def check_draws(target: Target, values: dict[str, Any], n: int, who: str) -> Dra
             f"{who} {bad} of {n} draws to which the model gives no density; "
             f"check the supports and parameters of its sites"
         )
+    _refuse_frozen(target, draws, who)
     return draws
+
+
+def _refuse_frozen(target: Target, draws: Draws, who: str) -> None:
+    """Refuse draws in which an entry never varies that the model lets vary."""
+    vary = margins(draws.values).keys()
+    still = [label for label in entries(draws.values) if label not in vary]
+    if len(draws) == 1 or not still:
+        return
+    # The upper triangle of a Cholesky factor is the same whatever u is.
+    u = jax.random.normal(key_for(0, "entries that vary"), (3, target.dim))
+    frozen = [label for label in still if label in margins(target.complete(u).values)]
+    if frozen:
+        raise InputError(
+            f"{who} one and the same value of {frozen[0]!r} in all draws, which the model lets "
+            f"vary; give draws of it"
+        )
 
 
 def _fit_sites(target: Target, values: dict[str, Any], n: int, who: str) -> None:

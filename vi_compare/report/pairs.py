@@ -52,7 +52,7 @@ def most_telling(
     Off is the share of draws that lie in the wrong cell of a grid at the target's
     quantiles: it sees a lost correlation, a lost mode and a wrong width alike.
     """
-    labels = [label for label in p if p[label].std() > 0]
+    labels = list(p)
     tried = set(combinations(worst_first(fits, labels)[: effort.worst], 2))
     tried |= set(uncoupled(p, fits, effort))
     places = {label: i for i, label in enumerate(p)}
@@ -66,7 +66,7 @@ def uncoupled(
     p: dict[str, np.ndarray], fits: Sequence[FitView], effort: PairEffort = PairEffort()
 ) -> list[tuple[str, str]]:
     """For every fit the pair whose rank correlation is furthest off; the worst first."""
-    labels = [label for label in p if p[label].std() > 0]
+    labels = list(p)
     if not 2 <= len(labels) <= effort.most_margins:
         return []
     found: dict[tuple[str, str], float] = {}

@@ -13,7 +13,7 @@ import numpy as np
 from vi_compare import formatting
 from vi_compare.comparison import Comparison
 from vi_compare.errors import InputError
-from vi_compare.estimate import ALL, About, margins
+from vi_compare.estimate import ALL, About, entries, margins
 from vi_compare.report import marks
 from vi_compare.report.palette import Style
 from vi_compare.verdict import Doubt, Status
@@ -177,8 +177,8 @@ class FitView:
 
     @cached_property
     def margins(self) -> dict[str, np.ndarray]:
-        """{margin: (n,)}; empty for a fit without draws."""
-        return _margins(self.node)
+        """{entry: (n,)}, also those that never vary; empty for a fit without draws."""
+        return entries(_values(self.node))
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,14 @@ class View:
     @cached_property
     def reference(self) -> dict[str, np.ndarray]:
         """{margin: (n,)} of the target's draws; empty without a reference."""
-        return _margins(_node(self.draws, "reference"))
+        return margins(_values(_node(self.draws, "reference")))
+
+    @property
+    def labels(self) -> list[str]:
+        """The margins: entries that vary under the target, or where nobody knows, a fit."""
+        alive = [f.margins for f in self.fits if f.margins]
+        varying = lambda label: any(np.ptp(by[label]) for by in alive)
+        return list(self.reference) or [x for x in (alive[0] if alive else ()) if varying(x)]
 
     def at_reference(self, name: str) -> np.ndarray | None:
         """(n,) "log_p" at the target's draws."""
@@ -342,9 +349,10 @@ def _array(node: Any, group: str, name: str) -> np.ndarray | None:
     return np.asarray(node[group][name].values, dtype=float).reshape(-1)
 
 
-def _margins(node: Any) -> dict[str, np.ndarray]:
+def _values(node: Any) -> dict[str, np.ndarray]:
+    """{site: (n, ...)}"""
     if node is None or "posterior" not in node.children:
         return {}
     # One chain after another.
     drawn = {str(k): v.values for k, v in node["posterior"].data_vars.items()}
-    return margins({k: a.reshape(-1, *a.shape[2:]) for k, a in drawn.items()})
+    return {k: a.reshape(-1, *a.shape[2:]) for k, a in drawn.items()}

@@ -22,7 +22,7 @@ from numpyro.infer.initialization import init_to_uniform
 from numpyro.primitives import Messenger
 
 from vi_compare.errors import InputError
-from vi_compare.estimate import margin
+from vi_compare.estimate import entries, margin, margins
 from vi_compare.scores import values_and_slopes
 from vi_compare.target import Site, Target, innermost
 
@@ -291,16 +291,10 @@ def _is_circle(site: dict[str, Any]) -> bool:
 
 
 def _constants(target: Target) -> Iterator[str]:
-    for name, fixed in constant_entries(target).items():
-        n = int(fixed.sum())
-        if n:
-            entries = "entry" if n == 1 else "entries"
-            yield f"{n} {entries} of site {name!r} never vary, and are no margins"
-
-
-def constant_entries(target: Target) -> dict[str, np.ndarray]:
-    """{site: (shape) whether an entry is the same whatever u is}, as the upper triangle of a
-    Cholesky factor is."""
+    """Entries that are the same whatever u is, as the upper triangle of a Cholesky factor is."""
     drawn = target.complete(jax.random.normal(jax.random.key(0), (3, target.dim))).values
-    same = lambda value: (value == value[:1]).all(axis=0)
-    return {name: same(np.asarray(value)) for name, value in drawn.items()}
+    for name, value in drawn.items():
+        n = len(entries({name: value})) - len(margins({name: value}))
+        if n:
+            of = "entry" if n == 1 else "entries"
+            yield f"{n} {of} of site {name!r} never vary, and are no margins"

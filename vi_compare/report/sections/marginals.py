@@ -31,10 +31,9 @@ def section(view: View, first: int = 6, most: int = 300) -> Section | None:
     """The `first` margins at once, then, folded, rows up to `most` in all: more would swell the
     page and are in fits.nc."""
     fits = [f for f in view.fits if f.margins]
-    labels = list(view.reference or (fits[0].margins if fits else {}))
+    labels = worst_first(fits, view.labels)
     if not labels:
         return None
-    labels = worst_first(fits, labels)
     listed = labels[: max(first, most // (len(fits) + 1))]
     # ArviZ's own table, once for each source and not once for each margin.
     summaries: Summaries = [(fit, _summary(fit.margins, listed)) for fit in fits]
