@@ -23,6 +23,7 @@ from vi_compare.errors import InputError
 from vi_compare.target import Target
 
 THREE_PEAKS = ROOT / "models" / "three_peaks.py"
+LOG_P = oracles.THREE_PEAKS.log_pdf(oracles.GRID)
 QUICK = ["--draws", "4000", "--restarts", "8"]
 
 
@@ -48,9 +49,8 @@ def amari(alpha: float, q: Line) -> float:
     """A_α of q and three peaks, textbook form."""
     if alpha in (0.0, 1.0):
         return oracles.forward_kl(q) if alpha else oracles.reverse_kl(q)
-    log_p, log_q = oracles.THREE_PEAKS.log_pdf(oracles.GRID), q.log_pdf(oracles.GRID)
     with np.errstate(over="ignore"):
-        power = oracles.integral(np.exp(alpha * log_p + (1 - alpha) * log_q))
+        power = oracles.integral(np.exp(alpha * LOG_P + (1 - alpha) * q.log_pdf(oracles.GRID)))
         value = (1 - power) / (alpha * (1 - alpha))
     return value if np.isfinite(value) else 1e6
 
