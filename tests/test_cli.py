@@ -173,7 +173,7 @@ BROKEN_OPTIONS = {
     "negative restarts": (["--restarts", "-1"], "'--restarts'"),
     "negative seed": (["--seed", "-1"], "'--seed'"),
     "seed is no number": (["--seed", "x"], "'--seed'"),
-    "unknown reference": (["--reference", "truth"], "must be exact, nuts, none or a file"),
+    "unknown reference": (["--reference", "truth"], "exact, nuts, none or draws made elsewhere"),
     "unknown option": (["--drawz", "5"], "--draws"),
     "forward KL without draws": (
         ["--fit", "mvn/forward-kl", "--reference", "none"],

@@ -330,7 +330,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_file_gives_the_draws_that_were_written(kind, values, tmp_path):
-    draws = read_draws(WRITERS[kind](tmp_path / "draws", values), THREE)
+    draws = read_draws(WRITERS[kind](tmp_path / "draws", values), THREE).draws
     assert draws.chains == CHAINS
     for name, v in values.items():
         np.testing.assert_array_equal(draws.values[name], v.reshape(CHAINS * N, *v.shape[2:]))

@@ -87,6 +87,33 @@ def test_faithful_gives_its_numbers():
     assert "orward KL" in found.reasons[0]
 
 
+@pytest.mark.parametrize(
+    ("n", "told"),
+    [
+        (20_000, []),
+        (7_500, ["Too few draws to settle Light tails and Heavy tails: 7 500, where 10 000"]),
+        (300, ["Too few draws to judge Light tails and Heavy tails: 300, where 400"]),
+    ],
+)
+def test_what_the_draws_are_too_few_for_is_said(n, told):
+    found = judge("converged", "", faithful(tail_mass=Estimate(0.9, 0.3, "1", n)))
+    assert found.word == "Faithful"
+    said = [" ".join(reason.split()) for reason in found.reasons[1:]]
+    assert len(said) == len(told)
+    for sentence, begin in zip(said, told, strict=True):
+        assert sentence.startswith(begin)
+
+
+def test_draws_are_never_too_few_for_what_cannot_be_otherwise():
+    """One mode holds all of the target and of the fit, however few the draws; and what is
+    clearly beyond its threshold has been settled."""
+    one = {"mode_coverage": Estimate(1.0, 0.0, "1", 300), "mode_distance": Estimate(0.0, 0, "1", 3)}
+    assert len(judge("converged", "", faithful(**one)).reasons) == 1
+    empty = judge("converged", "", faithful(tail_mass=Estimate(0.0, 0.05, "1", 7_500)))
+    assert (empty.word, len(empty.reasons)) == ("Light tails", 2)
+    assert "settle Heavy tails" in empty.reasons[1]
+
+
 def test_without_a_reference_it_is_unverified():
     scores = {"elbo": {ALL: number(-1.0)}, "khat": {ALL: number(0.1)}}
     scores["missed_mass"] = {ALL: Estimate.missing("no draws")}

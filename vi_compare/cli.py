@@ -98,12 +98,13 @@ Restarts = Annotated[
     typer.Option(min=1, help="Starts of every fit; by default what the script says, else 16."),
 ]
 ReferenceOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--reference",
         metavar="exact|nuts|none|FILE",
         help="Where draws of the target come from: exact(key, n) of the script, NUTS, or a file "
-        "(ArviZ .nc, .csv, posteriordb .json.zip). By default exact if there is one, else NUTS.",
+        "(ArviZ .nc, .csv, .npz, posteriordb .json.zip), a folder or a pattern in quotes; repeat "
+        "it for a file a chain. By default exact if there is one, else NUTS.",
         autocompletion=lambda: list(REFERENCES),
     ),
 ]
@@ -158,7 +159,7 @@ def run(
         from vi_compare.verdict import Status
 
     study = _study(script, fit, data)
-    settings = Settings(seed, draws, restarts, reference, keep_draws, float32)
+    settings = Settings(seed, draws, restarts, reference or None, keep_draws, float32)
     with Terminal() as terminal:
         comparison = study.run(settings, terminal)
         page = _save(comparison, folder, terminal)
@@ -196,7 +197,7 @@ def path(
     """
     folder = _run_folder(script, out)
     _start(float32)
-    settings = Settings(seed, draws, restarts, reference, float32=float32)
+    settings = Settings(seed, draws, restarts, reference or None, float32=float32)
     _end(_trace(script, guide, alpha, data, settings, folder), open_page, show_profile)
     return 0
 
@@ -332,7 +333,7 @@ def check(
     from vi_compare.terminal import Terminal, show_check
 
     with Terminal() as terminal:
-        settings = Settings(seed, draws, restarts, reference, float32=float32)
+        settings = Settings(seed, draws, restarts, reference or None, float32=float32)
         prepared = _study(script, fit, data).prepare(settings, terminal, chains=False)
     show_check(inspect(prepared))
     return 0

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vi_compare.errors import InputError
 
 REFERENCES = ("exact", "nuts", "none")
+
+
+def matching(name: str | Path) -> list[Path]:
+    """The file or folder of that name, or those of a pattern with ``*``, ``?`` or ``[...]``."""
+    path = Path(name).expanduser()
+    if path.exists():  # a name may have brackets that are no pattern
+        return [path]
+    return [Path(found) for found in glob.glob(str(path))]  # noqa: PTH207 - takes absolute ones
 
 
 @dataclass(frozen=True)
@@ -18,8 +28,9 @@ class Settings:
         seed: every random number derives from it.
         draws: of each side, for every Monte Carlo number.
         restarts: of every fit; None for what the study says.
-        reference: "exact", "nuts", "none", a file of draws, or None for the best there is:
-            exact draws where the script has them, else NUTS.
+        reference: "exact", "nuts", "none"; draws made elsewhere: a file, a folder, a pattern,
+            or a list of these; or None for the best there is: exact draws where the script has
+            them, else NUTS.
         keep_draws: keep every draw in fits.nc, however large.
         float32: compute in single precision; in double precision otherwise, whatever JAX is
             set to.
@@ -28,7 +39,7 @@ class Settings:
     seed: int = 0
     draws: int = 20_000
     restarts: int | None = None
-    reference: str | None = None
+    reference: str | Path | Sequence[str | Path] | None = None
     keep_draws: bool = False
     float32: bool = False
 
@@ -39,8 +50,32 @@ class Settings:
                 raise InputError(f"{name} must be at least {least}, got {value}")
         if self.seed >= 2**64:
             raise InputError(f"seed must be below 2**64, got {self.seed}")
-        if self.reference not in (None, *REFERENCES) and not Path(self.reference).exists():
-            raise InputError(
-                f"reference must be {', '.join(REFERENCES)} or a file of draws; there is no file "
-                f"{self.reference}"
-            )
+        for name in self.files:
+            if not name.strip() or not matching(name):
+                raise InputError(
+                    f"reference must be {', '.join(REFERENCES)} or draws made elsewhere (a file, "
+                    f"a folder, a pattern); there is no file {name}"
+                )
+
+    @property
+    def source(self) -> str | None:
+        """A word of `REFERENCES`; "file" for draws made elsewhere; None for the best there is.
+
+        Raises:
+            InputError: when a word stands among files.
+        """
+        if self.reference is None:
+            return None
+        given = [self.reference] if isinstance(self.reference, str | Path) else self.reference
+        words = [name for name in given if name in REFERENCES]
+        if words and len(given) > 1:
+            raise InputError(f"reference is {words[0]!r} and more; give one word, or files alone")
+        return str(words[0]) if words else "file"
+
+    @property
+    def files(self) -> list[str]:
+        """What names draws made elsewhere."""
+        if self.reference is None or self.source != "file":
+            return []
+        given = [self.reference] if isinstance(self.reference, str | Path) else self.reference
+        return [str(name) for name in given]

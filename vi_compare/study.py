@@ -12,21 +12,28 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+from jax import Array
 
 from vi_compare import catalogue, formatting
 from vi_compare.comparison import Comparison
 from vi_compare.errors import InputError, first_line
 from vi_compare.evidence import Draws
+from vi_compare.files.data import FileData, entries
 from vi_compare.files.draws import read_draws
 from vi_compare.randomness import key_for
 from vi_compare.reference import (
     Reference,
     by_running_the_model,
     exact_reference,
-    from_chains,
+    from_given,
 )
 from vi_compare.reference.nuts import nuts_reference
-from vi_compare.run.identity import missing_argument, refuse_what_has_no_answer
+from vi_compare.run.identity import (
+    all_gaps,
+    missing_argument,
+    missing_values,
+    refuse_what_has_no_answer,
+)
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, check_guides
 from vi_compare.run.plans import Given, Planner, as_wanted
 from vi_compare.run.prepared import Observer, Prepared, Silent
@@ -92,8 +99,14 @@ class Study:
             raise InputError(f"{error}{missing_argument(target)}") from None
         except Exception as error:  # whatever a user's model raises
             said = f"{type(error).__name__}: {first_line(error)}"
-            raise InputError(f"the model cannot be run on its data: {said}") from error
+            missing = all_gaps(target, self._where)
+            raise InputError(f"the model cannot be run on its data: {said}{missing}") from error
         return target
+
+    @property
+    def _where(self) -> Callable[[str, list[tuple[int, ...]]], str]:
+        """How entries of the data are named."""
+        return self.data.where if isinstance(self.data, FileData) else _in_the_script
 
     def _data(self) -> Any:
         if not callable(self.data):
@@ -112,15 +125,20 @@ class Study:
         Raises:
             InputError: when they cannot be had as asked for, or do not fit the model.
         """
-        makers = {"none": self._no_draws, "exact": self._exact_draws, "nuts": self._nuts_draws}
-        make = makers.get(self._source(target, settings), self._draws_of_file)
+        makers = {
+            "none": self._no_draws,
+            "exact": self._exact_draws,
+            "nuts": self._nuts_draws,
+            "file": self._draws_of_files,
+        }
+        make = makers[self._source(target, settings)]
         return make(target, settings, observer or Silent())
 
     def _source(self, target: Target, settings: Settings) -> str:
         """Where draws come from: what is asked for; else the script's exact, or the model
         itself where nothing is observed; else NUTS."""
-        if settings.reference is not None:
-            return settings.reference
+        if settings.source is not None:
+            return settings.source
         return "exact" if self.exact or target.normalised else "nuts"
 
     def _no_draws(self, target: Target, settings: Settings, observer: Observer) -> None:
@@ -141,18 +159,17 @@ class Study:
     def _nuts_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
         observer.begin("reference: NUTS")
         found = nuts_reference(target, settings.seed, settings.draws, observer.progress)
-        known = found.diagnosis
-        assert known is not None
-        observer.end(
-            "; ".join(doubt.words for doubt in found.doubts)
-            or f"{known.draws} draws of {known.chains} chains, R-hat {known.rhat:.3f}"
-        )
+        observer.end(_of_chains(found))
         return found
 
-    def _draws_of_file(self, target: Target, settings: Settings, observer: Observer) -> Reference:
-        path = Path(str(settings.reference))
-        draws = read_draws(path, target)
-        return from_chains("file", target, draws, None, {"file": path.name})
+    def _draws_of_files(self, target: Target, settings: Settings, observer: Observer) -> Reference:
+        read = read_draws(settings.files, target)
+        own = {"files": list(read.files), "left_out": dict(read.left_out)}
+        found = from_given(target, read.draws, read.divergences, own, read.doubts)
+        observer.begin("reference: draws made elsewhere")
+        left_out = (f"{n} {what} were left out" for what, n in read.left_out.items())
+        observer.end("; ".join([_of_chains(found), *left_out]))
+        return found
 
     def prepare(
         self, settings: Settings, observer: Observer | None = None, *, chains: bool = True
@@ -166,10 +183,10 @@ class Study:
         Raises:
             InputError: with the cause and the remedy.
         """
-        has_draws = settings.reference != "none"
+        has_draws = settings.source != "none"
         wanted = [as_wanted(fit, self.guides) for fit in self.fits or self._default_fits(has_draws)]
         target = self.target()
-        points = starting_points(target, key_for(settings.seed, "check"), 32)
+        points = self._starts(target, settings)
         refuse_what_has_no_answer(target, points)
         planner = Planner(target, settings.seed, self.guides)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
@@ -178,6 +195,7 @@ class Study:
         waits = self._source(target, settings) == "nuts" and not chains
         draws = None if waits else self.reference(target, settings, observer)
         plans = [planner.plan(fit, stand_in if waits else draws) for fit in wanted]
+        self._tell_of_data(observer or Silent())
         return Prepared(
             self.name,
             self.description,
@@ -188,6 +206,22 @@ class Study:
             tuple(self.published),
             settings.restarts or self.restarts,
         )
+
+    def _tell_of_data(self, observer: Observer) -> None:
+        if isinstance(self.data, FileData) and self.data.told:
+            observer.begin(f"data of {self.data.path}")
+            observer.end("; ".join(self.data.told))
+
+    def _starts(self, target: Target, settings: Settings) -> Array:
+        """Points (n, d) where the model can be used.
+
+        Raises:
+            InputError: when there are none; where data are missing, by their names.
+        """
+        try:
+            return starting_points(target, key_for(settings.seed, "check"), 32)
+        except InputError as error:
+            raise InputError(missing_values(target, self._where) or str(error)) from None
 
     def _check(
         self, planner: Planner, wanted: Sequence[FitLabel | Given], stand_in: Any, has_draws: bool
@@ -236,6 +270,21 @@ class Study:
             )
         sys.argv[:1] = ["vi-compare", "run", str(script)]
         runpy.run_module("vi_compare", run_name="__main__")
+
+
+def _of_chains(reference: Reference) -> str:
+    """What is held against a reference of Markov chains; else how many draws it has."""
+    known = reference.diagnosis
+    assert known is not None
+    chains = "one chain" if known.chains == 1 else f"{known.chains} chains"
+    return (
+        "; ".join(doubt.words for doubt in reference.doubts)
+        or f"{known.draws} draws of {chains}, R-hat {known.rhat:.3f}"
+    )
+
+
+def _in_the_script(name: str, indices: list[tuple[int, ...]]) -> str:
+    return f"data: {entries(name, indices)}"
 
 
 def _not_given(model: Callable, data: Mapping[str, Any]) -> list[str]:

@@ -58,6 +58,7 @@ class Concern(StrEnum):
     DIVERGENCES = "divergent transitions"
     STEIN = "Stein's identities fail"
     MISSED_MODE = "it may miss a mode"
+    APPROXIMATION = "draws of an approximation"
 
 
 class Outcome(StrEnum):
@@ -270,12 +271,15 @@ def _from_scores(scores: Scores, rules: tuple[Rule, ...], abouts: Abouts) -> Ver
     )
     clear = [c for c in crossed if c.clear]
     vague = [c for c in crossed if not c.clear]
+    few = _too_few_draws(scores, rules, abouts, {c.rule.word for c in clear})
     if not crossed:
-        return _nothing_found(scores, abouts)
+        found = _nothing_found(scores, abouts)
+        return replace(found, reasons=(*found.reasons, *few))
     reasons = [c.sentence for c in clear or vague]
     if clear and vague:
         near = formatting.listed(list(dict.fromkeys(c.rule.word for c in vague)))
         reasons.append(f"Within error of the threshold: {near}.")
+    reasons += few
     words: list[str] = [c.rule.word for c in clear]
     if not words:
         words = [f"between {Word.FAITHFUL} and {vague[0].rule.word}"]
@@ -289,6 +293,28 @@ def _from_scores(scores: Scores, rules: tuple[Rule, ...], abouts: Abouts) -> Ver
         vague=not clear,
         mild=bool(clear) and all(c.rule.mild for c in clear),
     )
+
+
+def _too_few_draws(
+    scores: Scores, rules: tuple[Rule, ...], abouts: Abouts, said: set[Word]
+) -> list[str]:
+    """A sentence for each number of draws that some words would need and do not have."""
+    lacking: dict[tuple[str, int, int], list[str]] = {}
+    for rule in rules:
+        by = [e for e in scores.get(rule.metric, {}).values() if e.n and e.value is not None]
+        # A single mode, for example, cannot be missed by any number of draws.
+        if rule.word in said or all(e.value == abouts[rule.metric].perfect for e in by):
+            continue
+        have = max(e.n or 0 for e in by)
+        if have < rule.least_draws:
+            lacking.setdefault(("judge", have, rule.least_draws), []).append(rule.word)
+        elif have < rule.vague_draws:
+            lacking.setdefault(("settle", have, rule.vague_draws), []).append(rule.word)
+    return [
+        f"Too few draws to {verb} {formatting.listed(words)}: {formatting.count(have)}, where "
+        f"{formatting.count(need)} are needed."
+        for (verb, have, need), words in lacking.items()
+    ]
 
 
 def _nothing_found(scores: Scores, abouts: Abouts) -> Verdict:

@@ -1,83 +1,132 @@
-"""Draws that somebody else made: ArviZ's netCDF, CSV, posteriordb's JSON."""
+"""Draws that somebody else made, matched to the sites of a model."""
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
-from vi_compare.files.tables import read_by_ending, read_table
+from vi_compare.files.chains import READERS, ApproximateDraws, Columns, read_chains
+from vi_compare.files.found import Files, find_files, holds_files
+from vi_compare.psis import khat_limit, pareto_khat
 from vi_compare.reference import check_draws
 from vi_compare.target import Target
-
-# {name: (chains, draws, ...)} as a file holds it.
-Columns = dict[str, np.ndarray]
+from vi_compare.verdict import Concern, Doubt
 
 
 def holds_draws(name: str) -> bool:
-    """Whether a file of this name can be read as draws."""
-    return name.lower().endswith(tuple(READERS))
+    """Whether a word names files that can be read as draws."""
+    return holds_files(name, READERS)
 
 
-def read_draws(path: Path, target: Target, least: int = 400) -> Draws:
-    """The draws of a file, as draws of `target`, one chain after another.
+@dataclass(frozen=True)
+class DrawsOfFiles:
+    """What files of draws gave.
 
-    Columns are matched to sites by name: ``mu``, ``beta[0]``, ``beta[1,2]`` or ``beta.1.2``,
-    counted from 0 or from 1. Columns that are no site of the model are ignored.
+    Attributes:
+        draws: one chain after another.
+        divergences: share of transitions that diverged, None where it is not known.
+        doubts: why these draws are not the target's.
+        files: names of the files.
+        left_out: {what: rows of it} that were not read as draws.
+    """
+
+    draws: Draws
+    divergences: float | None
+    doubts: tuple[Doubt, ...]
+    files: tuple[str, ...]
+    left_out: Mapping[str, int]
+
+
+def read_draws(given: Files, target: Target) -> DrawsOfFiles:
+    """The draws of files, as draws of `target`, one chain after another.
+
+    Columns are matched to sites by name, small and capital letters apart: ``mu``,
+    ``beta[0]``, ``beta[1,2]`` or ``beta.1.2``, counted from 0 or from 1. Columns that are no
+    site of the model are ignored; warm-up and the mean of an approximation are left out.
 
     Args:
-        path: of the file; its ending tells the format.
+        given: a file, a folder, a pattern, or a list of these, for chains apart.
         target: whose draws they are.
-        least: smallest number of draws, the ESS that a reference must have.
 
     Raises:
-        InputError: when the file cannot be read, holds other parameters, too few draws,
-            or values that are not finite or out of their support.
+        InputError: when a file cannot be read, holds other parameters, too few draws, or
+            values that are not finite or out of their support.
     """
-    path = Path(path)
-    columns = read_by_ending(path, READERS, "draws are")
-    if not columns:
-        raise InputError(f"{path} holds no draws")
-    chains, n = next(iter(columns.values())).shape[:2]
-    if chains * n < least:
-        raise InputError(
-            f"{path} holds {chains * n} draws, which are too few; give at least {least}"
-        )
-    values = {site.name: _site(path, columns, site.name, site.shape) for site in target.sites}
+    paths = find_files(given, READERS)
+    held = read_chains(paths, {site.name: len(site.shape) for site in target.sites})
+    who = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    chains, n = held.shape
+    _refuse_short_chains(who, chains, n)
+    values = {s.name: _site(who, held.columns, s.name, s.shape) for s in target.sites}
     flat = {name: value.reshape(chains * n, *value.shape[2:]) for name, value in values.items()}
-    draws = check_draws(target, flat, chains * n, f"{path} holds")
-    return Draws(draws.u, draws.values, draws.log_p, chains=chains)
+    draws = check_draws(target, flat, chains * n, f"{who} holds")
+    diverged, of = held.diverged
+    return DrawsOfFiles(
+        Draws(draws.u, draws.values, draws.log_p, chains=chains),
+        diverged / of if of else None,
+        () if held.approximation is None else (_doubt(held.approximation),),
+        tuple(path.name for path in paths),
+        held.left_out,
+    )
 
 
-def _site(path: Path, columns: Columns, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _refuse_short_chains(who: str, chains: int, n: int, least: int = 16) -> None:
+    """Below `least` draws of each, a chain cannot be cut into parts and judged."""
+    if chains > 1 and n < least:
+        raise InputError(
+            f"{who} holds {chains} chains of {n} draws, too short to be judged; give at least "
+            f"{least} of each, or independent draws as one chain (are the axes draws × chains?)"
+        )
+
+
+def _doubt(approximation: ApproximateDraws) -> Doubt:
+    """Draws of an approximation stand for the target as far as their own weights allow."""
+    words = f"its draws come from an approximation ({approximation.method}), not from the target"
+    w = approximation.log_weights
+    if w.size and np.isfinite(w).all():
+        khat, weights = pareto_khat(w), np.exp(w - w.max())
+        worth = weights.sum() ** 2 / (weights**2).sum()
+        words += f"; by its own weights its {w.size} draws are worth {worth:.0f}"
+        if np.isfinite(khat):  # equal weights have no tail
+            words += f", and k̂ is {khat:.2f} (good up to {khat_limit(w.size):.2f})"
+    return Doubt(Concern.APPROXIMATION, words)
+
+
+def _site(who: str, columns: Columns, name: str, shape: Sequence[int]) -> np.ndarray:
     """(chains, draws, *shape) of one site."""
     if name in columns:
-        value = columns[name]
-        if value.shape[2:] != shape:
-            raise InputError(
-                f"{path} holds {name!r} of shape {value.shape[2:]}; the model's is {shape}"
-            )
-        return value
+        return _whole(who, columns[name], name, tuple(shape))
     parts = {index: value for label, value in columns.items() if (index := _index(label, name))}
     if not parts:
         held = ", ".join(list(columns)[:8])
-        raise InputError(f"{path} holds no {name!r}, which the model has; it holds {held}")
-    first = min(min(index) for index in parts)
-    wanted = list(np.ndindex(shape))
+        raise InputError(f"{who} holds no {name!r}, which the model has; it holds {held}")
+    first = min(1, *(i for index in parts for i in index))
+    wanted = list(np.ndindex(*shape))
     got = {tuple(i - first for i in index): value for index, value in parts.items()}
     if sorted(got) != sorted(wanted):
         raise InputError(
-            f"{path} holds {len(got)} entries of {name!r}; the model's is of shape {shape}, "
+            f"{who} holds {len(got)} entries of {name!r}; the model's is of shape {shape}, "
             f"which has {len(wanted)}"
         )
-    stacked = np.stack([got[index] for index in wanted], axis=-1)
+    stacked = np.stack([_numbers(who, got[index], name) for index in wanted], axis=-1)
     return stacked.reshape(*stacked.shape[:2], *shape)
+
+
+def _whole(who: str, value: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if value.shape[2:] != shape:
+        raise InputError(f"{who} holds {name!r} of shape {value.shape[2:]}; the model's is {shape}")
+    return _numbers(who, value, name)
+
+
+def _numbers(who: str, value: np.ndarray, name: str) -> np.ndarray:
+    if value.dtype.kind not in "biuf":
+        raise InputError(f"{who} holds {name!r} as texts or dates; give numbers")
+    return value.astype(float)
 
 
 def _index(label: str, name: str) -> tuple[int, ...] | None:
@@ -88,55 +137,3 @@ def _index(label: str, name: str) -> tuple[int, ...] | None:
     if not re.fullmatch(r"\[\d+(,\s*\d+)*\]|(\.\d+)+", rest):
         return None
     return tuple(int(i) for i in re.findall(r"\d+", rest))
-
-
-def _netcdf(path: Path) -> Columns:
-    """ArviZ: a group ``posterior`` with dimensions chain and draw."""
-    import xarray as xr
-
-    with xr.open_datatree(path, engine="h5netcdf") as tree:
-        if "posterior" not in tree.children:
-            raise InputError(f"{path} has no group posterior; write it by arviz's to_netcdf")
-        posterior = tree["posterior"].to_dataset().load()
-    if not {"chain", "draw"} <= set(posterior.dims):
-        raise InputError(f"{path}: its posterior has no dimensions chain and draw")
-    return {
-        str(name): v.transpose("chain", "draw", ...).values
-        for name, v in posterior.data_vars.items()
-        if {"chain", "draw"} <= set(v.dims)
-    }
-
-
-def _csv(path: Path) -> Columns:
-    """A row a draw; a column ``chain`` (``.chain``, ``chain__``) tells chains apart."""
-    table = read_table(path)
-    plain = {name.strip("._").lower(): name for name in table}
-    chain = table[plain["chain"]] if "chain" in plain else np.zeros(len(next(iter(table.values()))))
-    rows = [chain == c for c in np.unique(chain)]
-    if len({int(row.sum()) for row in rows}) > 1:
-        raise InputError(f"{path}: its chains are of different lengths; cut them to one")
-    own = [name for word, name in plain.items() if word not in ("chain", "draw", "iteration")]
-    return {name: np.stack([table[name][row] for row in rows]) for name in own}
-
-
-def _json(path: Path) -> Columns:
-    """posteriordb: a list of chains, each {parameter: [draws]}."""
-    if path.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".json")]
-            if len(names) != 1:
-                raise InputError(f"{path} holds {len(names)} JSON files; it must hold one")
-            chains = json.loads(archive.read(names[0]))
-    else:
-        chains = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(chains, list) or not all(isinstance(c, Mapping) for c in chains):
-        raise InputError(f"{path} must be a list of chains, each {{parameter: [draws]}}")
-    return {name: np.array([c[name] for c in chains], dtype=float) for name in chains[0]}
-
-
-READERS: dict[str, Callable[[Path], Columns]] = {
-    ".nc": _netcdf,
-    ".csv": _csv,
-    ".json.zip": _json,
-    ".json": _json,
-}

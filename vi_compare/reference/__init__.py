@@ -26,17 +26,20 @@ PARTS = ("train", "test", "floor", "bridge")
 
 @dataclass(frozen=True)
 class Reference:
-    """Disjoint sets of draws of the target, shared by every fit.
+    """Sets of draws of the target, shared by every fit. What anything is measured on shares no
+    draw with what was fitted to, nor with what its noise is judged by.
 
     Attributes:
         source: "exact", "nuts" or "file".
         train: for forward KL.
-        test: for metrics.
-        floor: a second test set, for noise floors.
-        bridge: for log Z.
+        test: for metrics; disjoint from `train` and `floor`.
+        floor: a second test set, for noise floors, and for what log Z is bridged to.
+        bridge: for log Z; disjoint from `train`, `floor` and `pilot`.
+        pilot: for choosing what to bridge to.
         check: the Stein check of `test`.
         diagnosis: R-hat, ESS, divergences of Markov chains; None for independent draws.
         settings: how the draws were made, as plain data.
+        own_doubts: what is held against where they come from.
     """
 
     source: str
@@ -44,14 +47,18 @@ class Reference:
     test: Draws
     floor: Draws
     bridge: Draws
+    pilot: Draws
     check: SteinCheck
     diagnosis: Diagnosis | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    own_doubts: tuple[Doubt, ...] = ()
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
         """Why it should not be believed; empty when nothing is held against it."""
-        found = () if self.diagnosis is None else self.diagnosis.doubts
+        found = self.own_doubts
+        if self.diagnosis is not None:
+            found += self.diagnosis.doubts
         if self.check.passed:
             return found
         return (*found, Doubt(Concern.STEIN, f"Stein's check fails: {self.check.words}"))
@@ -74,7 +81,8 @@ def exact_reference(target: Target, exact: Callable, seed: int, n: int) -> Refer
         )
     # log Z is known of a normalised target, so nothing has to be bridged.
     bridge = test if target.normalised else draw("bridge")
-    return Reference("exact", draw("train"), test, draw("floor"), bridge, check)
+    train = draw("train")
+    return Reference("exact", train, test, draw("floor"), bridge, train, check)
 
 
 def by_running_the_model(target: Target) -> Callable:
@@ -107,7 +115,62 @@ def from_chains(
     train, test, floor, bridge = (part(chains, i) for i in range(len(PARTS)))
     diagnosis = diagnose(chains, test, divergences)
     check = stein_check(target, test)
-    return Reference(source, train, test, floor, bridge, check, diagnosis, settings)
+    return Reference(source, train, test, floor, bridge, train, check, diagnosis, settings)
+
+
+def from_given(
+    target: Target,
+    draws: Draws,
+    divergences: float | None,
+    settings: dict[str, Any],
+    doubts: tuple[Doubt, ...] = (),
+) -> Reference:
+    """Draws made elsewhere as a reference. They cannot be drawn again, so that no more is cut
+    off than has to be: the first quarter of every chain, for what is fitted to draws and for
+    noise floors. All the rest is measured on.
+
+    Args:
+        draws: all of them; ``draws.chains`` chains, one after another.
+        divergences: share of transitions that diverged, None where it is not known.
+        settings: of what made them, as plain data.
+        doubts: what is held against where they come from.
+
+    Raises:
+        InputError: when a site never varies.
+    """
+    _refuse_constant(target, draws)
+    quarter = 1 / len(PARTS)
+    train, test = block(draws, 0, quarter), block(draws, quarter, 1)
+    # Both are part of `test`: log Z needs draws that no proposal has been fitted to.
+    pilot, bridge = block(draws, quarter, 2 * quarter), block(draws, 2 * quarter, 1)
+    diagnosis = diagnose(draws, test, divergences)
+    check = stein_check(target, test)
+    return Reference(
+        "file", train, test, train, bridge, pilot, check, diagnosis, settings, doubts
+    )  # fmt: skip
+
+
+def block(draws: Draws, begin: float, end: float) -> Draws:
+    """The draws between two shares of the length of every chain."""
+    index = np.arange(len(draws)).reshape(max(1, draws.chains), -1)
+    first, last = (round(share * index.shape[1]) for share in (begin, end))
+    return _rows(draws, index[:, first:last])
+
+
+def _rows(draws: Draws, rows: np.ndarray) -> Draws:
+    """Some draws (chains, n) of every chain."""
+    own = draws[rows.reshape(-1)]
+    return Draws(own.u, own.values, own.log_p, chains=len(rows) if draws.chains else 0)
+
+
+def _refuse_constant(target: Target, draws: Draws) -> None:
+    fixed = np.ptp(np.asarray(draws.u), axis=0) == 0
+    owners = [site.name for site in target.sites for _ in range(site.size)]
+    if fixed.any():
+        raise InputError(
+            f"all draws of {owners[int(fixed.argmax())]!r} are the same, so they cannot stand for "
+            f"the target; give draws of its whole distribution"
+        )
 
 
 def part(draws: Draws, i: int) -> Draws:
@@ -116,12 +179,9 @@ def part(draws: Draws, i: int) -> Draws:
     number, k = max(1, draws.chains), len(PARTS)
     index = np.arange(len(draws)).reshape(number, -1)
     if number % k == 0:
-        rows, chains = index[i * (number // k) : (i + 1) * (number // k)], number // k
-    else:
-        length = index.shape[1] // k
-        rows, chains = index[:, i * length : (i + 1) * length], number
-    own = draws[rows.reshape(-1)]
-    return Draws(own.u, own.values, own.log_p, chains=chains if draws.chains else 0)
+        return _rows(draws, index[i * (number // k) : (i + 1) * (number // k)])
+    length = index.shape[1] // k
+    return _rows(draws, index[:, i * length : (i + 1) * length])
 
 
 def _exact_draws(target: Target, exact: Callable, key: Array, n: int) -> Draws:
@@ -132,14 +192,21 @@ def _exact_draws(target: Target, exact: Callable, key: Array, n: int) -> Draws:
     return check_draws(target, values, n, "exact(key, n) returns")
 
 
-def check_draws(target: Target, values: dict[str, Any], n: int, who: str) -> Draws:
+def check_draws(
+    target: Target, values: dict[str, Any], n: int, who: str, least: int = 400
+) -> Draws:
     """Values {site: (n, ...)} as draws of the target, with u and log p.
+
+    Args:
+        least: smallest number of draws, the ESS that a reference must have.
 
     Raises:
         InputError: when sites are missing, unknown, of wrong shapes, not finite, or out of
-            their support; the sentence begins with `who`.
+            their support, or draws too few; the sentence begins with `who`.
     """
     _fit_sites(target, values, n, who)
+    if n < least:
+        raise InputError(f"{who} {n} draws, which are too few; give at least {least}")
     draws = target.draws({site.name: jnp.asarray(values[site.name]) for site in target.sites})
     ok = np.isfinite(np.asarray(draws.log_p)) & np.isfinite(np.asarray(draws.u)).all(axis=1)
     if not ok.all():

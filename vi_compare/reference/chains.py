@@ -36,8 +36,8 @@ class Diagnosis:
     """What can be said of chains without knowing the target's truth.
 
     Attributes:
-        rhat: the largest over the coordinates of u and log p, all chains together; None
-            for a single chain of independent draws.
+        rhat: the largest over the coordinates of u and log p, all chains together, a single
+            chain as its two halves; None for independent draws.
         ess: the smallest of bulk and tail over the same, of the draws that metrics see.
         divergences: share of transitions that diverged; None where it is not known.
         chains, draws: how many chains, and draws of all of them.
@@ -62,7 +62,7 @@ def diagnose(
 
     rhat = None
     if every.chains:
-        ranks = [array_stats.rhat(rows) for rows in _columns(every)]
+        ranks = [array_stats.rhat(_at_least_two(rows)) for rows in _columns(every)]
         rhat = float(np.max(np.nan_to_num(ranks, nan=np.inf)))
     ess = (
         min(_ess(rows, limits.tails) for rows in _columns(test))
@@ -88,6 +88,11 @@ def _columns(draws: Draws) -> list[np.ndarray]:
     """(chains, n) of every coordinate of u, and of log p."""
     u, log_p = np.asarray(draws.u), np.asarray(draws.log_p)
     return [x.reshape(draws.chains, -1) for x in (*u.T, log_p)]
+
+
+def _at_least_two(rows: np.ndarray) -> np.ndarray:
+    """Chains (c, n); a single one in two halves, for with itself alone it cannot disagree."""
+    return rows if len(rows) > 1 else rows[:, : rows.shape[1] // 2 * 2].reshape(2, -1)
 
 
 def _ess(rows: np.ndarray, tails: tuple[float, float]) -> float:

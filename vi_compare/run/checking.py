@@ -64,7 +64,7 @@ def inspect(prepared: Prepared, n: int = 1024) -> Inspection:
         told(target),
         len(points),
         (reference.check.z, reference.check.limit) if reference else None,
-        reference is None and settings.reference != "none",
+        reference is None and settings.source != "none",
         reference.doubts if reference else (),
         seconds,
         tuple(

@@ -8,7 +8,7 @@ entries that never vary) is told.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from numpyro.primitives import Messenger
 from vi_compare.errors import InputError
 from vi_compare.estimate import entries, margin, margins
 from vi_compare.scores import values_and_slopes
+from vi_compare.starts import starting_points
 from vi_compare.target import Site, Target, innermost
 
 
@@ -108,6 +109,74 @@ def missing_argument(target: Target) -> str:
     """A clause about arguments left at None, for a model that cannot be used; or ""."""
     names = ", ".join(map(repr, _left_at_none(target)))
     return f"; its argument {names} was left at None: were data forgotten?" if names else ""
+
+
+def missing_values(
+    target: Target, where: Callable[[str, list[tuple[int, ...]]], str], shown: int = 3
+) -> str:
+    """Which data that are missing, NaN or infinite leave a model without a density, in a
+    sentence with the remedy; "" where none do. A model that masks them has one.
+
+    Args:
+        where: how the entries of an argument are named, e.g. by their rows in a file.
+        shown: how many entries are named.
+    """
+    gaps = _named_gaps(target, where, shown)
+    guilty = [name for name in gaps if _has_density(target, {name: _filled(target, name)})]
+    whole = {name: _filled(target, name) for name in gaps}
+    if not guilty and gaps and _has_density(target, whole):
+        guilty = list(gaps)
+    if not guilty:
+        return ""
+    return (
+        f"{'; '.join(gaps[name] for name in guilty)}: missing, NaN or infinite, and the model does "
+        f"not mask it; leave such rows out, or mask them in the model (numpyro.handlers.mask)"
+    )
+
+
+def all_gaps(
+    target: Target, where: Callable[[str, list[tuple[int, ...]]], str], shown: int = 3
+) -> str:
+    """A clause about data that are missing, for a model that cannot be run; or ""."""
+    found = _named_gaps(target, where, shown)
+    return f"; it has missing values: {'; '.join(found.values())}" if found else ""
+
+
+def _named_gaps(
+    target: Target, where: Callable[[str, list[tuple[int, ...]]], str], shown: int
+) -> dict[str, str]:
+    """{argument: where it is missing, NaN or infinite}."""
+    found: dict[str, str] = {}
+    for name, value in target.kwargs.items():
+        places = [tuple(map(int, index)) for index in np.argwhere(_not_finite(value))]
+        more = f" and {len(places) - shown} more" if len(places) > shown else ""
+        found |= {name: f"{where(name, places[:shown])}{more}"} if places else {}
+    return found
+
+
+def _not_finite(value: Any) -> np.ndarray:
+    """Where a value is NaN or infinite; nowhere in what is no array of floats."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        return np.zeros(0, bool)
+    return ~np.isfinite(array) if array.dtype.kind == "f" else np.zeros(0, bool)
+
+
+def _filled(target: Target, name: str) -> np.ndarray:
+    """An argument with the mean of its numbers in place of what is none."""
+    array = np.asarray(target.kwargs[name])
+    bad = ~np.isfinite(array)
+    return np.where(bad, array[~bad].mean() if (~bad).any() else 1.0, array)
+
+
+def _has_density(target: Target, instead: dict[str, Any]) -> bool:
+    try:
+        other = Target(target.model, target.args, dict(target.kwargs) | instead)
+        starting_points(other, jax.random.key(0), 8)
+    except Exception:  # a model may refuse what it is given here
+        return False
+    return True
 
 
 def _traced(target: Target, more: dict[str, Any]) -> dict[str, dict]:

@@ -19,6 +19,7 @@ from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError, first_line
 from vi_compare.families import GaussianMixture
 from vi_compare.files.draws import holds_draws, read_draws
+from vi_compare.files.found import Files
 from vi_compare.randomness import key_for
 from vi_compare.reference import check_draws
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, Part, parse_label, parse_part
@@ -38,8 +39,9 @@ class Given:
         Given("forward KL, as published", "mixture:2",
               weights=[0.52, 0.48], means=[-1.98, 1.97], sds=[0.41, 0.42])
 
-    Or `draws`: a file (ArviZ's netCDF, CSV, posteriordb's JSON), or {site: (n, ...)}, for
-    example from Stan or PyMC. Their log q is not known, so what needs it is left out.
+    Or `draws`: {site: (n, ...)}, or a file (ArviZ's netCDF, CSV, .npz, posteriordb's JSON), a
+    folder, a pattern or a list of files, for example from Stan or PyMC. Their log q is not
+    known, so what needs it is left out.
 
     Attributes:
         name: what the comparison calls it.
@@ -52,7 +54,7 @@ class Given:
     weights: Sequence[float] | None = None
     means: Sequence[Any] | None = None
     sds: Sequence[Any] | None = None
-    draws: str | Path | Mapping[str, Any] | None = None
+    draws: Files | Mapping[str, Any] | None = None
 
     def approximation(self, target: Target) -> DrawsApproximation:
         """The given draws.
@@ -65,7 +67,8 @@ class Given:
             n = len(next(iter(values.values()))) if values else 0
             own = check_draws(target, values, n, f"the given fit {self.name!r} has")
             return DrawsApproximation(own, target)
-        return DrawsApproximation(read_draws(Path(str(self.draws)), target), target)
+        assert self.draws is not None
+        return DrawsApproximation(read_draws(self.draws, target).draws, target)
 
     def parameters(self, guide: Callable, target: Target) -> dict[str, Any]:
         """The guide's parameters.
@@ -125,7 +128,7 @@ def as_wanted(text: str | Given, own: Guides = NO_GUIDES) -> FitLabel | Given:
     if isinstance(text, Given):
         return text
     if holds_draws(text):
-        return Given(Path(text).name, draws=text)
+        return Given(Path(text).name, draws=text)  # of a pattern, too
     return parse_label(text, own)
 
 
@@ -203,7 +206,7 @@ class Planner:
             InputError: when what was asked for cannot be done.
         """
         if isinstance(wanted, Given) and wanted.draws is not None:
-            where = "draws" if isinstance(wanted.draws, Mapping) else Path(wanted.draws).name
+            where = _called(wanted.draws)
             drawn = GivenDraws(wanted.approximation(self.target))
             full = f"draws/given/{wanted.name}"
             return Plan(wanted.name, full, None, None, drawn, where, None, "given")
@@ -226,6 +229,11 @@ class Planner:
         full = "/".join(part.full for part in (wanted.guide, wanted.divergence, chosen))
         texts = (wanted.guide.text, wanted.divergence.text, chosen.text)
         return Plan(wanted.name, full, guide, divergence, chosen.build(), *texts)
+
+
+def _called(draws: Files | Mapping[str, Any]) -> str:
+    """What draws made elsewhere are called on the page."""
+    return Path(draws).name if isinstance(draws, str | Path) else "draws"
 
 
 def _default_solver(guide: Callable, divergence: Any) -> str:

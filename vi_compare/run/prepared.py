@@ -126,7 +126,7 @@ class Prepared:
         if self.reference is None:
             why = "the target is not normalised and there are no draws of it to find log Z with"
             return LogZ(Estimate.missing(f"{why}; compare the ELBO", "nats"), "")
-        pilot, final = self.reference.train, self.reference.bridge
+        pilot, final = self.reference.pilot, self.reference.bridge
         proposals = {}
         for plan, fit in zip(self.plans, fits, strict=True):
             q = fit.approximation

@@ -34,19 +34,23 @@ def _found(view: View) -> tuple[str, list]:
         Note(f"{doubt.words[0].upper()}{doubt.words[1:]}.", "In doubt", True)
         for doubt in view.doubts
     ]
-    lead = _origin(view.target["reference"]["source"])
+    lead = _origin(view.target["reference"])
     return lead, [*notes, Table(columns, rows, caption=caption)]
 
 
-def _origin(source: str) -> str:
-    """Where the draws came from, in a sentence."""
-    match source:
+def _origin(reference: dict) -> str:
+    """Where the draws came from, and what of it was no draw, in sentences."""
+    match reference["source"]:
         case "exact":
             return "Independent draws of the script's exact(key, n)."
         case "nuts":
             return "NUTS, run by vi_compare on the same log density."
         case "file":
-            return "A file of draws made elsewhere."
+            settings = reference.get("settings", {})
+            files = formatting.listed(settings.get("files", [])) or "a file"
+            lost = settings.get("left_out", {}).items()
+            left_out = [f"{formatting.count(n)} {what} were left out." for what, n in lost]
+            return " ".join([f"Draws made elsewhere, in {files}.", *left_out])
     return ""
 
 
