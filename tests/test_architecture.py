@@ -28,7 +28,8 @@ LAYERS = (
     # An approximation is a guide at parameters: what a guide can do is its family's to say.
     ("guides",),
     ("families",),
-    ("gaussian", "reference"),
+    ("reference",),
+    ("gaussian",),
     ("starts",),
     ("difference", "report"),
     ("guide_trace", "metrics", "scores", "verdict"),

@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.optimize import minimize
 
 from vi_compare.batches import BATCH, in_batches
 from vi_compare.evidence import Draws, Modes, effective
 from vi_compare.formatting import minus
-from vi_compare.scores import values_and_slopes
+from vi_compare.gaussian.quasi_newton import Dense, descend, together
+from vi_compare.randomness import power_of_two
+from vi_compare.scores import ROWS, values_and_slopes
 from vi_compare.target import Target
 
 
@@ -42,6 +43,10 @@ class ModeSearch:
         still: an ascent ends with a step shorter than this.
         iterations: maximum number of steps of an ascent.
         nearest: known modes that a new end point is compared with along straight lines.
+        caught: an ascent ends this near to a mode that the pilot has found; where modes are
+            close, at a third of the distance between them.
+        finishing: maximum number of evaluations spent on going from where ascents stopped
+            short to maxima. A density without maxima would take any number.
     """
 
     dimensions: int = 50
@@ -53,6 +58,8 @@ class ModeSearch:
     still: float = 1e-4
     iterations: int = 400
     nearest: int = 5
+    caught: float = 0.1
+    finishing: int = 100_000
 
 
 @dataclass(frozen=True)
@@ -101,22 +108,39 @@ def find_modes(
     if target.dim > search.dimensions:
         return NoModes(f"modes are not looked for above {search.dimensions} dimensions")
     few, most = min(search.pilot, BATCH // len(sets)), search.draws // target.dim
-    pilot = _follow(target, sets, few, search)
-    return pilot if len(pilot.names) == 1 or most <= few else _follow(target, sets, most, search)
+    try:
+        pilot = _follow(target, sets, few, search, np.empty((0, target.dim)))
+        if len(pilot.names) == 1 or most <= few:
+            return pilot
+        return _follow(target, sets, most, search, pilot.locations)
+    except _OutOfBudget:
+        return NoModes(
+            f"the search for modes was given up after {search.finishing:,} evaluations: the "
+            f"density climbs on from most draws, as where it has no maximum"
+        )
 
 
-def _follow(target: Target, sets: Mapping[str, Draws], most: int, search: ModeSearch) -> FoundModes:
-    """Modes from at most `most` draws of each set."""
+class _OutOfBudget(Exception):
+    """More evaluations are needed than `ModeSearch.finishing`."""
+
+
+def _follow(
+    target: Target, sets: Mapping[str, Draws], most: int, search: ModeSearch, known: np.ndarray
+) -> FoundModes:
+    """Modes from at most `most` draws of each set, and those known (M, d)."""
     followed = {name: _first(draws, most) for name, draws in sets.items()}
     pooled = np.concatenate(list(followed.values()))
     scale = _scale(pooled)
     # A batch ascends until its last draw is up: neighbours have about as far to go.
     along = np.argsort(pooled[:, 0], kind="stable")
     back = np.argsort(along)
-    ascended = in_batches(partial(_ascend, target, search), jnp.asarray(scale))(pooled[along])
+    caught = _catch(known, scale, search)
+    ascended = in_batches(partial(_ascend, target, search), scale, *caught)(pooled[along])
     ends, log_p = (np.asarray(a)[back] for a in ascended)
     ok = np.isfinite(log_p)
-    modes = _merge(target, ends[ok], log_p[ok], scale, search)
+    if len(known):
+        ok &= _distance(ends, known, scale).min(axis=1) > caught[1]
+    modes = _merge(target, ends[ok], log_p[ok], scale, search, known)
     member = np.argmin(_distance(ends, modes, scale), axis=1)
     ends_at = np.cumsum([len(u) for u in followed.values()])[:-1]
     members = dict(zip(followed, np.split(member, ends_at), strict=True))
@@ -173,15 +197,32 @@ def _scale(u: np.ndarray) -> np.ndarray:
     return np.maximum((high - low) / 2, 1e-12)
 
 
+def _catch(known: np.ndarray, scale: np.ndarray, search: ModeSearch) -> tuple[np.ndarray, float]:
+    """Known modes in units of `scale`, filled up with places that nothing reaches to a number
+    that many targets share, and how near an ascent has to come to one."""
+    full = np.full((power_of_two(max(8, len(known))), len(scale)), np.inf)
+    full[: len(known)] = known / scale
+    apart = _distance(known, known, scale)[~np.eye(len(known), dtype=bool)]
+    return full, min(search.caught, apart.min(initial=np.inf) / 3)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
-def _ascend(target: Target, search: ModeSearch, scale: Array, u: Array) -> tuple[Array, Array]:
-    """Scaled gradient ascent with a step that grows on success and shrinks on failure."""
+def _ascend(
+    target: Target, search: ModeSearch, scale: Array, known: Array, near: Array, u: Array
+) -> tuple[Array, Array]:
+    """Scaled gradient ascent that ends where it comes `near` to one of the `known` modes.
+
+    The rate is the shorter one of Barzilai and Borwein (1988, "Two-point step size gradient
+    methods"), s·y/y·y of the last step s and the fall y of the slope; a step that leads down is
+    taken back, and the rate shrinks.
+    """
     value_and_slope = jax.value_and_grad(lambda x: target.log_density(x * scale))
 
     def ascent(x):
         def more(carry):
-            i, _, _, _, _, moved = carry
-            return (i < search.iterations) & (moved > search.still)
+            i, x, *_, moved = carry
+            caught = jnp.min(jnp.mean((x - known) ** 2, axis=1)) < near**2
+            return (i < search.iterations) & (moved > search.still) & ~caught
 
         def step(carry):
             i, x, log_p, slope, rate, _ = carry
@@ -192,7 +233,11 @@ def _ascend(target: Target, search: ModeSearch, scale: Array, u: Array) -> tuple
             new_log_p, new_slope = value_and_slope(tried)
             up = new_log_p > log_p
             keep = lambda new, old: jnp.where(up, new, old)
-            rate = jnp.where(up, 1.5 * rate, 0.3 * rate)
+            fell = slope - new_slope
+            bent = move @ fell
+            flat = jnp.maximum(fell @ fell, jnp.finfo(x.dtype).tiny)
+            fitting = jnp.where(bent > 0, jnp.clip(bent / flat, 0.1 * rate, 10 * rate), 1.5 * rate)
+            rate = jnp.where(up, fitting, 0.3 * rate)
             moved = jnp.sqrt(jnp.sum(move**2))
             kept = (keep(tried, x), keep(new_log_p, log_p), keep(new_slope, slope))
             return i + 1, *kept, rate, moved
@@ -210,23 +255,41 @@ def _distance(a: np.ndarray, b: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def _merge(
-    target: Target, ends: np.ndarray, log_p: np.ndarray, scale: np.ndarray, search: ModeSearch
+    target: Target,
+    ends: np.ndarray,
+    log_p: np.ndarray,
+    scale: np.ndarray,
+    search: ModeSearch,
+    modes: np.ndarray,
 ) -> np.ndarray:
-    """Distinct maxima (M, d), the highest first."""
+    """Distinct maxima (M, d): those in `modes`, and others, the highest first."""
     ends, log_p = ends[np.argsort(-log_p)], np.sort(log_p)[::-1]
-    modes = np.empty((0, ends.shape[1]))
+    left, joined = search.finishing, partial(_joined, target, scale=scale, search=search)
     while len(ends):
-        candidate, height = ends[0], log_p[0]
-        if not _joined(target, modes, candidate, height, scale, search):
-            # On a curved ridge an ascent can stop short of its mode.
-            top, higher = _finish(target, candidate, scale)
-            top, higher = (top, higher) if higher > height else (candidate, height)
-            if not _joined(target, modes, top, higher, scale, search):
-                modes = np.vstack([modes, top])
-        far = _distance(ends, candidate[None], scale)[:, 0] > search.close
+        index = [0]
+        if not joined(modes, ends[0], log_p[0]):
+            # On a curved ridge an ascent can stop short of its mode. As many as fit in one call.
+            index = _apart(ends, scale, search.close, ROWS)
+            tops, heights, spent = _finish(target, ends[index], scale, left)
+            left -= spent
+            for i, top, height in zip(index, tops, heights, strict=True):
+                if not (joined(modes, ends[i], log_p[i]) or joined(modes, top, height)):
+                    modes = np.vstack([modes, top])
+        far = _distance(ends, ends[index], scale).min(axis=1) > search.close
         far[0] = False
         ends, log_p = ends[far], log_p[far]
     return modes
+
+
+def _apart(points: np.ndarray, scale: np.ndarray, close: float, most: int) -> list[int]:
+    """Where the first `most` points (n, d) are of which no two are close."""
+    chosen = [0]
+    for i in range(1, len(points)):
+        if len(chosen) == most:
+            break
+        if _distance(points[i : i + 1], points[chosen], scale).min() > close:
+            chosen.append(i)
+    return chosen
 
 
 def _joined(
@@ -234,6 +297,7 @@ def _joined(
     modes: np.ndarray,
     point: np.ndarray,
     height: float,
+    *,
     scale: np.ndarray,
     search: ModeSearch,
 ) -> bool:
@@ -247,12 +311,25 @@ def _joined(
     return bool((np.nanmin(heights.reshape(len(near), -1), axis=1) >= height - search.saddle).any())
 
 
-def _finish(target: Target, u: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, float]:
-    """From a point (d,) near a maximum to the maximum and log p there, by BFGS."""
+def _finish(
+    target: Target, starts: np.ndarray, scale: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """From points (n, d) near maxima to the maxima, side by side by BFGS: they, log p there
+    (n,), and the evaluations that took.
 
-    def descent(x):
-        height, slope = values_and_slopes(target, (x * scale)[None])
-        return -height[0], -slope[0] * scale
+    Raises:
+        _OutOfBudget: when more than `most` evaluations are needed.
+    """
+    spent = 0
 
-    found = minimize(descent, u / scale, jac=True, method="BFGS")
-    return found.x * scale, -float(found.fun)
+    def objective(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal spent
+        if (spent := spent + len(x)) > most:
+            raise _OutOfBudget
+        heights, slopes = values_and_slopes(target, x * scale)
+        return -heights, -slopes * scale
+
+    searches = [descend(x, Dense, steps=200, small=1e-9) for x in starts / scale]
+    ends = [path[-1] for path in together(searches, objective)]
+    tops = np.stack([end.x for end in ends]) * scale
+    return tops, -np.array([end.value for end in ends]), spent
