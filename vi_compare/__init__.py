@@ -31,7 +31,7 @@ _HOMES = {
     "AutoGaussianMixture": "guides.mixture",
     "AutoStudentMixture": "guides.student",
     "CUBO": "divergences.cubo",
-    "Comparison": "comparison",
+    "Comparison": "report",  # which adds its advice to what a notebook shows
     "FDivergence": "divergences._f_divergence",
     "Fisher": "divergences.fisher",
     "ForwardKL": "divergences.forward_kl",

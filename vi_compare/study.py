@@ -15,7 +15,6 @@ import jax
 from jax import Array
 
 from vi_compare import catalogue, formatting
-from vi_compare.comparison import Comparison
 from vi_compare.errors import InputError, first_line
 from vi_compare.evidence import Draws
 from vi_compare.files.data import FileData, entries
@@ -28,6 +27,7 @@ from vi_compare.reference import (
     from_given,
 )
 from vi_compare.reference.nuts import nuts_reference
+from vi_compare.report import Comparison
 from vi_compare.run.identity import (
     all_gaps,
     missing_argument,

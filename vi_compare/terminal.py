@@ -31,7 +31,7 @@ def summarise(comparison: Comparison, page: Path, verbose: bool = False) -> None
     from vi_compare.report.advice import advice
     from vi_compare.report.view import View
 
-    console = _stdout(width=110)
+    console = _page_of_text()
     view = View.of(comparison)
     console.print(scoreboard(view, console))
     for fit in view.fits:
@@ -100,7 +100,7 @@ def show_path(path: dict, page: Path) -> None:
     from vi_compare.report.path import Path as Branches
     from vi_compare.report.path import words
 
-    console = _stdout(width=110)
+    console = _page_of_text()
     found = Branches.of(path)
     nothing = f"No optimum of {path['guide']} was found."
     text = nothing if found is None else words.finding(found)
@@ -146,11 +146,19 @@ def _entries(kind: str) -> Iterator[tuple[str, str, str, str]]:
         yield name, catalogue.summary(module.build), options, origin
 
 
-def _stdout(width: int = 10_000) -> Console:
-    """Standard output, of this width where it is no terminal and none is set: at the default a
-    line is as long as its text, so that `grep` finds an entry on one line."""
+def _stdout() -> Console:
+    """Standard output. Where it is no terminal a line is as long as its text: nothing is cut
+    or folded, so that `grep` finds an entry on one line."""
     console = Console(file=sys.stdout, highlight=False, emoji=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
+    if not console.is_terminal:
+        console.width = 10_000
+    return console
+
+
+def _page_of_text(width: int = 110) -> Console:
+    """Standard output for what is read as a page: of this width where nothing says another."""
+    console = Console(file=sys.stdout, highlight=False, emoji=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         console.width = width
     return console
 
