@@ -129,7 +129,7 @@ def _sample(
         u = np.concatenate(blocks, axis=1)
         # More than were wanted are drawn until the chains agree: nobody knows how many.
         total = most if len(blocks) < most else None
-        progress(len(blocks), total, f"blocks: {u.shape[0] * u.shape[1]} draws")
+        progress(len(blocks), total, f"{u.shape[0] * u.shape[1]} draws")
         spent_well = gradients >= sampling.enough or len(blocks) >= most
         log_p = np.concatenate(heights, axis=1)
         if gradients >= sampling.most or (spent_well and not _doubtful(u, log_p)):
