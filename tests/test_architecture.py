@@ -35,7 +35,7 @@ LAYERS = (
     ("guide_trace", "metrics", "scores", "verdict"),
     ("psis", "target"),
     ("catalogue", "comparison", "evidence"),
-    ("batches", "cache", "estimate", "formatting", "randomness", "settings", "timing"),
+    ("batches", "cache", "estimate", "formatting", "randomness", "settings", "streams", "timing"),
     ("errors",),
 )
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}

@@ -20,7 +20,7 @@ from targets import ROOT, script
 
 from vi_compare import Settings
 from vi_compare.run.labels import parse_label
-from vi_compare.run.prepared import Silent
+from vi_compare.run.progress import Silent
 from vi_compare.script import load
 
 SCRIPTS = sorted((ROOT / "models").glob("*.py"))

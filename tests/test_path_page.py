@@ -300,7 +300,7 @@ def test_tables_hold_branches_and_jumps():
         ["B", "2", "−0.2000", "2", "0.31 to 2", "covers both modes"],
     ]
     assert branches.rows[0].cells[3].below == ("± 0.0003",)
-    assert [c.text for c in jumps.rows[0].cells][:4] == ["0.31", "A", "B", "3.1"]
+    assert [c.text for c in jumps.rows[0].cells][:4] == ["0.3100", "A", "B", "3.1"]
 
 
 def test_figures_tell_their_finding():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _HOMES = {
     "AutoGaussianMixture": "guides.mixture",
     "AutoStudentMixture": "guides.student",
     "CUBO": "divergences.cubo",
-    "Comparison": "comparison",
+    "Comparison": "report",  # which adds its advice to what a notebook shows
     "FDivergence": "divergences._f_divergence",
     "Fisher": "divergences.fisher",
     "ForwardKL": "divergences.forward_kl",
@@ -66,6 +67,17 @@ __all__ = [
     "Target",
     "Wake",
 ]
+
+
+def _without_docstrings() -> None:
+    """ArviZ adds to docstrings of its own, and `python -OO` has stripped them."""
+    from arviz_stats.base import stats_utils
+
+    stats_utils.update_docstring = lambda *_: None
+
+
+if sys.flags.optimize > 1:
+    _without_docstrings()
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,6 @@ answer before JAX has loaded.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import sys
@@ -19,6 +18,7 @@ import typer
 from vi_compare import catalogue
 from vi_compare.errors import InputError
 from vi_compare.settings import REFERENCES, Settings
+from vi_compare.streams import Stream, guarded
 from vi_compare.timing import profile, timed
 
 app = typer.Typer(
@@ -128,6 +128,15 @@ OpenPage = Annotated[bool, typer.Option("--open", help="Open the page when done.
 ShowProfile = Annotated[
     bool, typer.Option("--profile", help="Print where the time went, on stderr, at the end.")
 ]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no table: only where the page is.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show every reason of every verdict.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print results.json on stdout instead of the table.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -148,23 +157,35 @@ def run(
         bool, typer.Option("--keep-draws", help="Keep every draw in fits.nc, also above 50 MB.")
     ] = False,
     float32: Float32 = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    json: Json = False,
     show_profile: ShowProfile = False,
     debug: Debug = False,
 ) -> int:
     """Fit, measure and compare; write report.html, results.json and fits.nc."""
+    if verbose and (quiet or json):
+        raise InputError(f"--verbose and --{'quiet' if quiet else 'json'} exclude each other")
     folder = _run_folder(script, out)
     _start(float32)
     with timed("imports"):
-        from vi_compare.terminal import Terminal, summarise
+        from vi_compare.comparison import RESULTS
+        from vi_compare.run.progress import Silent, Terminal
+        from vi_compare.terminal import summarise
         from vi_compare.verdict import Status
 
     study = _study(script, fit, data)
     settings = Settings(seed, draws, restarts, reference or None, keep_draws, float32)
-    with Terminal() as terminal:
+    with Silent() if quiet else Terminal() as terminal:
         comparison = study.run(settings, terminal)
         page = _save(comparison, folder, terminal)
-    summarise(comparison, page)
-    _end(page, open_page, show_profile)
+    if json:
+        print((folder / RESULTS).read_text(encoding="utf-8"), end="")
+    elif quiet:
+        print(page)
+    else:
+        summarise(comparison, page, verbose)
+    _end(page, open_page, show_profile, needs_output=json)
     failed = any(f["status"] == Status.FAILED for f in comparison.fits)
     return Exit.FAILED if failed else Exit.OK
 
@@ -212,7 +233,8 @@ def _trace(
         from vi_compare.alpha_path import Span, Tracer
         from vi_compare.comparison import RESULTS, Comparison
         from vi_compare.run.labels import parse_part
-        from vi_compare.terminal import Terminal, show_path
+        from vi_compare.run.progress import Terminal
+        from vi_compare.terminal import show_path
 
     span = Span.parse(alpha)
     study = _study(script, None, data)
@@ -243,7 +265,7 @@ def report(
     with timed("reading the run folder"):
         comparison = Comparison.load(folder)
     page = write_page(folder, _render(comparison))
-    typer.echo(page)
+    print(page)
     _end(page, open_page, show_profile)
     return 0
 
@@ -265,7 +287,7 @@ def index(
     if not found:
         raise InputError(f"{folder} holds no reports; run `vi-compare run SCRIPT` first")
     page = write_page(folder, render_index(found, folder), "index.html")
-    typer.echo(page)
+    print(page)
     _end(page, open_page)
     return 0
 
@@ -330,7 +352,8 @@ def check(
     scripts.read(scripts.split(script)[0])
     _start(float32)
     from vi_compare.run.checking import inspect
-    from vi_compare.terminal import Terminal, show_check
+    from vi_compare.run.progress import Terminal
+    from vi_compare.terminal import show_check
 
     with Terminal() as terminal:
         settings = Settings(seed, draws, restarts, reference or None, float32=float32)
@@ -386,7 +409,13 @@ def _save(comparison, folder: Path, terminal) -> Path:
     return page
 
 
-def _end(page: Path, open_page: bool, show_profile: bool = False) -> None:
+def _end(
+    page: Path, open_page: bool, show_profile: bool = False, needs_output: bool = False
+) -> None:
+    """What comes after a page was written. That stdout failed is then said, and is no failure
+    of the command, unless what stands there was what it was asked for."""
+    if not needs_output and isinstance(sys.stdout, Stream) and (why := sys.stdout.excused()):
+        print(f"vi-compare: stdout cannot be written ({why}); the page is {page}", file=sys.stderr)
     if show_profile:
         print(profile.text(), file=sys.stderr)
     if open_page:
@@ -415,9 +444,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status.
 
     0: every fit ended; 1: a fit failed, or `diff` found a change; 2: bad input, with one
-    line on stderr.
+    line on stderr. Where stdout cannot be written, and no page was, it is 1, too; whoever reads
+    stdout may leave when he has read enough.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    with guarded() as out:
+        status = _status(sys.argv[1:] if arguments is None else arguments)
+        if why := out.trouble:
+            print(f"vi-compare: stdout cannot be written ({why})", file=sys.stderr)
+            return status or Exit.FAILED
+        return status
+
+
+def _status(arguments: list[str]) -> int:
     # Typer exports the parent of its usage errors under no name of its own.
     usage_error: Any = typer.BadParameter.__base__
     try:
@@ -443,8 +481,5 @@ def _complain(message: str) -> int:
 def entry() -> NoReturn:
     """Entry point of the ``vi-compare`` script."""
     status = main()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # whoever read it has gone
-            stream.flush()
     # All files are closed; freeing a large heap object by object takes half a second.
     os._exit(status)

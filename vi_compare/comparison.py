@@ -8,12 +8,13 @@ import math
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
 
 from vi_compare.errors import InputError
 from vi_compare.estimate import ALL, Estimate
@@ -35,18 +36,23 @@ class Comparison:
             (u), ``optimisation`` (losses), and ``curves`` for one-dimensional targets.
             ``unconstrained`` and ``at_reference`` hold all chains, one after another.
         path: what ``vi-compare path`` found for the same target, as in ``path.json``, or None.
+        pages: where its page was written last; empty where it was not.
+        beside: what a notebook shows below the verdicts, as HTML. The report, which stands above
+            this module, adds its own here.
     """
 
     results: dict[str, Any]
     draws: xr.DataTree
     path: dict[str, Any] | None = None
+    pages: list[Path] = field(default_factory=list, repr=False, compare=False)
+    beside: ClassVar[list[Callable[[Comparison], str]]] = []
 
     def __repr__(self) -> str:
         words = "; ".join(f"{fit}: {word}" for fit, word in self.verdicts.items())
         return f"<Comparison of {self.results['target']['name']}: {words}>"
 
     def _repr_html_(self) -> str:
-        """The verdicts as a table, for notebooks."""
+        """For notebooks: the verdicts as a table, which fit to use, and a link to the page."""
         rows = "".join(
             f"<tr><td>{escape(fit['name'])}</td><td><b>{escape(fit['verdict']['word'])}</b></td>"
             f"<td>{escape(' '.join(fit['verdict']['reasons'][:2]))}</td>"
@@ -55,7 +61,16 @@ class Comparison:
         )
         heads = "".join(f"<th>{head}</th>" for head in ("fit", "verdict", "why", "use it for"))
         name = escape(self.results["target"]["name"])
-        return f"<table><caption>{name}</caption><tr>{heads}</tr>{rows}</table>"
+        table = f"<table><caption>{name}</caption><tr>{heads}</tr>{rows}</table>"
+        return "".join([table, *(html(self) for html in self.beside), self._link()])
+
+    def _link(self) -> str:
+        if not self.pages:
+            how = "comparison.save(folder, vi_compare.report.render(comparison))"
+            return f"<p>The whole page: <code>{how}</code></p>"
+        # Relative, which is how a notebook's server finds it.
+        page = quote(os.path.relpath(self.pages[-1]))
+        return f'<p><a href="{escape(page)}" target="_blank">The whole page</a></p>'
 
     @property
     def fits(self) -> list[dict[str, Any]]:
@@ -106,6 +121,7 @@ class Comparison:
                     (folder / stale).unlink(missing_ok=True)
                 for made in scratch.iterdir():
                     made.replace(folder / made.name)
+        self.pages[:] = [folder / PAGE] if page is not None else []
         return folder / PAGE
 
     @classmethod
@@ -126,7 +142,8 @@ class Comparison:
             raise InputError(f"{folder / DRAWS} cannot be read ({error}); run it again") from None
         if draws.attrs.get("run") != results["run"]:
             raise InputError(f"{RESULTS} and {DRAWS} in {folder} are not of one run; run it again")
-        return cls(results, draws, _read_path(folder, results["run"]))
+        pages = [folder / PAGE] if (folder / PAGE).exists() else []
+        return cls(results, draws, _read_path(folder, results["run"]), pages)
 
 
 def write_page(folder: Path, page: str, name: str = PAGE) -> Path:

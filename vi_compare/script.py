@@ -52,7 +52,8 @@ def execute(path: Path) -> dict[str, Any]:
     package, root = _package(path)
     names: dict[str, Any] = {"__name__": name, "__file__": str(path), "__doc__": None}
     names |= {"__package__": package} if package else {}
-    code = compile(source_of(path), str(path), "exec")
+    # The docstring opens the page, also where `python -OO` strips those of modules.
+    code = compile(source_of(path), str(path), "exec", optimize=min(sys.flags.optimize, 1))
     places, arguments = sys.path[:], sys.argv[:]
     sys.path[:0] = [str(root), str(path.parent.resolve())]
     # A script that reads the command line must not see that of vi-compare.

@@ -15,7 +15,6 @@ import jax
 from jax import Array
 
 from vi_compare import catalogue, formatting
-from vi_compare.comparison import Comparison
 from vi_compare.errors import InputError, first_line
 from vi_compare.evidence import Draws
 from vi_compare.files.data import FileData, entries
@@ -28,6 +27,7 @@ from vi_compare.reference import (
     from_given,
 )
 from vi_compare.reference.nuts import nuts_reference
+from vi_compare.report import Comparison
 from vi_compare.run.identity import (
     all_gaps,
     missing_argument,
@@ -36,7 +36,8 @@ from vi_compare.run.identity import (
 )
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, check_guides
 from vi_compare.run.plans import Given, Planner, as_wanted
-from vi_compare.run.prepared import Observer, Prepared, Silent
+from vi_compare.run.prepared import Prepared
+from vi_compare.run.progress import Observer, Silent, watching
 from vi_compare.run.published import Published, check_names
 from vi_compare.settings import Settings
 from vi_compare.starts import starting_points
@@ -148,13 +149,16 @@ class Study:
         exact = self.exact or (by_running_the_model(target) if target.normalised else None)
         if exact is None:
             raise InputError("the script defines no exact(key, n); give --reference nuts or none")
+        observer.begin("reference: exact draws", quiet=True)
         try:
-            return exact_reference(target, exact, settings.seed, settings.draws)
+            found = exact_reference(target, exact, settings.seed, settings.draws)
         except InputError:
             raise
         except Exception as error:  # whatever a user's sampler raises
             said = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(f"exact(key, n) raises {said}") from error
+        observer.end("")
+        return found
 
     def _nuts_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
         observer.begin("reference: NUTS")
@@ -183,6 +187,8 @@ class Study:
         Raises:
             InputError: with the cause and the remedy.
         """
+        observer = observer or Silent()
+        observer.begin("checking the model and its data", quiet=True)
         has_draws = settings.source != "none"
         wanted = [as_wanted(fit, self.guides) for fit in self.fits or self._default_fits(has_draws)]
         target = self.target()
@@ -192,10 +198,13 @@ class Study:
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
         stand_in = SimpleNamespace(train=Draws(points, {}))
         self._check(planner, wanted, stand_in, has_draws)
+        observer.end("")
         waits = self._source(target, settings) == "nuts" and not chains
         draws = None if waits else self.reference(target, settings, observer)
+        observer.begin("setting up the fits", quiet=True)
         plans = [planner.plan(fit, stand_in if waits else draws) for fit in wanted]
-        self._tell_of_data(observer or Silent())
+        observer.end("")
+        self._tell_of_data(observer)
         return Prepared(
             self.name,
             self.description,
@@ -243,15 +252,22 @@ class Study:
     def run(self, settings: Settings | None = None, observer: Observer | None = None) -> Comparison:
         """Fit and measure everything.
 
+        Args:
+            observer: told how it goes on; by default that is shown below a notebook's cell or on
+                a terminal, and nowhere else.
+
         Raises:
             InputError: before any fit, when something given cannot be used.
         """
+        if observer is None:
+            with watching() as shown:
+                return self.run(settings, shown)
         settings = settings or Settings()
         # A plain session has JAX in single precision; it is left as it was found.
         with jax.enable_x64(not settings.float32):
             with timed("checking the input, reference draws"):
                 prepared = self.prepare(settings, observer)
-            return prepared.run(observer or Silent())
+            return prepared.run(observer)
 
     def main(self) -> None:
         """Do what ``vi-compare run`` does with the script that this was written in.

@@ -1,10 +1,9 @@
-"""What the command line shows: progress, the table and the verdicts, lists."""
+"""What the command line shows on stdout: the table and the verdicts, lists."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,15 +12,6 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -31,74 +21,49 @@ from vi_compare.difference import LEVEL, Change, Difference
 from vi_compare.formatting import count, fixed, percent, plain, with_error
 
 if TYPE_CHECKING:  # they need JAX or xarray, and what lists must not wait for that
-    from vi_compare.report.view import Reading, View
+    from vi_compare.report.view import FitView, Reading, View
     from vi_compare.run.checking import Inspection
 
 
-class Terminal:
-    """Progress bars on a terminal, plain lines elsewhere; always on stderr."""
-
-    def __init__(self):
-        self.console = Console(stderr=True)
-        self.bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[words]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self.name, self.task, self.began = "", TaskID(0), 0.0
-
-    def __enter__(self) -> Terminal:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.bars.stop()
-
-    def begin(self, name: str) -> None:
-        self.name, self.began = name, time.perf_counter()
-        self.task = self.bars.add_task(name, total=None, words="")
-        if not self.console.is_terminal:
-            self._line(f"{name} ...")
-
-    def progress(self, done: int, total: int, words: str) -> None:
-        self.bars.update(self.task, completed=done, total=total, words=words)
-
-    def end(self, words: str) -> None:
-        self.bars.remove_task(self.task)
-        seconds = time.perf_counter() - self.began
-        self._line(f"{self.name}: {words + ', ' if words else ''}{seconds:.1f} s")
-
-    def _line(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def summarise(comparison: Comparison, page: Path) -> None:
-    """The scoreboard, the verdicts, which fit to use and where the page is, on stdout."""
+def summarise(comparison: Comparison, page: Path, verbose: bool = False) -> None:
+    """The scoreboard, a line for every fit, which fit to use and where the page is, on stdout;
+    where `verbose`, every reason of every verdict."""
     from vi_compare.report.advice import advice
     from vi_compare.report.view import View
 
-    console = Console(file=sys.stdout)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 110
+    console = _page_of_text()
     view = View.of(comparison)
     console.print(scoreboard(view, console))
-    for fit in comparison.fits:
-        console.print(f"\n{fit['name']}: {fit['verdict']['word']}", markup=False, style="bold")
-        for reason in fit["verdict"]["reasons"]:
-            console.print(f"  {reason}", markup=False, highlight=False)
-        console.print(f"  Use it for: {fit['verdict']['use_for']}.", markup=False, highlight=False)
+    for fit in view.fits:
+        for line in _reasons(fit) if verbose else [_one_line(fit)]:
+            console.print(line, soft_wrap=not verbose)
     if found := advice(view):
-        console.print("\nWhich fit to use", markup=False, style="bold")
+        console.print("\nWhich fit to use", style="bold")
     for one in found:
-        console.print(f"  {one.text}", markup=False, highlight=False)
+        console.print(Text(f"  {one.text}"))
     console.print()
-    console.print(str(page), markup=False, soft_wrap=True)
+    console.print(Text(str(page)), soft_wrap=True)
+
+
+def _one_line(fit: FitView) -> Text:
+    """A fit, its verdict, and the first reason of it."""
+    return Text.assemble(
+        f"{fit.key}: ", (fit.word, _style(fit)), *(f". {why}" for why in fit.reasons[:1])
+    )
+
+
+def _reasons(fit: FitView) -> Iterator[Text]:
+    yield Text.assemble((f"\n{fit.key}: ", "bold"), (fit.word, f"bold {_style(fit)}"))
+    yield from (Text(f"  {reason}") for reason in fit.reasons)
+    yield Text(f"  Use it for: {fit.data['verdict']['use_for']}.")
+    yield Text(f"  Next: {fit.data['verdict']['next_step']}.")
+
+
+def _style(fit: FitView) -> str:
+    """The colour of its verdict. Rich leaves it out where NO_COLOR is set."""
+    from vi_compare.report.page import mark_of
+
+    return {"good": "green", "near": "yellow", "bad": "red"}[mark_of(fit.data["verdict"])]
 
 
 def scoreboard(view: View, console: Console) -> Table:
@@ -119,14 +84,14 @@ def scoreboard(view: View, console: Console) -> Table:
 
 def _scores(view: View, metrics: Sequence[str]) -> Table:
     title = f"{view.target['name']}: nats ± standard error"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("fit", overflow="fold")
     table.add_column("verdict")
     for metric in metrics:
-        table.add_column(view.abouts[metric].heading, justify="right", no_wrap=True)
+        table.add_column(Text(view.abouts[metric].heading), justify="right", no_wrap=True)
     for fit in view.fits:
         cells = (_cell(fit.reading(metric)) for metric in metrics)
-        table.add_row(Text(fit.key), Text(fit.word), *cells)
+        table.add_row(Text(fit.key), Text(fit.word, _style(fit)), *cells)
     return table
 
 
@@ -135,24 +100,22 @@ def show_path(path: dict, page: Path) -> None:
     from vi_compare.report.path import Path as Branches
     from vi_compare.report.path import words
 
-    console = Console(file=sys.stdout)
+    console = _page_of_text()
     found = Branches.of(path)
     nothing = f"No optimum of {path['guide']} was found."
     text = nothing if found is None else words.finding(found)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(Text(text), soft_wrap=True)
     console.print()
-    console.print(str(page), markup=False, soft_wrap=True)
+    console.print(Text(str(page)), soft_wrap=True)
 
 
 def _cell(reading: Reading) -> str:
     """A number as short as a terminal needs it: with its error where it has a unit."""
     if reading.value is None or reading.about is None:
         return "–"
-    if reading.percent:
-        return percent(reading.value)
     if reading.about.suffix:
         return with_error(reading.value, reading.error)
-    return fixed(reading.value, 2)
+    return percent(reading.value) if reading.percent else fixed(reading.value, 2)
 
 
 HEADINGS = ("name", "what it is", "options", "from")
@@ -186,9 +149,17 @@ def _entries(kind: str) -> Iterator[tuple[str, str, str, str]]:
 def _stdout() -> Console:
     """Standard output. Where it is no terminal a line is as long as its text: nothing is cut
     or folded, so that `grep` finds an entry on one line."""
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=sys.stdout, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = 10_000
+    return console
+
+
+def _page_of_text(width: int = 110) -> Console:
+    """Standard output for what is read as a page: of this width where nothing says another."""
+    console = Console(file=sys.stdout, highlight=False, emoji=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        console.width = width
     return console
 
 

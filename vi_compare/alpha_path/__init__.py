@@ -21,7 +21,8 @@ from vi_compare.reference import Reference
 from vi_compare.run.environment import this_command
 from vi_compare.run.labels import Guides, Part
 from vi_compare.run.plans import Planner
-from vi_compare.run.prepared import Observer, Prepared
+from vi_compare.run.prepared import Prepared
+from vi_compare.run.progress import Observer
 from vi_compare.timing import timed
 
 
@@ -106,7 +107,9 @@ class Tracer:
             InputError: when the run is of another target, or its normaliser is not known.
         """
         _same_sites(self.prepared, comparison)
+        observer.begin("log Z", quiet=True)
         rules = self._rules(_log_z(self.prepared, comparison))
+        observer.end("")
         began = time.perf_counter()
         observer.begin(f"following {self.part.text}")
         with timed("following the path"):
@@ -124,7 +127,7 @@ class Tracer:
         observer.begin("measuring the path")
         with timed("measuring the path"):
             draws, key = self.reference.test, self._key("measuring")
-            out = results(found, self.prepared.target, draws, key)
+            out = results(found, self.prepared.target, draws, key, observer.progress)
         observer.end("")
         return {
             "schema": 1,

@@ -258,19 +258,17 @@ class _Search:
         self.problem, self.rules, self.alphas, self.effort = problem, rules, alphas, effort
         places = np.linspace(0, len(alphas) - 1, min(effort.anchors, len(alphas)))
         self.at = sorted({round(x) for x in places})
-        self.progress, self.done, self.expected = progress, 0, 0
+        self.progress, self.done = progress, 0
 
     def tell(self, words: str) -> None:
         self.done += 1
-        self.progress(self.done, max(self.done + 1, self.expected), words)
+        self.progress(self.done, None, words)
 
     # --- anchors ---------------------------------------------------------------------------
 
     def anchors(self, first: Sequence[np.ndarray]) -> dict[int, list[Optimum]]:
         """{index of α: distinct optima there, the lowest first}."""
         out, rough = {}, self.rules.rough
-        # Nobody knows how many branches there are; as many as an anchor keeps is a fair guess.
-        self.expected = len(self.at) * len(first) + self.effort.optima * len(self.alphas)
         for i in self.at:
             found = []
             for theta in first:

@@ -23,6 +23,7 @@ from vi_compare.evidence import Draws
 from vi_compare.metrics import abouts
 from vi_compare.metrics._quantiles import LEVEL
 from vi_compare.reference.modes import FoundModes, NoModes, find_modes
+from vi_compare.solvers import Progress, quiet
 from vi_compare.target import Target
 
 # A value with its standard error; None where there is none.
@@ -66,13 +67,22 @@ class ShownMargin:
 
 
 def results(
-    path: AlphaPath, target: Target, draws: Draws, key: Array, detail: Detail = Detail()
+    path: AlphaPath,
+    target: Target,
+    draws: Draws,
+    key: Array,
+    progress: Progress = quiet,
+    detail: Detail = Detail(),
 ) -> dict[str, Any]:
     """Everything about the path that does not depend on the command; `draws` of the target."""
     margins = _margins(path, target, draws, detail)
     lot = _lot(path, key, detail)
     modes = _modes(target, lot, draws)
     describe = _Describe(path, margins, lot, modes, key, detail.draws)
+    branches = []
+    for i, branch in enumerate(path.branches):
+        progress(i, len(path.branches), "optima")
+        branches.append(describe.branch(branch))
     measured = ("forward_kl", "reverse_kl", "missed_mass", "invented_mass", "mode_coverage")
     return {
         "metrics": {name: abouts()[name].plain() for name in measured},
@@ -84,7 +94,7 @@ def results(
         ],
         "modes": [] if modes is None else list(modes.places),
         "target_basins": _masses(lot, modes),
-        "branches": [describe.branch(branch) for branch in path.branches],
+        "branches": branches,
         "transitions": [_transition(one) for one in path.transitions],
     }
 

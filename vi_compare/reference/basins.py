@@ -18,6 +18,7 @@ from statistics import NormalDist
 import numpy as np
 
 from vi_compare.estimate import Estimate
+from vi_compare.formatting import percent
 from vi_compare.psis import pareto_khat
 from vi_compare.reference.modes import FoundModes
 from vi_compare.verdict import Concern, Doubt
@@ -112,7 +113,7 @@ def _apart(modes: FoundModes, known, masses, errors, z: float, least: float) -> 
         error = np.hypot(errors[m], np.sqrt(smoothed * (1 - smoothed) / (n + 4)))
         if abs(masses[m] - p) > max(least, z * error):
             shares = "" if known.all() else ", both shares of the basins that the fits visit"
-            found = f"{100 * masses[m]:.3g} ± {100 * errors[m]:.2g} %"
+            found = percent(float(masses[m]), float(errors[m]))
             doubts.append(_doubt(modes.names[m], p, found, shares))
     return tuple(doubts)
 

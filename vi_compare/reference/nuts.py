@@ -73,7 +73,7 @@ def nuts_reference(
     target: Target,
     seed: int,
     n: int,
-    progress: Callable[[int, int, str], None],
+    progress: Callable[[int, int | None, str], None],
     sampling: Sampling = Sampling(),
 ) -> Reference:
     """Draws by NUTS, at most `n` a part; the same from the cache where they are known.
@@ -111,7 +111,7 @@ def _sample(
     blocks: list[np.ndarray] = []
     heights: list[np.ndarray] = []
     diverged, gradients = 0, 0
-    progress(0, most, "warming up")
+    progress(0, None, f"{sampling.chains} chains warm up, {sampling.warmup} steps each")
     while True:
         fields = ("diverging", "num_steps", "potential_energy")
         if blocks:
@@ -127,7 +127,9 @@ def _sample(
         gradients += 2 * steps if len(blocks) == 1 else steps
         diverged += int(np.asarray(extra["diverging"]).sum())
         u = np.concatenate(blocks, axis=1)
-        progress(len(blocks), max(most, len(blocks)), f"{u.shape[0] * u.shape[1]} draws")
+        # More than were wanted are drawn until the chains agree: nobody knows how many.
+        total = most if len(blocks) < most else None
+        progress(len(blocks), total, f"{u.shape[0] * u.shape[1]} draws")
         spent_well = gradients >= sampling.enough or len(blocks) >= most
         log_p = np.concatenate(heights, axis=1)
         if gradients >= sampling.most or (spent_well and not _doubtful(u, log_p)):

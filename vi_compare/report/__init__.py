@@ -7,10 +7,9 @@ The way data takes is one way: ``view`` (the Comparison, easy to read from) ->
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from html import escape
 
-if TYPE_CHECKING:
-    from vi_compare.comparison import Comparison
+from vi_compare.comparison import Comparison
 
 
 def render(comparison: Comparison) -> str:
@@ -19,3 +18,15 @@ def render(comparison: Comparison) -> str:
     from vi_compare.report.page import page
 
     return page(comparison)
+
+
+def _advice(comparison: Comparison) -> str:
+    """Which fit to use for what, as a notebook shows it; "" where nothing can be said."""
+    from vi_compare.report.advice import advice
+    from vi_compare.report.view import View
+
+    found = "".join(f"<li>{escape(one.text)}</li>" for one in advice(View.of(comparison)))
+    return f"<p><b>Which fit to use</b></p><ul>{found}</ul>" if found else ""
+
+
+Comparison.beside[:] = [_advice]

@@ -129,6 +129,11 @@ class FitView:
         return self.data["verdict"]["word"]
 
     @property
+    def reasons(self) -> list[str]:
+        """Why the verdict is what it is: sentences, the first of the headline word."""
+        return self.data["verdict"]["reasons"]
+
+    @property
     def words(self) -> list[str]:
         verdict = self.data["verdict"]
         return [verdict["word"], *verdict.get("also", [])]

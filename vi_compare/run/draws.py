@@ -74,9 +74,17 @@ def _fit(
             log_q = np.asarray(_thinned(m.evidence.test, most_bytes).log_q)
             parts[f"{path}/at_reference"] = xr.Dataset({"log_q": ("draw", log_q)})
     if m.fit.losses.size:
-        losses = ("restart", "step"), m.fit.losses.astype(np.float32)
+        losses = ("restart", "step"), compact(m.fit.losses)
         parts[f"{path}/optimisation"] = xr.Dataset({"loss": losses})
     return parts | _large(m, path)
+
+
+def compact(losses: np.ndarray) -> np.ndarray:
+    """Losses in single precision, which is more than a figure shows, where all fit into its
+    range: a search that begins far away can pass through 1e40 nats."""
+    sizes = np.abs(losses[np.isfinite(losses)])
+    fits = sizes.max(initial=0.0) <= np.finfo(np.float32).max
+    return losses.astype(np.float32) if fits else losses
 
 
 def _thinned(draws: Draws, most_bytes: int | None) -> Draws:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +27,7 @@ from vi_compare.run.draws import MOST_BYTES, draws_tree, group_names
 from vi_compare.run.environment import environment, this_command
 from vi_compare.run.facts import Measured
 from vi_compare.run.plans import Plan
+from vi_compare.run.progress import Observer
 from vi_compare.run.published import Published, compare
 from vi_compare.settings import Settings
 from vi_compare.solvers import Cost, Fit, Problem, Solver
@@ -35,27 +36,15 @@ from vi_compare.timing import timed
 from vi_compare.verdict import Doubt, Status, judge
 
 
-class Observer(Protocol):
-    """Told how a run goes on; the command line draws it."""
+class _Steps:
+    """Parts of a stage, one after another, shown as they begin."""
 
-    def begin(self, name: str) -> None: ...
+    def __init__(self, observer: Observer, total: int):
+        self.observer, self.total, self.done = observer, total, 0
 
-    def progress(self, done: int, total: int, words: str) -> None: ...
-
-    def end(self, words: str) -> None: ...
-
-
-class Silent:
-    """An observer that shows nothing."""
-
-    def begin(self, name: str) -> None:
-        pass
-
-    def progress(self, done: int, total: int, words: str) -> None:
-        pass
-
-    def end(self, words: str) -> None:
-        pass
+    def __call__(self, name: str) -> None:
+        self.observer.progress(self.done, self.total, name)
+        self.done += 1
 
 
 @dataclass(frozen=True)
@@ -79,29 +68,36 @@ class Prepared:
 
     def run(self, observer: Observer) -> Comparison:
         """Fit and measure everything."""
-        solved = [self._fit(plan, observer) for plan in self.plans]
+        n = len(self.plans)
+        solved = [
+            self._fit(plan, f"fit {i} of {n}", observer) for i, plan in enumerate(self.plans, 1)
+        ]
         fits = [fit for fit, _ in solved]
         observer.begin("measuring")
+        step = _Steps(observer, 3 + n)
         with timed("measuring"):
             with timed("draws of the fits"):
+                step("draws of the fits")
                 draws = [self._draw(plan, fit) for plan, fit in zip(self.plans, fits, strict=True)]
             with timed("log Z"):
+                step("log Z")
                 log_z = self.log_z(fits)
             with timed("modes"):
+                step("modes of the target")
                 modes = self._modes(draws)
                 basins = self._check_basins(modes, fits, draws, log_z.estimate)
             doubts = (*(self.reference.doubts if self.reference else ()), *basins.doubts)
-            measured = [
-                self._measure(plan, fit, seconds, q, log_z.estimate, modes, doubts)
-                for plan, (fit, seconds), q in zip(self.plans, solved, draws, strict=True)
-            ]
+            measured = []
+            for plan, (fit, seconds), q in zip(self.plans, solved, draws, strict=True):
+                step(f"metrics of {plan.name}")
+                measured.append(self._measure(plan, fit, seconds, q, log_z.estimate, modes, doubts))
         observer.end("")
         with timed("gathering results"):
             return self._compare(measured, log_z, modes, basins)
 
-    def _fit(self, plan: Plan, observer: Observer) -> tuple[Fit, float]:
+    def _fit(self, plan: Plan, place: str, observer: Observer) -> tuple[Fit, float]:
         """What came of a plan, and the seconds that took."""
-        observer.begin(plan.name)
+        observer.begin(plan.name, place)
         key = key_for(self.settings.seed, plan.full)
         problem = Problem(
             self.target, plan.guide, plan.divergence, key, self.restarts, observer.progress

@@ -25,11 +25,11 @@ from vi_compare.approximation import (
 from vi_compare.target import Target
 from vi_compare.verdict import Status
 
-# called with (done, total, what) as a solver goes on
-Progress = Callable[[int, int, str], None]
+# called with (done, total, what) as a solver goes on; a total of None: nobody knows
+Progress = Callable[[int, int | None, str], None]
 
 
-def quiet(done: int, total: int, what: str) -> None:
+def quiet(done: int, total: int | None, what: str) -> None:
     """A progress that shows nothing."""
 
 

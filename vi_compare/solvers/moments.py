@@ -69,15 +69,18 @@ class MomentFit:
         kind = (family.num_components, family.diagonal_components)
         every = jax.vmap(partial(self._run, *kind), (None, 0))
         run = jax.jit(lambda u, key: every(u, jax.random.split(key, restarts)))
+        problem.progress(0, None, "compiling EM")
         lowered = run.lower(u, start_key)
         compiling = time.perf_counter()
         compiled = lowered.compile()
         compile_seconds = time.perf_counter() - compiling
+        starts = f"{restarts} starts at once" if restarts > 1 else "1 start"
+        problem.progress(0, None, f"EM from {starts}, at most {self.iterations} iterations")
         result = compiled(u, start_key)
         pack = lambda mixture: family.from_mixture(mixture, target)
         stacked = GuideApproximation(guide, jax.jit(jax.vmap(pack))(result.mixture), target)
         result = jax.tree.map(np.asarray, result)
-        problem.progress(1, 1, f"{int(np.max(result.iterations))} EM iterations")
+        problem.progress(0, None, f"{int(np.max(result.iterations))} iterations; standard errors")
 
         losses = _losses(result, draws)
         errors = _errors(stacked, draws)

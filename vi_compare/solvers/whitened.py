@@ -492,7 +492,7 @@ class GaussianSearch:
 
     def _tell(self, what: str) -> None:
         self.done += 1
-        self.progress(self.done, max(self.done + 1, 60), what)
+        self.progress(self.done, None, what)
 
     def fit(self, guide: Callable) -> Fit:
         """What came out, as the guide's parameters."""

@@ -7,7 +7,7 @@ import numpy as np
 from vi_compare import formatting
 from vi_compare.report.blocks import Cell, Column, Row, Table
 from vi_compare.report.path import Branch, End, Path
-from vi_compare.report.path.words import alpha, change, holds, sharp
+from vi_compare.report.path.words import alpha, change, holds
 
 
 def branches(path: Path) -> Table:
@@ -64,8 +64,6 @@ def _place(place: End) -> Cell:
     below = () if place.lost else ("edge",)
     if place.lost and place.error:
         text, spread = formatting.pair(place.alpha, place.error)
-        if sharp(place.error):
-            text, spread = alpha(place.alpha), formatting.plain(place.error, 1)
         return Cell(text, (f"± {spread}",), value=place.alpha, error=place.error)
     return Cell(alpha(place.alpha), below, value=place.alpha)
 

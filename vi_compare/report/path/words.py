@@ -20,17 +20,13 @@ def finding(path: Path, most: int = 3) -> str:
     return text.replace(" = ", "\u00a0=\u00a0").replace(" ± ", "\u00a0±\u00a0")
 
 
-def alpha(value: float, error: float | None = None) -> str:
-    """An α with its error, where that is large enough to matter."""
-    if error and not sharp(error):
+def alpha(value: float, error: float | None = None, least: float = 5e-5) -> str:
+    """An α with its error, where that is at least `least`: a smaller one is not worth its
+    digits in a sentence."""
+    if error and error >= least:
         return formatting.with_error(value, error)
     text = f"{value:.4f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else formatting.minus(text)
-
-
-def sharp(error: float, least: float = 5e-5) -> bool:
-    """Whether the error of an α is too small to be worth its digits in a sentence."""
-    return error < least
 
 
 def pole(value: float) -> str:

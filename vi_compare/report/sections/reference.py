@@ -75,7 +75,9 @@ def _of_chains(known: dict | None) -> list[list[Cell]]:
     rows = [[Cell("Chains"), Cell(f"{chains}, with {draws} draws in all"), Cell("")]]
     if (rhat := known["rhat"]) is not None:
         most = limits["rhat"]
-        rows.append(_judged("R-hat, largest", f"{rhat:.4f}", rhat <= most, f"at most {most}"))
+        rows.append(
+            _judged("R-hat, largest", formatting.plain(rhat, 4), rhat <= most, f"at most {most}")
+        )
     worth = formatting.count(round(known["ess"]))
     title, limit = "Effective draws in the test set, smallest", f"at least {limits['ess']}"
     rows.append(_judged(title, worth, known["ess"] >= limits["ess"], limit))
