@@ -35,6 +35,7 @@ LAYERS = (
     ("psis", "target"),
     ("catalogue", "comparison", "evidence"),
     ("batches", "cache", "estimate", "formatting", "randomness", "settings", "timing"),
+    ("values",),
     ("errors",),
 )
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}

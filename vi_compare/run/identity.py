@@ -240,10 +240,11 @@ def _same_at_two_keys(target: Target, points: Array) -> bool:
 
 def _hidden_sites(target: Target) -> list[str]:
     """Sites of the function inside the model's handlers that the model does not show."""
-    inner = target.model
+    model = inspect.unwrap(target.model, stop=lambda f: isinstance(f, Messenger))
+    inner = model
     while isinstance(inner, Messenger):
         inner = inner.fn
-    if inner is target.model:
+    if inner is model:
         return []
     try:
         whole = _traced(Target(inner, target.args, target.kwargs), {})
