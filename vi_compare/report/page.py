@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 from markupsafe import Markup, escape
 
 from vi_compare import formatting
@@ -64,12 +66,24 @@ def style() -> Markup:
     return _asset("style.css")
 
 
+class _KeptTemplates(FileSystemBytecodeCache):
+    """Compiled templates on disk; a disk that is full or gone is done without."""
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        with contextlib.suppress(OSError):
+            super().load_bytecode(bucket)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        with contextlib.suppress(OSError):
+            super().dump_bytecode(bucket)
+
+
 @cache
 def environment() -> Environment:
     kept = writable("templates")
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        bytecode_cache=FileSystemBytecodeCache(str(kept)) if kept else None,
+        bytecode_cache=_KeptTemplates(str(kept)) if kept else None,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
