@@ -22,6 +22,7 @@ from vi_compare.files.data import FileData, entries
 from vi_compare.files.draws import read_draws
 from vi_compare.randomness import key_for
 from vi_compare.reference import (
+    PARTS,
     Reference,
     by_running_the_model,
     exact_reference,
@@ -36,6 +37,7 @@ from vi_compare.run.identity import (
     refuse_what_has_no_answer,
 )
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, check_guides
+from vi_compare.run.memory import require_device, require_for_draws
 from vi_compare.run.plans import Given, Planner, as_wanted
 from vi_compare.run.prepared import Observer, Prepared, Silent
 from vi_compare.run.published import Published, check_published
@@ -196,12 +198,15 @@ class Study:
         """
         has_draws = settings.source != "none"
         wanted = [as_wanted(fit, self.guides) for fit in self.fits or self._default_fits(has_draws)]
+        require_device()
         target = self.target()
+        self._require_memory(target, settings, len(wanted))
         points = self._starts(target, settings)
         refuse_what_has_no_answer(target, points)
         dims = {site.name: site.dims for site in target.sites}
         refuse_what_cannot_be_kept(target.complete(points)[:2], dims)
-        planner = Planner(target, settings.seed, self.guides)
+        restarts = settings.restarts or self.restarts
+        planner = Planner(target, settings.seed, self.guides, restarts)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
         stand_in = SimpleNamespace(train=Draws(points, {}))
         self._check(planner, wanted, stand_in, has_draws)
@@ -217,8 +222,13 @@ class Study:
             draws,
             tuple(plans),
             tuple(self.published),
-            settings.restarts or self.restarts,
+            restarts,
         )
+
+    def _require_memory(self, target: Target, settings: Settings, fits: int) -> None:
+        """Refuse more draws than fit; NUTS and files have their own numbers of draws."""
+        exact = self._source(target, settings) == "exact"
+        require_for_draws(target, settings.draws, fits + (len(PARTS) if exact else 0))
 
     def _tell_of_data(self, observer: Observer) -> None:
         if isinstance(self.data, FileData) and self.data.told:

@@ -24,6 +24,7 @@ from vi_compare.randomness import key_for
 from vi_compare.reference import check_draws
 from vi_compare.reference.chains import Limits
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, Part, parse_label, parse_part
+from vi_compare.run.memory import require_for_guide, require_for_search
 from vi_compare.solvers import Solver
 from vi_compare.solvers.given import GivenDraws, GivenParameters
 from vi_compare.target import Target
@@ -190,8 +191,8 @@ class Planner:
     """Turns labels into plans; fits of the same guide share one guide object, so that
     what is compiled for one serves all. `own` are the script's guides."""
 
-    def __init__(self, target: Target, seed: int, own: Guides = NO_GUIDES):
-        self.target, self.seed, self.own = target, seed, own
+    def __init__(self, target: Target, seed: int, own: Guides = NO_GUIDES, restarts: int = 1):
+        self.target, self.seed, self.own, self.restarts = target, seed, own, restarts
         self.guides: dict[str, Callable] = {}
 
     def guide(self, part: Part) -> Callable:
@@ -202,6 +203,7 @@ class Planner:
         """
         if part.full not in self.guides:
             guide = part.build(self.target.model)
+            require_for_guide(part.text, guide, self.target)
             key = key_for(self.seed, f"guide/{part.full}")
             with blamed(f"the guide {part.text!r} cannot be used:"):
                 set_up(guide, self.target, key)
@@ -246,6 +248,8 @@ class Planner:
             return Plan(wanted.name, full, guide, None, solver, part.text, None, "given")
         guide = self.guide(wanted.guide)
         divergence = wanted.divergence.build(reference)
+        points = divergence.evaluations(families.family(guide).num_components).log_density
+        require_for_search(wanted.name, points, self.restarts, self.target)
         if wanted.guide.own is not None:
             self._try(wanted.guide.name, guide, jax.random.key(0), divergence)
         chosen = wanted.solver or parse_part("solvers", _default_solver(guide, divergence))
