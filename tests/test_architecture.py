@@ -36,6 +36,7 @@ LAYERS = (
     ("psis", "target"),
     ("catalogue", "comparison", "evidence"),
     ("batches", "cache", "estimate", "formatting", "randomness", "settings", "streams", "timing"),
+    ("values",),
     ("errors",),
 )
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}

@@ -448,8 +448,8 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_line(runs, tmp_path, in
     for text, expected in (
         ("{", "is not valid JSON"),
         ('{"schema": 7}', "is not of schema 1"),
-        ('{"schema": 1}', "results.json of . is incomplete"),
-        (json.dumps(results | {"fits": [{"name": "x"}]}), "results.json of . is incomplete"),
+        ('{"schema": 1}', "is not of schema 1: "),
+        (json.dumps(results | {"fits": [{"name": "x"}]}), "is not of schema 1: "),
         (json.dumps(results | {"target": results["target"] | {"name": "y"}}), "name script and y"),
     ):
         (tmp_path / "results.json").write_text(text)

@@ -54,7 +54,7 @@ def test_folders_that_cannot_be_shown_say_why(tmp_path):
         (tmp_path / name / "results.json").write_text(text)
     page = Page(render_index(find(tmp_path), tmp_path))
     assert page.addresses == []
-    for words in ("not valid JSON", "not of schema 1", "is incomplete", "no report.html"):
+    for words in ("not valid JSON", "not of schema 1", "required property", "no report.html"):
         assert words in page.text
 
 

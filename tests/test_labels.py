@@ -131,7 +131,7 @@ def test_values_that_make_no_sense_are_refused_when_built(kind, text, given):
     ("text", "words"),
     [
         ("cubo:1", r"^cubo: order must be above 1, got 1\.0$"),
-        ("renyi:nan", "^renyi: alpha must be finite"),  # by another file's class
+        ("iwelbo:0", "^iwelbo: samples must be at least 1"),
         ("wake:1", "^wake: particles must be at least 2, got 1$"),
     ],
 )

@@ -19,6 +19,9 @@ FLAGS = [
 ]  # fmt: skip
 PHONE, DESK = {"width": 400, "height": 800}, {"width": 1280, "height": 900}
 LONG = "x" * 10_000
+# What the page's Content-Security-Policy refuses is an error of the page.
+WATCH = """window.refusedByPolicy = [];
+    addEventListener("securitypolicyviolation", e => refusedByPolicy.push(e.blockedURI))"""
 EVIL = f'{HOSTILE}]]><svg onload="alert(2)"/>\u202e\u200f<img src=x onerror=alert(3)>{LONG}'
 
 pytestmark = pytest.mark.skipif(
@@ -87,6 +90,7 @@ def visit(browser, files):
         page = context.new_page()
         page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
+        page.add_init_script(WATCH)
         page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(files(case).as_uri())
@@ -94,6 +98,8 @@ def visit(browser, files):
 
     yield visit
     for context in contexts:
+        refused = (page.evaluate("window.refusedByPolicy") for page in context.pages)
+        errors += [one for found in refused for one in found]
         context.close()
     assert not errors
     outside = [url for url in requests if not url.startswith(("file:", "blob:"))]
@@ -284,3 +290,21 @@ def test_synthetic_page_says_the_answer_first(visit):
     page = visit("line")
     assert page.locator(".answer strong").inner_text().startswith("The published forward KL is")
     assert synthetic().results["target"]["name"] in page.locator("h1").inner_text()
+
+
+def test_a_script_that_got_in_would_not_run(browser, files, tmp_path):
+    """Were escaping to fail, the hashes of the page's own scripts are a second wall."""
+    text = files("line").read_text(encoding="utf-8")
+    evil = "<script>document.title = 'run'</script><img src='x' onerror='document.title = 1'>"
+    for place in ("<main", "</body>"):
+        text = text.replace(place, evil + place, 1)
+    (tmp_path / "broken.html").write_text(text, encoding="utf-8")
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script(WATCH)
+    page.goto((tmp_path / "broken.html").as_uri())
+    assert "two" in page.title().lower() or "three" in page.title().lower(), page.title()
+    assert len(page.evaluate("refusedByPolicy")) >= 4
+    # The page's own scripts still do.
+    assert page.locator("#json").is_visible()
+    context.close()

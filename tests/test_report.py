@@ -3,8 +3,10 @@
 import base64
 import copy
 import gzip
+import hashlib
 import json
 import re
+from base64 import b64encode
 from html.parser import HTMLParser
 from importlib.resources import files
 from types import SimpleNamespace
@@ -217,6 +219,8 @@ def synthetic(d=1, n=400, names=("mvn/reverse-kl", "published one"), *, losses=T
             "seed": 0,
             "command": "vi-compare run two_peaks.py",
             "commit": None,
+            "settings": {"draws": 2000, "restarts": 4, "reference": "exact"},
+            "created": "",
         },
         "run": "r",
     }
@@ -743,3 +747,13 @@ def test_results_that_do_not_say_what_their_metrics_mean_are_refused():
     del comparison.results["metrics"]
     with pytest.raises(InputError, match="run it again"):
         render(comparison)
+
+
+def test_only_the_scripts_of_the_page_may_run(case):
+    _, text = case
+    [policy] = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    sources = dict(part.split(" ", 1) for part in policy.replace("&#39;", "'").split("; "))
+    bodies = re.findall(r"<script>(.*?)</script>", text, re.S)
+    hashes = [b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies]
+    assert bodies
+    assert sources["script-src"].split() == [f"'sha256-{one}'" for one in hashes]

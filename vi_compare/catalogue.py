@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -223,8 +224,14 @@ def _read(label: str, name: str, text: str, kind: type) -> Any:
             return choices[text.lower()]
     else:
         try:
-            return kind(text)
+            value = kind(text)
         except ValueError:
             pass
+        else:
+            if kind is int and abs(value) >= 2**31:
+                raise InputError(f"{label}: {name} must be below 2³¹, got {text}")
+            if kind is float and not math.isfinite(value):
+                raise InputError(f"{label}: {name} must be finite, got {text}")
+            return value
     wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
     raise InputError(f"{label}: {name} must be {wanted}, got {text!r}")

@@ -6,20 +6,27 @@ answer before JAX has loaded.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from vi_compare import catalogue
-from vi_compare.errors import InputError
+from vi_compare.errors import InputError, blamed
 from vi_compare.settings import REFERENCES, Settings
 from vi_compare.streams import Stream, guarded
 from vi_compare.timing import profile, timed
+
+if TYPE_CHECKING:  # it needs JAX
+    from vi_compare.run.prepared import Prepared
 
 app = typer.Typer(
     name="vi-compare",
@@ -38,6 +45,7 @@ class Exit(IntEnum):
     CHANGED = 1
     BAD_INPUT = 2
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 def complete_fit(incomplete: str) -> list[str]:
@@ -177,8 +185,10 @@ def run(
     study = _study(script, fit, data)
     settings = Settings(seed, draws, restarts, reference or None, keep_draws, float32)
     with Silent() if quiet else Terminal() as terminal:
-        comparison = study.run(settings, terminal)
-        page = _save(comparison, folder, terminal)
+        with timed("checking the input, reference draws"):
+            prepared = study.prepare(settings, terminal)
+        _require_room(folder, prepared)
+        page = _save(comparison := prepared.run(terminal), folder, terminal)
     if json:
         print((folder / RESULTS).read_text(encoding="utf-8"), end="")
     elif quiet:
@@ -242,6 +252,7 @@ def _trace(
     with Terminal() as terminal:
         prepared = study.prepare(settings, terminal)
         tracer = Tracer.of(prepared, part, study.guides, span)
+        _require_room(folder, prepared)
         known = (folder / RESULTS).exists()
         comparison = Comparison.load(folder) if known else prepared.run(terminal)
         found = tracer.trace(comparison, terminal)
@@ -264,7 +275,10 @@ def report(
     _writable(folder)
     with timed("reading the run folder"):
         comparison = Comparison.load(folder)
-    page = write_page(folder, _render(comparison))
+    # A run's own results can be shown; what an editor made of them perhaps cannot.
+    with blamed(f"{folder} cannot be shown, perhaps because its files were edited:"):
+        text = _render(comparison)
+    page = write_page(folder, text)
     print(page)
     _end(page, open_page, show_profile)
     return 0
@@ -440,6 +454,13 @@ def _writable(folder: Path) -> None:
         pass
 
 
+def _require_room(folder: Path, prepared: Prepared) -> None:
+    """Refuse a disk that could not hold the run, before the fits."""
+    from vi_compare.comparison import require_room
+
+    require_room(folder, prepared.bytes_to_keep)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status.
 
@@ -448,17 +469,33 @@ def main(arguments: list[str] | None = None) -> int:
     stdout may leave when he has read enough.
     """
     with guarded() as out:
-        status = _status(sys.argv[1:] if arguments is None else arguments)
+        status = _told(sys.argv[1:] if arguments is None else arguments)
         if why := out.trouble:
             print(f"vi-compare: stdout cannot be written ({why})", file=sys.stderr)
             return status or Exit.FAILED
         return status
 
 
+def _told(arguments: list[str]) -> int:
+    """The status, with a line on stderr where a signal ended the command."""
+    with _terminated() as terminated:
+        try:
+            status = _status(arguments)
+        except KeyboardInterrupt:
+            status = Exit.INTERRUPTED
+        if terminated:
+            status = Exit.TERMINATED
+    if status in (Exit.INTERRUPTED, Exit.TERMINATED):
+        word = "terminated" if terminated else "interrupted"
+        print(f"vi-compare: {word}; no report is half-written", file=sys.stderr)
+    return status
+
+
 def _status(arguments: list[str]) -> int:
     # Typer exports the parent of its usage errors under no name of its own.
     usage_error: Any = typer.BadParameter.__base__
     try:
+        _refuse_empty(arguments)
         status = app(arguments, standalone_mode=False)
     except usage_error as error:
         return _complain(error.format_message())
@@ -466,11 +503,58 @@ def _status(arguments: list[str]) -> int:
         if "--debug" in arguments:
             raise
         return _complain(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        status = Exit.INTERRUPTED
-    if status == Exit.INTERRUPTED:  # some versions of Typer return it instead of raising
-        print("vi-compare: interrupted; nothing was written", file=sys.stderr)
+    except (OSError, MemoryError) as error:
+        if "--debug" in arguments:
+            raise
+        status = _complain(_refused_by_the_machine(error))
+        return status if _is_a_bad_path(error) else Exit.FAILED
+    except typer.Abort:
+        return Exit.INTERRUPTED
+    # Some versions of Typer return 130 instead of raising.
     return int(status) if isinstance(status, int) else Exit.OK
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """An empty text, of a shell variable that is not set, would be taken for this folder."""
+    for before, text in zip(["vi-compare", *arguments], arguments, strict=False):
+        name, equals, value = text.partition("=")
+        if not text.strip() or (name.startswith("--") and equals and not value.strip()):
+            raise InputError(f"{name.strip() or before} is followed by an empty text; leave it out")
+
+
+def _refused_by_the_machine(error: OSError | MemoryError) -> str:
+    """What there is not, and what helps."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; lower --draws or --restarts, or compare fewer fits"
+    where = f": {error.filename}" if error.filename else ""
+    remedy = "give another path" if _is_a_bad_path(error) else "make room and run it again"
+    return f"{error.strerror or error}{where}; {remedy}"
+
+
+def _is_a_bad_path(error: BaseException) -> bool:
+    """Whether a path that was given is at fault, and not a disk or the memory that is full."""
+    from vi_compare.comparison.writing import FULL
+
+    return isinstance(error, OSError) and error.errno not in FULL
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[list[int]]:
+    """Inside, SIGTERM ends the command as Ctrl-C does; the list tells whether it came."""
+    came: list[int] = []
+
+    def end(number: int, frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    old = signal.signal(signal.SIGTERM, end)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, old or signal.SIG_DFL)
 
 
 def _complain(message: str) -> int:

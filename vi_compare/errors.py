@@ -1,5 +1,11 @@
 """The one exception for what a user can mend: bad input, said in one line."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+
 
 class InputError(Exception):
     """Something the user gave cannot be used.
@@ -12,6 +18,40 @@ class InputError(Exception):
 def first_line(error: BaseException) -> str:
     """The first line of what an exception says; "" where it says nothing."""
     return str(error).strip().partition("\n")[0]
+
+
+def told(error: BaseException) -> str:
+    """An exception in one line: its type, and the first line of what it says."""
+    return f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+
+
+@contextmanager
+def blamed(words: str) -> Iterator[None]:
+    """Whatever a user's own code raises inside becomes one line that begins with `words`.
+
+    ``sys.exit`` in a model would otherwise end the command as if all were well. Ctrl-C is
+    nobody's fault and passes.
+
+    Raises:
+        InputError: with the exception as its cause.
+    """
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise InputError(f"{words} {told(error)}") from error
+
+
+def guarded(function: Callable, words: str) -> Callable:
+    """A user's function whose every call is `blamed`; ``inspect.unwrap`` gives it back."""
+
+    @wraps(function, updated=())
+    def call(*args, **kwargs):
+        with blamed(words):
+            return function(*args, **kwargs)
+
+    return call
 
 
 def nearest(name: str, known: list[str]) -> str:

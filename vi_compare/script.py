@@ -63,7 +63,7 @@ def execute(path: Path) -> dict[str, Any]:
         # Who reads the command line prints how to use it before it exits.
         with contextlib.redirect_stderr(said_by_the_script):
             exec(code, names)
-    except InputError:
+    except (InputError, KeyboardInterrupt):
         raise
     except SystemExit as error:
         said_by_the_script = io.StringIO()
@@ -71,7 +71,7 @@ def execute(path: Path) -> dict[str, Any]:
             f"{path} raises SystemExit{_line(error, path)}, perhaps because it reads the command "
             f"line, which is empty here; put that under if __name__ == '__main__'"
         ) from error
-    except Exception as error:  # whatever a user's script raises
+    except BaseException as error:  # whatever a user's script raises
         said = f"{type(error).__name__}{_line(error, path)}: {first_line(error)}"
         raise InputError(f"{path} raises {said}") from error
     finally:

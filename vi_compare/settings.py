@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vi_compare.errors import InputError
+from vi_compare.values import check_whole
 
 REFERENCES = ("exact", "nuts", "none")
 
@@ -46,8 +47,8 @@ class Settings:
     def __post_init__(self):
         for name, least in (("seed", 0), ("draws", 1000), ("restarts", 1)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"{name} must be at least {least}, got {value}")
+            if value is not None or name != "restarts":
+                check_whole(value, name, least)
         if self.seed >= 2**64:
             raise InputError(f"seed must be below 2**64, got {self.seed}")
         for name in self.files:

@@ -15,12 +15,13 @@ import jax
 from jax import Array
 
 from vi_compare import catalogue, formatting
-from vi_compare.errors import InputError, first_line
+from vi_compare.errors import InputError, blamed, guarded
 from vi_compare.evidence import Draws
 from vi_compare.files.data import FileData, entries
 from vi_compare.files.draws import read_draws
 from vi_compare.randomness import key_for
 from vi_compare.reference import (
+    PARTS,
     Reference,
     by_running_the_model,
     exact_reference,
@@ -28,6 +29,7 @@ from vi_compare.reference import (
 )
 from vi_compare.reference.nuts import nuts_reference
 from vi_compare.report import Comparison
+from vi_compare.run.draws import refuse_what_cannot_be_kept
 from vi_compare.run.identity import (
     all_gaps,
     missing_argument,
@@ -35,14 +37,24 @@ from vi_compare.run.identity import (
     refuse_what_has_no_answer,
 )
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, check_guides
+from vi_compare.run.memory import require_device, require_for_draws
 from vi_compare.run.plans import Given, Planner, as_wanted
 from vi_compare.run.prepared import Prepared
 from vi_compare.run.progress import Observer, Silent, watching
-from vi_compare.run.published import Published, check_names
+from vi_compare.run.published import Published, check_published
 from vi_compare.settings import Settings
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 from vi_compare.timing import timed
+from vi_compare.values import check_text, check_whole, listed
+
+# What may stand in a study's lists, what the lists are called, and what is right.
+_FITS = (
+    str | Path | Given,
+    "fits",
+    "give labels such as 'mvn/reverse-kl', files of draws or Given(...)",
+)
+_PUBLISHED = Published, "published", "give Published(...)"
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,16 @@ class Study:
     description: str = field(default="", repr=False)
 
     def __post_init__(self):
+        _check_model(self.model)
         check_guides(self.guides)
+        if self.exact is not None and not callable(self.exact):
+            raise InputError(f"exact is {self.exact!r}; it must be a function exact(key, n)")
+        check_whole(self.restarts, "restarts", 1)
+        check_text(self.name, "name")
+        check_text(self.description, "description", empty=True)
+        # One fit may stand where a list is meant.
+        object.__setattr__(self, "fits", listed(self.fits, *_FITS))
+        object.__setattr__(self, "published", listed(self.published, *_PUBLISHED))
 
     def target(self) -> Target:
         """The model bound to its data.
@@ -87,7 +108,9 @@ class Study:
             raise InputError(
                 f"data is a {kind}; it must be a dict of the model's keyword arguments"
             )
-        target = Target(self.model, (), dict(data or {}))
+        # Also for calls that come later: a model may fail at its hundredth.
+        cannot_run = "the model cannot be run on its data:"
+        target = Target(guarded(self.model, cannot_run), (), dict(data or {}))
         if needed := _not_given(self.model, target.kwargs):
             raise InputError(
                 f"the model needs {formatting.listed([repr(name) for name in needed])}, which data "
@@ -95,13 +118,11 @@ class Study:
                 f"if __name__ == '__main__'"
             )
         try:
-            _ = target.sites
+            with blamed(cannot_run):  # what comes of its values outside of it, too
+                target.check()
         except InputError as error:
-            raise InputError(f"{error}{missing_argument(target)}") from None
-        except Exception as error:  # whatever a user's model raises
-            said = f"{type(error).__name__}: {first_line(error)}"
-            missing = all_gaps(target, self._where)
-            raise InputError(f"the model cannot be run on its data: {said}{missing}") from error
+            more = all_gaps(target, self._where) if error.__cause__ else missing_argument(target)
+            raise InputError(f"{error}{more}") from error.__cause__
         return target
 
     @property
@@ -112,11 +133,8 @@ class Study:
     def _data(self) -> Any:
         if not callable(self.data):
             return self.data
-        try:
+        with blamed("data() raises"):
             return self.data()
-        except Exception as error:  # whatever a user's function raises
-            said = f"{type(error).__name__}: {first_line(error)}"
-            raise InputError(f"data() raises {said}") from error
 
     def reference(
         self, target: Target, settings: Settings, observer: Observer | None = None
@@ -150,13 +168,8 @@ class Study:
         if exact is None:
             raise InputError("the script defines no exact(key, n); give --reference nuts or none")
         observer.begin("reference: exact draws", quiet=True)
-        try:
+        with blamed("exact(key, n) raises"):
             found = exact_reference(target, exact, settings.seed, settings.draws)
-        except InputError:
-            raise
-        except Exception as error:  # whatever a user's sampler raises
-            said = f"{type(error).__name__}: {first_line(error)}"
-            raise InputError(f"exact(key, n) raises {said}") from error
         observer.end("")
         return found
 
@@ -191,10 +204,15 @@ class Study:
         observer.begin("checking the model and its data", quiet=True)
         has_draws = settings.source != "none"
         wanted = [as_wanted(fit, self.guides) for fit in self.fits or self._default_fits(has_draws)]
+        require_device()
         target = self.target()
+        self._require_memory(target, settings, len(wanted))
         points = self._starts(target, settings)
         refuse_what_has_no_answer(target, points)
-        planner = Planner(target, settings.seed, self.guides)
+        dims = {site.name: site.dims for site in target.sites}
+        refuse_what_cannot_be_kept(target.complete(points)[:2], dims)
+        restarts = settings.restarts or self.restarts
+        planner = Planner(target, settings.seed, self.guides, restarts)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
         stand_in = SimpleNamespace(train=Draws(points, {}))
         self._check(planner, wanted, stand_in, has_draws)
@@ -213,8 +231,13 @@ class Study:
             draws,
             tuple(plans),
             tuple(self.published),
-            settings.restarts or self.restarts,
+            restarts,
         )
+
+    def _require_memory(self, target: Target, settings: Settings, fits: int) -> None:
+        """Refuse more draws than fit; NUTS and files have their own numbers of draws."""
+        exact = self._source(target, settings) == "exact"
+        require_for_draws(target, settings.draws, fits + (len(PARTS) if exact else 0))
 
     def _tell_of_data(self, observer: Observer) -> None:
         if isinstance(self.data, FileData) and self.data.told:
@@ -235,12 +258,14 @@ class Study:
     def _check(
         self, planner: Planner, wanted: Sequence[FitLabel | Given], stand_in: Any, has_draws: bool
     ) -> None:
-        names = [planner.plan(fit, stand_in if has_draws else None).name for fit in wanted]
+        plans = [planner.plan(fit, stand_in if has_draws else None) for fit in wanted]
+        names = [plan.name for plan in plans]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(f"the fit {min(twice)!r} is asked for twice; name each once")
         catalogue.import_plug_ins(("metrics", "sections"))  # used after the fits, told before
         metrics = [m.replace("-", "_") for m in catalogue.names("metrics")]
-        check_names(self.published, names, metrics)
+        guides = {plan.name: plan.guide for plan in plans}
+        check_published(self.published, guides, planner.target, metrics)
 
     def _default_fits(self, draws: bool) -> tuple[str, ...]:
         """The fits of a study that names none: one and two Gaussians by reverse KL, where
@@ -301,6 +326,15 @@ def _of_chains(reference: Reference) -> str:
 
 def _in_the_script(name: str, indices: list[tuple[int, ...]]) -> str:
     return f"data: {entries(name, indices)}"
+
+
+def _check_model(model: Any) -> None:
+    """Refuse what is no model, or is one that runs nothing when it is called."""
+    if not callable(model):
+        raise InputError(f"the model is {model!r}; it must be a function with numpyro.sample")
+    function = inspect.unwrap(model)
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise InputError("the model is a generator or a coroutine; leave out yield and async")
 
 
 def _not_given(model: Callable, data: Mapping[str, Any]) -> list[str]:

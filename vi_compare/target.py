@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro import handlers
@@ -118,7 +120,7 @@ class Target:
             trace = handlers.trace(model).get_trace(*args, **kwargs)
         except Exception as error:  # whatever a user's model raises
             raise InputError(
-                f"the plate {plates} cannot be seen whole ({first_line(error)}), perhaps because "
+                f"the plate {plates} cannot be seen whole ({_said(error)}), perhaps because "
                 f"the data are one minibatch of it; {remedy}"
             ) from error
         if short := _shorter_than_its_plate(trace, subsampled):
@@ -127,6 +129,34 @@ class Target:
                 f"the plate {plate!r} has {rows:,} rows and the data of site {site!r} fewer; "
                 f"{remedy}"
             )
+
+    def check(self) -> None:
+        """Trace all that will be asked of the model, without evaluating it.
+
+        Raises:
+            InputError: when it has no latent site, other sites at every call, or a log
+                density that is no real number. What NumPyro and JAX raise passes.
+        """
+        with warnings.catch_warnings():
+            # NumPyro warns of values outside a support; where they come to nothing, the
+            # starting points tell.
+            warnings.simplefilter("ignore")
+            self._check()
+
+    def _check(self) -> None:
+        if self.sites != replace(self).sites:
+            raise InputError(
+                "the model has other sites, or sites of other shapes, at every call; let them "
+                "depend on its arguments alone"
+            )
+        one = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
+        log_p = jax.eval_shape(self._log_density, one)
+        if not jnp.issubdtype(log_p.dtype, jnp.floating):
+            raise InputError(
+                f"the model's log density is of type {log_p.dtype} where a real number is due; "
+                f"look at its factors and at what its distributions are given"
+            )
+        jax.eval_shape(self.constrain, one)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -246,6 +276,7 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
         if site["type"] != "sample":
             continue
         if site["is_observed"]:
+            _refuse_no_numbers(name, site["value"])
             normalised = False
             continue
         fn = site["fn"]
@@ -262,6 +293,11 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
         normalised &= site["scale"] is None and not _improper(fn)
         shape = jnp.shape(site["value"])
         unconstrained_shape = biject_to(fn.support).inverse_shape(shape)
+        if not math.prod(shape):
+            raise InputError(
+                f"site {name!r} is of shape {shape}, which has no entry; leave it out, or give "
+                f"the data that it belongs to"
+            )
         support, real = str(fn.support), _is_real(fn.support)
         sites.append(Site(name, shape, unconstrained_shape, support, real, _dims(site, shape)))
     if not sites:
@@ -270,6 +306,23 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
             "add a numpyro.sample(...) without obs="
         )
     return _Structure(tuple(sites), normalised, subsampled)
+
+
+def _refuse_no_numbers(name: str, value: Any) -> None:
+    """Refuse observations that JAX cannot compute with; it would say so without their site."""
+    kind = getattr(value, "dtype", None)
+    if kind is None:
+        kind = np.asarray(value).dtype
+    if isinstance(kind, np.dtype) and kind.kind in "OSUMmc":
+        raise InputError(
+            f"site {name!r} is observed as {value!r:.60}, of type {kind}; give real numbers of 64 "
+            f"bits at most"
+        )
+
+
+def _said(error: BaseException) -> str:
+    """What the model itself raised, without the words that it was refused in."""
+    return first_line(error.__cause__ or error)
 
 
 def _shorter_than_its_plate(

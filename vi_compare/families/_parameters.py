@@ -30,6 +30,17 @@ def moved_parameters(guide: Callable, target: Target, key: Array) -> dict:
     return {name: _moved(sites[name], keys[name]) for name in names}
 
 
+def impossible(guide: Callable, target: Target, params: Mapping[str, Any]) -> list[str]:
+    """Names of the parameter sites whose values in `params` are outside their constraint."""
+    found = []
+    for name, site in _param_sites(guide, target, jax.random.key(0)).items():
+        constraint = site["kwargs"].get("constraint", constraints.real)
+        # A network's parameters are nested, and free.
+        if isinstance(params[name], jax.Array) and not bool(jnp.all(constraint(params[name]))):
+            found.append(name)
+    return found
+
+
 def _param_sites(guide: Callable, target: Target, key: Array) -> dict[str, dict]:
     with handlers.block(), handlers.trace() as trace, handlers.seed(rng_seed=key):
         guide(*target.args, **target.kwargs)

@@ -93,7 +93,9 @@ def by_running_the_model(target: Target) -> Callable:
         trace = handlers.trace(model).get_trace(*target.args, **target.kwargs)
         return {site.name: trace[site.name]["value"] for site in target.sites}
 
-    many = jax.jit(jax.vmap(once))
+    # Operation by operation: compiled as one program, every site would bring its own copy of the
+    # random number generator, at half a second each; alone, sites of one shape share it.
+    many = jax.vmap(once)
     return lambda key, n: many(jax.random.split(key, n))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -83,7 +86,7 @@ def nuts_reference(
     """
     n = min(n, sampling.draws)
     store = cache_folder() / "nuts" / f"{_name(target, seed, n, sampling)}.npz"
-    found = _read(store)
+    found = _read(store, (sampling.chains, target.dim))
     if found is None:
         found = _sample(target, key_for(seed, "reference/nuts"), n, progress, sampling)
         _write(store, found)
@@ -171,6 +174,7 @@ def _name(target: Target, seed: int, n: int, sampling: Sampling) -> str:
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     facts = {
+        "format": 2,  # of what is kept
         "settings": sampling.settings,
         "seed": seed,
         "n": n,
@@ -182,20 +186,40 @@ def _name(target: Target, seed: int, n: int, sampling: Sampling) -> str:
     return digest.hexdigest()[:32]
 
 
-def _read(path) -> dict[str, Any] | None:
+def _read(path: Path, shape: tuple[int, int]) -> dict[str, Any] | None:
+    """What was kept, of so many (chains, dimensions), or None where nothing is. What is damaged
+    counts as nothing, with a warning."""
     try:
-        with np.load(path) as held:
-            return {name: held[name] for name in ("u", "diverged", "gradients")}
-    except (OSError, ValueError, KeyError, EOFError):
+        with path.open("rb") as file, np.load(file) as held:
+            found = {name: held[name] for name in ("u", "diverged", "gradients")}
+            whole = str(held["checksum"]) == _checksum(path.stem, found)
+        if whole and (len(found["u"]), found["u"].shape[-1]) == shape:
+            return found
+    except OSError:
         return None
+    except Exception:  # zip files, pickles and shapes each have their own way to be broken
+        pass
+    warnings.warn(f"the draws kept in {path} are damaged; NUTS draws them again", stacklevel=3)
+    return None
 
 
-def _write(path, found: dict[str, Any]) -> None:
+def _checksum(name: str, found: dict[str, Any]) -> str:
+    """Of the arrays, and of what they are draws of."""
+    digest = hashlib.sha256(name.encode())
+    for key in sorted(found):
+        array = np.asarray(found[key], float)
+        digest.update(f"{key}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _write(path: Path, found: dict[str, Any]) -> None:
     """Keep for the next run; a folder that cannot be written is done without."""
+    scratch = path.with_suffix(f".{np.random.default_rng().integers(1 << 30)}.tmp.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{np.random.default_rng().integers(1 << 30)}.tmp.npz")
-        np.savez(scratch, **found)
+        np.savez(scratch, checksum=_checksum(path.stem, found), **found)
         scratch.replace(path)
     except OSError:
-        return
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from vi_compare import formatting
 from vi_compare.comparison import PAGE, RESULTS, read_results
+from vi_compare.comparison.writing import SCRATCH
 from vi_compare.errors import InputError
 from vi_compare.report.page import environment, mark_of, style
 from vi_compare.report.view import short, shown
@@ -44,8 +45,9 @@ class Entry:
 
 
 def find(folder: Path) -> list[Path]:
-    """The run folders below `folder`, by name."""
-    return sorted(path.parent for path in folder.rglob(RESULTS))
+    """The run folders below `folder`, by name; not what a killed run has left of one."""
+    found = (path.parent for path in folder.rglob(RESULTS))
+    return sorted(f for f in found if not any(part.startswith(SCRATCH) for part in f.parts))
 
 
 def render_index(folders: list[Path], root: Path | None = None) -> str:
@@ -77,9 +79,8 @@ def _entry(folder: Path, base: Path) -> Entry:
     try:
         results = read_results(folder)
         return _read(results, folder, where)
-    except (InputError, KeyError, TypeError, AttributeError) as error:
-        why = str(error) if isinstance(error, InputError) else "results.json is incomplete"
-        return Entry(shown(where), "", "", "", (), 0, why)
+    except InputError as error:
+        return Entry(shown(where), "", "", "", (), 0, str(error))
 
 
 def _read(

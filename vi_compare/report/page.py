@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
+import hashlib
 import json
 import re
 from functools import cache
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 from markupsafe import Markup, escape
 
 from vi_compare import formatting
@@ -39,8 +42,7 @@ def page(comparison: Comparison) -> str:
         sections=made,
         results=_packed(comparison.results),
         style=style(),
-        script=_asset("script.js"),
-        explorer=_asset("path/explorer.js") if moves else "",
+        scripts=[_asset("script.js"), *([_asset("path/explorer.js")] if moves else [])],
     )
     return f"{text.strip()}\n"
 
@@ -64,12 +66,24 @@ def style() -> Markup:
     return _asset("style.css")
 
 
+class _KeptTemplates(FileSystemBytecodeCache):
+    """Compiled templates on disk; a disk that is full or gone is done without."""
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        with contextlib.suppress(OSError):
+            super().load_bytecode(bucket)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        with contextlib.suppress(OSError):
+            super().dump_bytecode(bucket)
+
+
 @cache
 def environment() -> Environment:
     kept = writable("templates")
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        bytecode_cache=FileSystemBytecodeCache(str(kept)) if kept else None,
+        bytecode_cache=_KeptTemplates(str(kept)) if kept else None,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -77,6 +91,7 @@ def environment() -> Environment:
     )
     made.filters["soft"] = _soft
     made.filters["fold"] = _fold
+    made.filters["hash_of"] = _hash_of
     made.globals["mark_of"] = mark_of
     made.globals["signs"] = SIGNS
     return made
@@ -89,6 +104,13 @@ def _soft(text: str) -> Markup:
     # Words with hyphens, of 20 characters at the most.
     hyphenated = r"(?<![\w-])(?=[\w-]{,20}(?![\w-]))\w+(?:-\w+)+"
     return Markup(re.sub(hyphenated, r'<span class="whole">\g<0></span>', soft))
+
+
+def _hash_of(script: Markup) -> Markup:
+    """The source of one script in a Content-Security-Policy: nothing else on the page runs, were
+    it ever to get there unescaped."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return Markup(f"'sha256-{base64.b64encode(digest).decode('ascii')}'")
 
 
 def _fold(text: str, most: int = 600) -> Markup:

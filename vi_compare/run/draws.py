@@ -10,9 +10,11 @@ import xarray as xr
 from arviz_base import from_dict
 
 from vi_compare import families
+from vi_compare.errors import InputError, first_line
 from vi_compare.evidence import Draws
 from vi_compare.reference import Reference
 from vi_compare.run.facts import LARGEST, Measured
+from vi_compare.values import can_be_kept
 
 # Maximum size of the draws of one fit, in bytes; more are thinned.
 MOST_BYTES = 50_000_000
@@ -101,8 +103,7 @@ def _draws(
 ) -> dict[str, xr.Dataset]:
     """Draws in ArviZ's groups; independent ones are a single chain."""
     in_chains = lambda a: np.reshape(a, (max(1, draws.chains), -1, *np.shape(a)[1:]))
-    # netCDF keeps "/" for groups; numpyro's scope handler puts it into site names.
-    there = {site: site.replace("/", ".") for site in draws.values}
+    there = kept_names(list(draws.values))
     densities = {"log_p": draws.log_p, "log_q": draws.log_q}
     tree = from_dict(
         {
@@ -121,6 +122,50 @@ def _draws(
     parts = {f"{path}/{group}": node.to_dataset() for group, node in tree.children.items()}
     unconstrained = xr.Dataset({"u": (("draw", "coordinate"), np.asarray(draws.u))})
     return parts | {f"{path}/unconstrained": unconstrained}
+
+
+def kept_names(sites: Sequence[str]) -> dict[str, str]:
+    """{site: its name in fits.nc}, all different. netCDF keeps "/" for groups; NumPyro's scope
+    handler puts it into site names."""
+    out = {site: site for site in sites if "/" not in site}
+    for site in (site for site in sites if "/" in site):
+        name = site.replace("/", ".")
+        while name in out.values():
+            name += "_"
+        out[site] = name
+    return out
+
+
+def refuse_what_cannot_be_kept(draws: Draws, dims: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse names of sites and plates that fits.nc or results.json could not hold: told after
+    the fits, that would cost all of them.
+
+    Args:
+        draws: some draws of the target, two are enough.
+        dims: {site: name of every axis of its value}.
+
+    Raises:
+        InputError: naming the site.
+    """
+    for name in (*dims, *(dim for own in dims.values() for dim in own)):
+        if not isinstance(name, str) or not can_be_kept(name) or not name.strip("./ "):
+            raise InputError(
+                f"the site or plate {name!r:.80} cannot be kept in a file; give it a name of "
+                f"letters and digits"
+            )
+    for name in ("chain", "draw"):
+        if name in dims:
+            raise InputError(
+                f"the site {name!r} cannot be kept in a file, where ArviZ has its {name}s under "
+                f"that name; give it another one"
+            )
+    try:
+        xr.DataTree.from_dict(_draws("reference", draws, "reference", dims))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"draws of the sites {', '.join(map(repr, dims))} cannot be kept in one file "
+            f"({first_line(error)}); give sites and plates other names"
+        ) from error
 
 
 def _allowed(dim: str) -> str:

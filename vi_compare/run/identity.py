@@ -41,6 +41,7 @@ class Questions:
         differs: nats by which log p must change within a period to be no constant.
         points: starting points at which a coordinate is asked for a period.
         names: entries named in a sentence; more are counted.
+        block: numbers held at once while coordinates are shifted.
     """
 
     far: tuple[float, ...] = (50.0, -50.0, 1e4)
@@ -49,6 +50,7 @@ class Questions:
     differs: float = 1e-6
     points: int = 4
     names: int = 3
+    block: int = 4_000_000
 
 
 def refuse_what_has_no_answer(
@@ -240,10 +242,11 @@ def _same_at_two_keys(target: Target, points: Array) -> bool:
 
 def _hidden_sites(target: Target) -> list[str]:
     """Sites of the function inside the model's handlers that the model does not show."""
-    inner = target.model
+    model = inspect.unwrap(target.model, stop=lambda f: isinstance(f, Messenger))
+    inner = model
     while isinstance(inner, Messenger):
         inner = inner.fn
-    if inner is target.model:
+    if inner is model:
         return []
     try:
         whole = _traced(Target(inner, target.args, target.kwargs), {})
@@ -317,13 +320,21 @@ def _candidates(
     shifts = [(i, period) for i in real for period in asked.periods]
     if not shifts:
         return []
-    moved = np.tile(point, (len(shifts), 1))
-    for row, (i, period) in zip(moved, shifts, strict=True):
-        row[i] += period
-    there = values_and_slopes(target, moved)[0]
+    # In blocks: all of them would take the square of the dimension.
+    size = max(1, asked.block // len(point))
+    blocks = (shifts[k : k + size] for k in range(0, len(shifts), size))
+    there = np.concatenate([_shifted(target, point, block) for block in blocks])
     with np.errstate(invalid="ignore"):
         same = abs(there - log_p) <= asked.same * (1 + abs(log_p))
     return [shift for shift, alike in zip(shifts, same, strict=True) if alike]
+
+
+def _shifted(target: Target, point: np.ndarray, shifts: list[tuple[int, float]]) -> np.ndarray:
+    """log p where one coordinate of a point (d,) has been moved, for every shift."""
+    moved = np.tile(point, (len(shifts), 1))
+    for row, (i, shift) in zip(moved, shifts, strict=True):
+        row[i] += shift
+    return values_and_slopes(target, moved)[0]
 
 
 def _owners(target: Target) -> list[Site]:

@@ -121,9 +121,14 @@ def _short(kind: str, name: str, values: dict[str, Any], build) -> str:
     if named and isinstance(values.get(first), int | float):
         shown = {first: values[first]} | shown
         if len(shown) == 1:
-            return f"{name}:{values[first]:g}"
+            return f"{name}:{_plain(values[first])}"
     options = ",".join(k if v is True else f"{k}={v}" for k, v in shown.items())
     return f"{name}:{options}" if options else name
+
+
+def _plain(value: float) -> str:
+    """A number in full where it is whole: two fits must not share a name."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)

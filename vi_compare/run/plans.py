@@ -16,16 +16,19 @@ from jax import Array
 from vi_compare import catalogue, families
 from vi_compare.approximation import DrawsApproximation, GuideApproximation, set_up
 from vi_compare.divergences import Divergence
-from vi_compare.errors import InputError, first_line
+from vi_compare.errors import InputError, blamed
 from vi_compare.families import GaussianMixture
 from vi_compare.files.draws import holds_draws, read_draws
 from vi_compare.files.found import Files
 from vi_compare.randomness import key_for
 from vi_compare.reference import check_draws
+from vi_compare.reference.chains import Limits
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, Part, parse_label, parse_part
+from vi_compare.run.memory import require_for_guide, require_for_search
 from vi_compare.solvers import Solver
 from vi_compare.solvers.given import GivenDraws, GivenParameters
 from vi_compare.target import Target
+from vi_compare.values import check_text, listed, reals
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,20 @@ class Given:
     sds: Sequence[Any] | None = None
     draws: Files | Mapping[str, Any] | None = None
 
+    def __post_init__(self):
+        check_text(self.name, "the name of a given fit")
+        check_text(self.guide, f"the given fit {self.name!r}: its guide", empty=True)
+        if not isinstance(self.params, Mapping | None):
+            raise self._refuse(f"params are {self.params!r}; give {{name: numbers}}")
+        if not isinstance(self.draws, Mapping):
+            listed(self.draws, str | Path, f"the given fit {self.name!r}: draws", "give files")
+        if self.draws is not None and self._any_parameters():
+            raise self._refuse("give draws, or parameters of a guide, and not both")
+
+    def _any_parameters(self) -> bool:
+        given = (self.params, self.weights, self.means, self.sds)
+        return bool(self.guide) or any(value is not None for value in given)
+
     def approximation(self, target: Target) -> DrawsApproximation:
         """The given draws.
 
@@ -63,8 +80,10 @@ class Given:
             InputError: when they cannot be read, or do not fit the model.
         """
         if isinstance(self.draws, Mapping):
-            values = {name: np.asarray(value) for name, value in self.draws.items()}
-            n = len(next(iter(values.values()))) if values else 0
+            values = {name: self._reals(name, value) for name, value in self.draws.items()}
+            n = min((len(value) for value in values.values() if value.ndim), default=0)
+            if values and n < (least := Limits().ess):
+                raise self._refuse(f"it has {n} draws, which are too few; give at least {least:g}")
             own = check_draws(target, values, n, f"the given fit {self.name!r} has")
             return DrawsApproximation(own, target)
         assert self.draws is not None
@@ -80,17 +99,16 @@ class Given:
             return self._named(guide, target, self.params)
         if self.weights is None or self.means is None or self.sds is None:
             raise self._refuse("give params, or weights, means and sds")
-        weights = np.asarray(self.weights, dtype=float)
-        means, sds = (
-            np.asarray(x, dtype=float).reshape(len(weights), -1) for x in (self.means, self.sds)
-        )
-        if means.shape != (len(weights), target.dim) or sds.shape != means.shape:
-            raise self._refuse(f"means and sds must be of shape ({len(weights)}, {target.dim})")
+        weights = self._reals("weights", self.weights).reshape(-1)
+        means, sds = (self._rows(x, len(weights), target.dim) for x in ("means", "sds"))
         if len(weights) != families.family(guide).num_components:
             raise self._refuse(f"{self.guide} has not {len(weights)} components")
         if (weights <= 0).any() or abs(weights.sum() - 1) > 0.02 or (sds <= 0).any():
             raise self._refuse("weights must be positive and sum to 1, sds must be positive")
-        covariances = np.stack([np.diag(row**2) for row in sds])
+        with np.errstate(over="ignore"):
+            covariances = np.stack([np.diag(row**2) for row in sds])
+        if not (np.isfinite(covariances).all() and (covariances.max((1, 2)) > 0).all()):
+            raise self._refuse("sds are too large or too small to be squared")
         mixture = GaussianMixture(
             jnp.asarray(weights / weights.sum()), jnp.asarray(means), jnp.asarray(covariances)
         )
@@ -103,11 +121,25 @@ class Given:
         first = lambda key: families.first_parameters(guide, target, key)
         like = jax.eval_shape(first, jax.random.key(0))
         wanted = {name: leaf.shape for name, leaf in families.arrays(like).items()}
-        given = {name: jnp.shape(jnp.asarray(value)) for name, value in params.items()}
+        params = {name: self._reals(name, value) for name, value in params.items()}
+        given = {name: value.shape for name, value in params.items()}
         if given != wanted:
             have, needs = (", ".join(f"{n} {s}" for n, s in x.items()) for x in (given, wanted))
             raise self._refuse(f"{self.guide} has the parameters {needs}; given are {have}")
-        return families.nested(params, like)
+        made = families.nested(params, like)
+        if bad := families.impossible(guide, target, made):
+            raise self._refuse(f"{bad[0]} has values that {self.guide} cannot have there")
+        return made
+
+    def _rows(self, what: str, k: int, dim: int) -> np.ndarray:
+        """means or sds (k, dim), given so or as one number a component."""
+        found = self._reals(what, getattr(self, what))
+        if found.shape not in ((k, dim), *([(k,)] if dim == 1 else [])):
+            raise self._refuse(f"{what} must be of shape ({k}, {dim}), not {found.shape}")
+        return found.reshape(k, dim)
+
+    def _reals(self, what: str, value: Any) -> np.ndarray:
+        return reals(value, f"the given fit {self.name!r}: {what}")
 
     def _refuse(self, why: str) -> InputError:
         return InputError(f"the given fit {self.name!r}: {why}")
@@ -119,17 +151,17 @@ def _projected(guide: Callable, mixture: GaussianMixture, target: Target) -> dic
     return families.family(guide).from_mixture(mixture, target)
 
 
-def as_wanted(text: str | Given, own: Guides = NO_GUIDES) -> FitLabel | Given:
+def as_wanted(wanted: str | Path | Given, own: Guides = NO_GUIDES) -> FitLabel | Given:
     """What a study was asked for: a label, the name of a file of draws, or a `Given`.
 
     Raises:
         InputError: when a label cannot be read.
     """
-    if isinstance(text, Given):
-        return text
-    if holds_draws(text):
-        return Given(Path(text).name, draws=text)  # of a pattern, too
-    return parse_label(text, own)
+    if isinstance(wanted, Given):
+        return wanted
+    if holds_draws(str(wanted)):
+        return Given(Path(wanted).name, draws=wanted)  # of a pattern, too
+    return parse_label(str(wanted), own)
 
 
 @dataclass(frozen=True)
@@ -159,8 +191,8 @@ class Planner:
     """Turns labels into plans; fits of the same guide share one guide object, so that
     what is compiled for one serves all. `own` are the script's guides."""
 
-    def __init__(self, target: Target, seed: int, own: Guides = NO_GUIDES):
-        self.target, self.seed, self.own = target, seed, own
+    def __init__(self, target: Target, seed: int, own: Guides = NO_GUIDES, restarts: int = 1):
+        self.target, self.seed, self.own, self.restarts = target, seed, own, restarts
         self.guides: dict[str, Callable] = {}
 
     def guide(self, part: Part) -> Callable:
@@ -171,8 +203,10 @@ class Planner:
         """
         if part.full not in self.guides:
             guide = part.build(self.target.model)
+            require_for_guide(part.text, guide, self.target)
             key = key_for(self.seed, f"guide/{part.full}")
-            set_up(guide, self.target, key)
+            with blamed(f"the guide {part.text!r} cannot be used:"):
+                set_up(guide, self.target, key)
             if part.own is not None:
                 self._try(part.name, guide, key)
             self.guides[part.full] = guide
@@ -189,15 +223,11 @@ class Planner:
             value = q.log_prob(q.draw(key))
             return value if divergence is None else divergence.estimate(key, q, self.target)
 
-        try:
-            jax.eval_shape(ask, key)
-        except InputError as error:
-            raise InputError(f"the guide {name!r}: {error}") from None
-        except Exception as error:  # whatever a user's guide raises
-            first = first_line(error)
-            raise InputError(
-                f"the guide {name!r} cannot be used: {type(error).__name__}: {first}"
-            ) from error
+        with blamed(f"the guide {name!r} cannot be used:"):
+            try:
+                jax.eval_shape(ask, key)
+            except InputError as error:
+                raise InputError(f"the guide {name!r}: {error}") from error.__cause__
 
     def plan(self, wanted: FitLabel | Given, reference: Any) -> Plan:
         """One fit, made ready; `reference` has the draws that divergences may ask for.
@@ -218,6 +248,8 @@ class Planner:
             return Plan(wanted.name, full, guide, None, solver, part.text, None, "given")
         guide = self.guide(wanted.guide)
         divergence = wanted.divergence.build(reference)
+        points = divergence.evaluations(families.family(guide).num_components).log_density
+        require_for_search(wanted.name, points, self.restarts, self.target)
         if wanted.guide.own is not None:
             self._try(wanted.guide.name, guide, jax.random.key(0), divergence)
         chosen = wanted.solver or parse_part("solvers", _default_solver(guide, divergence))

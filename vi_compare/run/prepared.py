@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,14 @@ class Prepared:
     plans: tuple[Plan, ...]
     published: tuple[Published, ...]
     restarts: int
+
+    @property
+    def bytes_to_keep(self) -> int:
+        """Of the run folder, about: draws of the reference and of every fit, and the page."""
+        numbers = self.target.dim + sum(math.prod(site.shape) for site in self.target.sites) + 2
+        most = math.inf if self.settings.keep_draws else MOST_BYTES
+        a_fit = min(8 * numbers * self.settings.draws, most)
+        return int(2_000_000 + (1 + len(self.plans)) * (1_000_000 + a_fit))
 
     def run(self, observer: Observer) -> Comparison:
         """Fit and measure everything."""

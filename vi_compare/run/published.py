@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,11 +15,17 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from vi_compare import families, formatting
 from vi_compare.approximation import GuideApproximation
 from vi_compare.errors import InputError, nearest
 from vi_compare.estimate import ALL, Estimate
 from vi_compare.solvers import Fit
+from vi_compare.target import Target
+from vi_compare.values import check_text, listed
 from vi_compare.verdict import Outcome, Status
+
+# A number as papers print it; no NaN, no infinity, none of Python's own ways.
+PRINTED = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?"
 
 
 @dataclass(frozen=True)
@@ -49,14 +56,18 @@ class Published:
     mirror: bool = False
 
     def __post_init__(self):
-        for text in itertools.chain(self.weights, self.means, self.sds, self.metrics.values()):
-            try:
-                float(text)
-            except (TypeError, ValueError):
-                raise InputError(
-                    f"published figures of {self.fit!r}: {text!r} is no number as text; "
-                    f"write them as printed, in quotes"
-                ) from None
+        who, remedy = f"published figures of {self.fit!r}", "write them as printed, in quotes"
+        check_text(self.fit, "published figures: the name of their fit")
+        check_text(self.source, f"{who}: the source", empty=True)
+        for what in ("weights", "means", "sds"):
+            object.__setattr__(
+                self, what, listed(getattr(self, what), str, f"{who}: {what}", remedy)
+            )
+        if not isinstance(self.metrics, Mapping):
+            raise InputError(f"{who}: metrics must be {{metric: text}}, got {self.metrics!r}")
+        for figure in itertools.chain(self.weights, self.means, self.sds, self.metrics.values()):
+            if not isinstance(figure, str) or not re.fullmatch(PRINTED, figure.strip()):
+                raise InputError(f"{who}: {figure!r} is no number as text; {remedy}")
 
 
 def compare(
@@ -70,9 +81,6 @@ def compare(
     Args:
         limit: standard errors within which a figure is reproduced; one that was printed
             right differs by more than three once in 370 times.
-
-    Raises:
-        InputError: when the fit has no such quantity.
     """
     row = partial(_row, entry, limit)
     rows = [row(name, text, scores[name][ALL]) for name, text in entry.metrics.items()]
@@ -81,11 +89,6 @@ def compare(
         return rows
     ours, errors = _components(fit, np.asarray(list(map(float, entry.means))), entry.mirror)
     for what, texts in printed.items():
-        if len(texts) != len(ours[what]):
-            raise InputError(
-                f"published figures of {entry.fit!r}: {len(texts)} {what} are printed and the "
-                f"fit has {len(ours[what])} components"
-            )
         for k, text in enumerate(texts):
             error = None if errors is None else float(errors[what][k])
             rows.append(row(f"{what}[{k}]", text, Estimate(float(ours[what][k]), error)))
@@ -126,10 +129,7 @@ def _components(fit: Fit, means: np.ndarray, mirror: bool):
     errors by the delta method; None where the parameters have no covariance."""
     assert fit.approximation is not None
     mixture = fit.approximation.mixture()
-    if mixture is None or mixture.means.shape[1] != 1:
-        raise InputError(
-            "published components can be compared for Gaussian mixtures on the line only"
-        )
+    assert mixture is not None
     ours, slopes = jax.tree.map(np.asarray, _quantities(fit.approximation))
     signs = (1.0, -1.0) if mirror else (1.0,)
     distance = lambda sign: np.abs(np.sort(sign * ours["means"]) - means).sum()
@@ -162,17 +162,56 @@ def _quantities(q: GuideApproximation) -> tuple[dict[str, Array], dict[str, Arra
     return quantities(flat), jax.jacobian(quantities)(flat)
 
 
-def check_names(entries: Sequence[Published], names: Sequence[str], metrics: Sequence[str]) -> None:
-    """Refuse published figures of fits or metrics that the study does not have."""
+def check_published(
+    entries: Sequence[Published],
+    guides: Mapping[str, Callable | None],
+    target: Target,
+    metrics: Sequence[str],
+) -> None:
+    """Refuse published figures of fits, metrics or components that the study does not have.
+
+    Args:
+        guides: {name of a fit: its guide, set up; None for draws made elsewhere}.
+    """
     for entry in entries:
-        if entry.fit not in names:
+        if entry.fit not in guides:
             raise InputError(
                 f"published figures name the fit {entry.fit!r}, which is not compared; "
-                f"{nearest(entry.fit, list(names))}"
+                f"{nearest(entry.fit, list(guides))}"
             )
+        _check_components(entry, guides[entry.fit], target)
         for metric in entry.metrics:
             if metric not in metrics:
                 raise InputError(
                     f"published figures of {entry.fit!r} name the metric {metric!r}; "
                     f"{nearest(metric, list(metrics))}"
                 )
+
+
+def _check_components(entry: Published, guide: Callable | None, target: Target) -> None:
+    """Components that are printed must be components of the fit, on the line."""
+    printed = {k: len(v) for k in ("means", "sds", "weights") if (v := getattr(entry, k))}
+    k = None if guide is None else _num_components(guide, target)
+    if printed and (k is None or target.dim != 1):
+        raise InputError(
+            f"published figures of {entry.fit!r}: components can be compared for Gaussian "
+            f"mixtures on the line only; leave out {formatting.listed(list(printed))}"
+        )
+    for what, n in printed.items():
+        if n != k:
+            raise InputError(
+                f"published figures of {entry.fit!r}: {n} {what} are printed and the fit has {k} "
+                f"components"
+            )
+
+
+def _num_components(guide: Callable, target: Target) -> int | None:
+    """Of the Gaussian mixture that the guide is, or None where it is none."""
+
+    def mixture(key: Array):
+        return families.family(guide).to_mixture(
+            families.first_parameters(guide, target, key), target
+        )
+
+    found = jax.eval_shape(mixture, jax.random.key(0))
+    return None if found is None else int(found.weights.shape[0])

@@ -6,23 +6,26 @@ import hashlib
 import json
 import math
 import os
-import signal
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-from vi_compare.errors import InputError
+from vi_compare.comparison.reading import read_draws, read_path, read_results
+from vi_compare.comparison.writing import CHECKSUM, checksum, reserve, undisturbed
+from vi_compare.comparison.writing import DRAWS as DRAWS
+from vi_compare.comparison.writing import PAGE as PAGE
+from vi_compare.comparison.writing import PATH as PATH
+from vi_compare.comparison.writing import RESULTS as RESULTS
+from vi_compare.comparison.writing import require_room as require_room
+from vi_compare.comparison.writing import writable as writable
+from vi_compare.comparison.writing import write_page as write_page
 from vi_compare.estimate import ALL, Estimate
 
 if TYPE_CHECKING:
     import xarray as xr
-
-RESULTS, DRAWS, PAGE, PATH = "results.json", "fits.nc", "report.html", "path.json"
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,12 @@ class Comparison:
                 (scratch / PATH).write_text(_json(self.path), encoding="utf-8")
             if page is not None:
                 (scratch / PAGE).write_text(page, encoding="utf-8")
+            # A half more for what HDF5 keeps beside the numbers, and at least a megabyte.
+            reserve(scratch, int(1.5 * sum(node.nbytes for node in self.draws.subtree)) + 10**6)
             self.draws.to_netcdf(scratch / DRAWS, engine="h5netcdf")
+            (scratch / CHECKSUM).write_text(checksum(scratch / DRAWS), encoding="utf-8")
             folder.mkdir(parents=True, exist_ok=True)
-            with _undisturbed():
+            with undisturbed():
                 for stale in (PAGE, PATH):
                     (folder / stale).unlink(missing_ok=True)
                 for made in scratch.iterdir():
@@ -133,57 +139,9 @@ class Comparison:
         """
         folder = Path(folder)
         results = read_results(folder)
-        import xarray as xr
-
-        try:
-            with xr.open_datatree(folder / DRAWS, engine="h5netcdf") as tree:
-                draws = tree.load()
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder / DRAWS} cannot be read ({error}); run it again") from None
-        if draws.attrs.get("run") != results["run"]:
-            raise InputError(f"{RESULTS} and {DRAWS} in {folder} are not of one run; run it again")
         pages = [folder / PAGE] if (folder / PAGE).exists() else []
-        return cls(results, draws, _read_path(folder, results["run"]), pages)
-
-
-def write_page(folder: Path, page: str, name: str = PAGE) -> Path:
-    """Replace one page of a folder, whole or not at all, and return its path.
-
-    Raises:
-        InputError: when the folder cannot be written.
-    """
-    with writable(folder) as scratch:
-        (scratch / name).write_text(page, encoding="utf-8")
-        return (scratch / name).replace(folder / name)
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """results.json of a run folder.
-
-    Raises:
-        InputError: when there is none, or it is not of schema 1.
-    """
-    path = folder / RESULTS
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(
-            f"{folder} holds no {RESULTS}; give a folder that `vi-compare run` has written"
-        ) from None
-    except ValueError:
-        raise InputError(f"{path} is not valid JSON; run it again") from None
-    if not isinstance(results, dict) or results.get("schema") != 1:
-        raise InputError(f"{path} is not of schema 1; run it again with this version")
-    return results
-
-
-def _read_path(folder: Path, run: str) -> dict[str, Any] | None:
-    """path.json of the same run, where there is one."""
-    try:
-        path = json.loads((folder / PATH).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return path if isinstance(path, dict) and path.get("run") == run else None
+        draws, path = read_draws(folder, results["run"]), read_path(folder, results["run"])
+        return cls(results, draws, path, pages)
 
 
 def _json(value: dict[str, Any]) -> str:
@@ -210,44 +168,3 @@ def number(x: Any) -> float | None:
     """A finite number, or None: JSON has no NaN, and neither have we."""
     x = None if x is None else float(x)
     return x if x is not None and math.isfinite(x) else None
-
-
-@contextmanager
-def writable(folder: Path) -> Iterator[Path]:
-    """A scratch folder on the same disk as `folder`, removed afterwards.
-
-    Raises:
-        InputError: when nothing can be written there.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"the output folder {folder} is a file; give another --out")
-    anchor = folder
-    while not anchor.exists():
-        anchor = anchor.parent
-    try:
-        with tempfile.TemporaryDirectory(prefix=".vi-compare-", dir=anchor) as scratch:
-            if not os.access(anchor, os.W_OK):
-                raise PermissionError(13, "Permission denied")
-            yield Path(scratch)
-    except OSError as error:
-        raise InputError(
-            f"the output folder {folder} cannot be written ({error.strerror}); give another --out"
-        ) from None
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ctrl-C waits until the files are in place together."""
-    import threading
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[int] = []
-    old = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, old)
-        if caught:
-            raise KeyboardInterrupt
