@@ -80,6 +80,58 @@ def test_where_no_fit_will_do_it_says_so_and_what_to_do(use, metric, value):
     assert next(u.otherwise for u in USES if u.words == use) in one.why
 
 
+def with_weights(*fits):
+    """Two good fits with these (k̂ or None for equal weights, share of the draws)."""
+    comparison = with_metrics(GOOD, GOOD)
+    for fit, (khat, worth) in zip(comparison.fits, fits, strict=True):
+        known = fit["metrics"]
+        known["ess"] = known["khat"] | {"value": worth, "standard_error": 1e-4}
+        known["khat"] |= {"value": khat, "reason": "" if khat else "no tail"}
+    return comparison
+
+
+@pytest.mark.parametrize(
+    ("fits", "chosen"),
+    [
+        # A uniform proposal has no tail; a perfect one has no k̂ at all.
+        ([(-1.6, 0.29), (None, 1.0)], ["published one"]),
+        ([(-1.6, 0.17), (-1.5, 0.9995)], ["published one"]),
+        # The tail of weights that are all but equal is no matter.
+        ([(0.9, 0.999), (0.2, 0.6)], ["mvn/reverse-kl"]),
+        # Below that it is.
+        ([(0.9, 0.97), (0.2, 0.6)], ["published one"]),
+        ([(0.9, 0.97), (0.8, 0.6)], []),
+        ([(0.1, 0.6), (0.2, 0.6001)], ["mvn/reverse-kl", "published one"]),
+    ],
+)
+def test_a_proposal_is_chosen_by_what_its_draws_are_worth(fits, chosen):
+    assert sorted(names(advised(with_weights(*fits))["For importance sampling"])) == chosen
+
+
+def test_several_fits_are_spoken_of_as_several():
+    one = advised(with_metrics(GOOD, GOOD))["For intervals"]
+    assert len(names(one)) == 2
+    assert one.why.startswith("their 90 % intervals")
+
+
+def test_what_is_far_off_is_not_said_as_a_recommendation():
+    bad = GOOD | {"total_variation": 0.6}
+    why = advised(with_metrics(bad, bad))["For prediction"].why
+    assert "can be off by 60" in why
+    assert "no probability" not in why
+
+
+@pytest.mark.parametrize(("modes", "chosen"), [(1, "published one"), (3, "mvn/reverse-kl")])
+def test_of_a_single_mode_a_sliver_is_no_description(modes, chosen):
+    """A mean field whose sds are 0.005 of the truth invents nothing, and misses everything."""
+    comparison = with_metrics(
+        GOOD | {"missed_mass": 0.99, "reverse_kl": 0.01}, GOOD | {"reverse_kl": 0.5}
+    )
+    found = comparison.results["target"]["modes"]["found"]
+    comparison.results["target"]["modes"]["found"] = (found * modes)[:modes]
+    assert names(advised(comparison)["To describe one mode"]) == [chosen]
+
+
 def test_a_failed_fit_is_never_advised():
     comparison = with_metrics(GOOD, GOOD)
     comparison.fits[0]["status"] = "failed"
@@ -93,6 +145,8 @@ def test_nothing_is_advised_without_a_reference_and_nothing_ticked_on_a_doubtful
         {"kind": "its chains disagree", "words": "R-hat is 1.2"}
     ]
     assert {one.mark for one in advised(comparison).values()} == {""}
+    page = render(comparison)
+    assert page.index("The reference is in doubt") < page.index("should the reference be right")
     comparison.results["target"]["reference"] = {"source": "none", "draws": 0}
     assert advised(comparison) == {}
     assert "Which fit to use" not in render(comparison)

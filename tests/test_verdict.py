@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import combinations
 
 import pytest
 
@@ -79,6 +80,56 @@ def test_what_is_near_a_threshold_is_named_once_beside_what_is_clear():
     assert (found.word, found.also) == ("Too sure", ())
     assert len(found.reasons) == 2
     assert found.reasons[1] == "Within error of the threshold: Shifted."
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(CLEAR, 2)))
+def test_what_any_word_spoils_is_not_recommended(one, other):
+    if CLEAR[one][0] == CLEAR[other][0]:
+        return  # a width is not both too large and too small
+    scores = {CLEAR[word][0]: number(CLEAR[word][1]) for word in (one, other)}
+    found = judge("converged", "", faithful(**scores))
+    assert {found.word, *found.also} == {one, other}
+    for rule in RULES:
+        if rule.word in (one, other):
+            assert not any(purpose in found.use_for for purpose in rule.spoils), rule.word
+            assert found.next_step
+
+
+@pytest.mark.parametrize(
+    ("scores", "use_for"),
+    [
+        # one Gaussian over forty modes
+        (
+            {"mode_distance": 0.5, "invented_mass": 0.85},
+            "a proposal for importance sampling if k̂ allows it",
+        ),
+        # a Laplace fit beside a skewed posterior
+        ({"width_ratio": 0.6, "mean_shift": 1.25}, "rough location"),
+        # one mode of thousands
+        (
+            {"mode_coverage": 0.0, "mode_distance": 0.9, "width_ratio": 0.2},
+            "describing the modes it has",
+        ),
+        ({"width_ratio": 1.5, "correlation": 0.5}, "cautious intervals, point estimates and a "
+         "proposal for importance sampling if k̂ allows it"),
+        ({"mean_shift": 0.5, "tail_mass": 0.1}, "rough location"),
+        ({"width_ratio": 0.5, "invented_mass": 0.5, "mean_shift": 2.0, "tail_mass": 0.0,
+          "mode_distance": 0.5}, "nothing as it is"),
+    ],
+)  # fmt: skip
+def test_the_use_is_what_all_words_leave(scores, use_for):
+    found = judge("converged", "", faithful(**{k: number(v) for k, v in scores.items()}))
+    assert found.use_for == use_for
+
+
+def test_a_fit_that_is_right_margin_by_margin_is_not_called_right_as_a_whole():
+    """Half a nat in sixty dimensions: no margin shows it, and 39 % of draws would differ."""
+    found = judge("converged", "", faithful(total_variation=number(0.387)))
+    assert found.word == "Faithful"
+    assert "margins and pairs" in found.use_for
+    assert "reweight" in found.next_step
+    found = judge("converged", "", faithful(total_variation=number(0.05)))
+    assert found.next_step == "nothing needs doing"
 
 
 def test_faithful_gives_its_numbers():

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # they need JAX or xarray, and what lists must not wait for t
 def summarise(comparison: Comparison, page: Path, verbose: bool = False) -> None:
     """The scoreboard, a line for every fit, which fit to use and where the page is, on stdout;
     where `verbose`, every reason of every verdict."""
-    from vi_compare.report.advice import advice
+    from vi_compare.report.advice import advice, question
     from vi_compare.report.view import View
 
     console = _page_of_text()
@@ -38,7 +38,7 @@ def summarise(comparison: Comparison, page: Path, verbose: bool = False) -> None
         for line in _reasons(fit) if verbose else [_one_line(fit)]:
             console.print(line, soft_wrap=not verbose)
     if found := advice(view):
-        console.print("\nWhich fit to use", style="bold")
+        console.print(f"\n{question(view)}", style="bold")
     for one in found:
         console.print(Text(f"  {one.text}"))
     console.print()

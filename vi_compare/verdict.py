@@ -9,6 +9,7 @@ of perfect, it is what chance gives the worst of many, and is not mentioned.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -61,6 +62,32 @@ class Concern(StrEnum):
     APPROXIMATION = "draws of an approximation"
 
 
+class Purpose(StrEnum):
+    """What a fit can be good for, the most demanding first."""
+
+    INTERVALS = "intervals of single margins"
+    BULK = "the bulk"
+    SHAPES = "the shape of each mode"
+    MODES = "describing the modes it has"
+    CAUTIOUS = "cautious intervals"
+    POINTS = "point estimates"
+    ROUGH = "rough location"
+    PROPOSAL = "a proposal for importance sampling if k̂ allows it"
+
+
+class Step(StrEnum):
+    """What to do about a fault."""
+
+    COMPONENTS = "add components or restarts"
+    FORWARD = "fit by forward KL, which pays for all that is missed"
+    FLEXIBLE = "use a more flexible guide (correlated, more components, a flow)"
+    CORRELATED = "use a guide with full covariance (mvn) or a mixture"
+    HEAVIER = "use a heavier-tailed guide"
+    ONE_EACH = "use a guide with one component per mode"
+    LONGER = "run longer or from more starts; if it stays, the guide is too rigid"
+    REWEIGHT = "reweight the draws if k̂ allows it"
+
+
 class Outcome(StrEnum):
     """What became of a published figure."""
 
@@ -94,7 +121,8 @@ class Rule:
         threshold: in the metric's unit; None for where the metric's mark turns to ✗.
         reason: a sentence with {value}, {label}, {percent}, {crossed} and {tried} to
             fill in: the worst value, and how many of how many are beyond the threshold.
-        use_for, next_step: what the fit is still good for, and what to do.
+        spoils: what the fit is no longer good for.
+        steps: what to do.
         level: a crossing is clear when it is beyond the threshold by this two-sided level of
             its error.
         imperfect: a crossing within its error is mentioned when, at this level, the value is
@@ -111,8 +139,8 @@ class Rule:
     side: int
     threshold: float | None
     reason: str
-    use_for: str
-    next_step: str
+    spoils: frozenset[Purpose]
+    steps: tuple[Step, ...]
     level: float = 0.05
     imperfect: float = 0.01
     least_draws: int = 400
@@ -135,70 +163,76 @@ class Rule:
 # the worst of many tails seems half empty more often than not.
 TAIL_DRAWS = 10_000
 
+
+def _spoils(*but: Purpose) -> frozenset[Purpose]:
+    """Every purpose but these."""
+    return frozenset(Purpose) - frozenset(but)
+
+
 RULES = (
     Rule(
         Word.MISSES_MODES, "mode_coverage", -1, None,
         "It drops {crossed} of {tried} modes: {label} has {percent} of the target's mass there.",
-        "describing the modes it has; no intervals, no tail risks",
-        "add components or restarts, or fit by forward KL, which pays for every missed mode",
+        _spoils(Purpose.MODES),
+        (Step.COMPONENTS, Step.FORWARD),
     ),
     Rule(
         Word.WRONG_MODE_WEIGHTS, "mode_distance", 1, 0.1,
         "The masses of the modes are off: Jensen-Shannon distance {value}.",
-        "the shape of each mode, not how much each weighs",
-        "reweight the draws if k̂ allows it, or use a guide with one component per mode",
+        _spoils(Purpose.SHAPES, Purpose.MODES, Purpose.PROPOSAL),
+        (Step.REWEIGHT, Step.ONE_EACH),
     ),
     Rule(
         Word.TOO_SURE, "width_ratio", -1, 0.9,
         "90 % intervals of {label} are too narrow: {value} times the target's.",
-        "point estimates; no intervals",
-        "use a more flexible guide (correlated, more components, a flow), or forward KL",
+        _spoils(Purpose.SHAPES, Purpose.MODES, Purpose.POINTS, Purpose.ROUGH),
+        (Step.FLEXIBLE, Step.FORWARD),
     ),
     Rule(
         Word.TOO_DIFFUSE, "width_ratio", 1, 1.1,
         "90 % intervals of {label} are too wide: {value} times the target's.",
-        "cautious intervals; as a proposal for importance sampling if k̂ allows it",
-        "use a more flexible guide, or reweight the draws if k̂ allows it",
+        _spoils(Purpose.CAUTIOUS, Purpose.POINTS, Purpose.ROUGH, Purpose.PROPOSAL),
+        (Step.FLEXIBLE, Step.REWEIGHT),
         mild=True,
     ),
     Rule(
         Word.SHIFTED, "mean_shift", 1, 0.2,
         "The mean of {label} is off by {value} sd.",
-        "rough location only",
-        "run longer or from more starts; if it stays, the guide is too rigid",
+        _spoils(Purpose.SHAPES, Purpose.MODES, Purpose.ROUGH, Purpose.PROPOSAL),
+        (Step.LONGER,),
     ),
     Rule(
         Word.LOSES_DEPENDENCE, "correlation", 1, None,
         "The rank correlation of {label} is off by {value}.",
-        "single margins, not their combinations",
-        "use a guide with full covariance (mvn) or a mixture",
+        frozenset({Purpose.BULK, Purpose.SHAPES}),
+        (Step.CORRELATED,),
     ),
     Rule(
         Word.LIGHT_TAILS, "tail_mass", -1, None,
         "It gives {label} {value} times the mass that the target has there.",
-        "the bulk; no rare events",
-        "use a heavier-tailed guide, or forward KL",
+        frozenset({Purpose.PROPOSAL}),
+        (Step.HEAVIER, Step.FORWARD),
         vague_draws=TAIL_DRAWS,
     ),
     Rule(
         Word.HEAVY_TAILS, "tail_mass", 1, None,
         "It gives {label} {value} times the mass that the target has there.",
-        "the bulk; as a proposal for importance sampling if k̂ allows it",
-        "use a more flexible guide, or reweight the draws if k̂ allows it",
+        frozenset(),
+        (Step.FLEXIBLE, Step.REWEIGHT),
         vague_draws=TAIL_DRAWS, mild=True,
     ),
     Rule(
         Word.MISSES_MASS, "missed_mass", 1, None,
         "{percent} of the target lies where the fit has almost nothing (1 % is perfect).",
-        "the region it covers",
-        "use a more flexible guide, or forward KL",
+        _spoils(Purpose.MODES, Purpose.POINTS, Purpose.ROUGH),
+        (Step.FLEXIBLE, Step.FORWARD),
         residual=True,
     ),
     Rule(
         Word.INVENTS_MASS, "invented_mass", 1, None,
         "{percent} of the fit lies where the target has almost nothing (1 % is perfect).",
-        "moments and cautious intervals, not its shape; as a proposal if k̂ allows it",
-        "reweight the draws if k̂ allows it, or use a more flexible guide",
+        _spoils(Purpose.CAUTIOUS, Purpose.POINTS, Purpose.ROUGH, Purpose.PROPOSAL),
+        (Step.REWEIGHT, Step.FLEXIBLE),
         residual=True, mild=True,
     ),
 )  # fmt: skip
@@ -283,16 +317,38 @@ def _from_scores(scores: Scores, rules: tuple[Rule, ...], abouts: Abouts) -> Ver
     words: list[str] = [c.rule.word for c in clear]
     if not words:
         words = [f"between {Word.FAITHFUL} and {vague[0].rule.word}"]
-    first = (clear + vague)[0].rule
+    broken = [c.rule for c in clear or vague]
     return Verdict(
         words[0],
         tuple(words[1:]),
         tuple(reasons),
-        first.use_for,
-        first.next_step,
+        _left(broken),
+        _to_do(broken),
         vague=not clear,
         mild=bool(clear) and all(c.rule.mild for c in clear),
     )
+
+
+def _left(broken: list[Rule], most: int = 3) -> str:
+    """What no broken rule spoils: the `most` demanding purposes."""
+    spoilt = frozenset[Purpose]().union(*(rule.spoils for rule in broken))
+    if not {rule.word for rule in broken} & {Word.MISSES_MODES, Word.WRONG_MODE_WEIGHTS}:
+        spoilt |= {Purpose.MODES, Purpose.SHAPES}  # with a single mode there is nothing to tell
+    left = [purpose for purpose in Purpose if purpose not in spoilt]
+    # What is good for the first is good for the second.
+    implied = {
+        Purpose.INTERVALS: Purpose.CAUTIOUS, Purpose.SHAPES: Purpose.MODES,
+        Purpose.POINTS: Purpose.ROUGH,
+    }  # fmt: skip
+    said = {weaker for stronger, weaker in implied.items() if stronger in left}
+    told = [str(purpose) for purpose in left if purpose not in said]
+    return formatting.listed(told[:most]) or "nothing as it is"
+
+
+def _to_do(broken: list[Rule], most: int = 2) -> str:
+    """The steps that help against the most of the faults."""
+    votes = Counter(step for rule in broken for step in rule.steps)
+    return ", or ".join(step for step, _ in votes.most_common(most))
 
 
 def _too_few_draws(
@@ -321,6 +377,12 @@ def _nothing_found(scores: Scores, abouts: Abouts) -> Verdict:
     reasons = tuple(_summary(scores, abouts))
     if _has_reference(scores):
         use_for, step = "its draws can be used directly", "nothing needs doing"
+        joint = scores.get("total_variation", {}).get(ALL)
+        near = abouts["total_variation"].near or 1.0
+        if joint and joint.value is not None and joint.value > near:
+            # In many dimensions margins and pairs can be right and all of them together not.
+            use_for = "its margins and pairs can be used directly, not all of them together"
+            step = "for events that involve many margins: reweight the draws if k̂ allows it"
         return Verdict(Word.FAITHFUL, (), reasons, use_for, step)
     use_for = "exploration, until draws of the target confirm it"
     step = "give exact(key, n) or a reference, so that missed mass can be seen"

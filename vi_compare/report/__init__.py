@@ -22,11 +22,12 @@ def render(comparison: Comparison) -> str:
 
 def _advice(comparison: Comparison) -> str:
     """Which fit to use for what, as a notebook shows it; "" where nothing can be said."""
-    from vi_compare.report.advice import advice
+    from vi_compare.report.advice import advice, question
     from vi_compare.report.view import View
 
-    found = "".join(f"<li>{escape(one.text)}</li>" for one in advice(View.of(comparison)))
-    return f"<p><b>Which fit to use</b></p><ul>{found}</ul>" if found else ""
+    view = View.of(comparison)
+    found = "".join(f"<li>{escape(one.text)}</li>" for one in advice(view))
+    return f"<p><b>{escape(question(view))}</b></p><ul>{found}</ul>" if found else ""
 
 
 Comparison.beside[:] = [_advice]

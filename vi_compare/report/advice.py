@@ -20,53 +20,68 @@ class Use:
         words: "For intervals".
         by: fits are ranked by; its `shown` is a sentence around {value}.
         judged: the metric whose mark says whether the best is good enough.
-        blind: what the ranking does not see; a fit whose mark there is ✗ does not qualify.
-        beside: what else is said of the best.
+        blind: what the ranking does not see; a fit with a ✗ for one of them does not qualify.
         otherwise: what to do where no fit will do.
         evidence: key of the section where the numbers stand.
+        short: the same as `by`, said of a fit that will not do; by default in the same words.
+        beside: what else is said of the best.
+        one_mode: what the ranking does not see, too, where the target has a single mode.
+        excused: a metric and the value from which on what it is judged by is no matter.
     """
 
     words: str
     by: Said
     judged: str
-    blind: Said | None
-    beside: Said | None
+    blind: tuple[Said, ...]
     otherwise: str
     evidence: str
+    short: Said | None = None
+    beside: Said | None = None
+    one_mode: tuple[Said, ...] = ()
+    excused: tuple[str, float] | None = None
 
 
 def _uses() -> tuple[Use, ...]:
-    missed = Said("missed_mass", "{value} of the target lies where it has almost nothing")
-    invented = Said("invented_mass", "{value} of its draws lie where the target has almost nothing")
+    missed = Said("missed_mass", "{value} of the target lies where {it} {has} almost nothing")
+    invented = Said(
+        "invented_mass", "{value} of {its} draws lie where the target has almost nothing"
+    )
     return (
         Use(
             "For intervals",
-            Said("coverage", "its 90 % intervals hold {value} of the target in the worst case"),
-            "coverage", missed, None,
+            Said("coverage", "{its} 90 % intervals hold {value} of the target in the worst case"),
+            "coverage", (missed,),
             "a more flexible guide (correlated, more components, a flow) is the next thing to try",
             "risk",
         ),
         Use(
             "For prediction",
-            Said("total_variation", "no probability computed from its draws is off by more than "
+            Said("total_variation", "no probability computed from {its} draws is off by more than "
                  "{value}"),
-            "total_variation", None, None,
+            "total_variation", (),
             "average over reweighted draws where k̂ allows it, or over the reference",
             "numbers",
+            short=Said("total_variation", "a probability computed from {its} draws can be off by "
+                       "{value}"),
         ),
         Use(
             "For importance sampling",
-            Said("khat", "k̂ = {value}"),
-            "khat", missed, Said("ess", "and its draws are worth {value} of their number"),
+            Said("ess", "{its} draws are worth {value} of their number"),
+            "khat", (missed,),
             "a more flexible guide, or one with heavier tails, makes a better proposal",
             "weights",
+            beside=Said("khat", "k̂ = {value}"),
+            # The largest of weights that are all but equal have a tail, and it does not matter.
+            excused=("ess", 0.99),
         ),
         Use(
             "To describe one mode",
             Said("reverse_kl", "the lowest KL(q‖p), {value} nats"),
-            "invented_mass", invented, replace(invented, shown=f"and only {invented.shown}"),
+            "invented_mass", (invented,),
             "a more flexible guide makes up less",
             "risk",
+            beside=replace(invented, shown=f"and only {invented.shown}"),
+            one_mode=(missed,),
         ),
     )  # fmt: skip
 
@@ -102,6 +117,12 @@ class Advice:
         return f"{self.use}: {named}{more}: {self.why}"
 
 
+def question(view: View) -> str:
+    """What the advice answers, with the doubt that it rests on."""
+    under = ", should the reference be right after all" if view.doubts else ""
+    return f"Which fit to use{under}"
+
+
 def advice(view: View) -> list[Advice]:
     """One entry for each use that anything is known of; none without a reference."""
     if not view.has_reference:
@@ -114,29 +135,44 @@ def _advise(view: View, use: Use) -> Advice | None:
     known = rank(alive, use.by)
     if known is None:
         return None
-    found = rank([fit for fit in alive if not _disqualified(use, fit)], use.by)
-    if found is None or found.safest[0].fit.reading(use.judged).mark == "bad":
-        return _none(view, use, (found or known).safest[0])
-    return _some(view, use, found)
+    fine = [fit for fit in alive if not _unseen(view, use, fit) and _mark(use, fit) != "bad"]
+    found = rank(fine, use.by)
+    return _none(view, use, known.safest[0]) if found is None else _some(view, use, found)
+
+
+def _mark(use: Use, fit: FitView) -> str:
+    """Of the metric that a fit is judged by for the use."""
+    if use.excused:
+        metric, enough = use.excused
+        if (fit.reading(metric).value or 0.0) >= enough:
+            return "good"
+    return fit.reading(use.judged).mark
 
 
 def _some(view: View, use: Use, found: Ranking, most_named: int = 2) -> Advice:
     """The safest fit, and up to `most_named` in all that are as good; more are counted."""
-    best = found.safest[0]
+    best = found.safest[0].fit
     named = tuple(r.fit for r in found.safest[:most_named])
-    said = ", ".join(filter(None, [best.shown, use.beside.text(best.fit) if use.beside else ""]))
-    apart = "; they are not told apart within error" if len(found.safest) > 1 else ""
-    mark, why = best.fit.reading(use.judged).mark if view.confirms else "", f"{said}{apart}."
+    many = len(found.safest) > 1
+    told = [said.text(best, many) for said in (use.by, use.beside) if said]
+    apart = "; they are not told apart within error" if many else ""
+    why = f"{', '.join(filter(None, told))}{apart}."
+    mark = _mark(use, best) if view.confirms else ""
     return Advice(use.words, mark, named, len(found.safest) - len(named), why, use.evidence)
 
 
 def _none(view: View, use: Use, nearest: Runner) -> Advice:
-    said = nearest.shown
-    if use.blind and _disqualified(use, nearest.fit):
-        said = f"{said}, but {use.blind.text(nearest.fit)}"
+    told = [(use.short or use.by).text(nearest.fit)]
+    judged = use.beside if use.beside and use.beside.metric == use.judged else None
+    told += [judged.text(nearest.fit)] if judged and _mark(use, nearest.fit) == "bad" else []
+    said = ", ".join(filter(None, told))
+    if unseen := _unseen(view, use, nearest.fit):
+        said = f"{said}, but {unseen[0].text(nearest.fit)}"
     why = f"the nearest is {formatting.quoted(nearest.fit.name)}: {said}; {use.otherwise}."
     return Advice(use.words, "bad" if view.confirms else "", (), 0, why, use.evidence)
 
 
-def _disqualified(use: Use, fit: FitView) -> bool:
-    return use.blind is not None and fit.reading(use.blind.metric).mark == "bad"
+def _unseen(view: View, use: Use, fit: FitView) -> list[Said]:
+    """What is ✗ that the ranking is blind to."""
+    blind = (*use.blind, *(use.one_mode if len(view.modes) == 1 else ()))
+    return [said for said in blind if fit.reading(said.metric).mark == "bad"]

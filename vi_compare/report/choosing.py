@@ -16,19 +16,22 @@ class Said:
     """A number in a sentence.
 
     Attributes:
-        metric: what is measured; `shown`: a sentence around its {value}.
+        metric: what is measured; `shown`: a sentence around its {value}, in which the fit is
+            {it}, what it has is {its}, and {it} {has} it.
     """
 
     metric: str
     shown: str
 
-    def text(self, fit: FitView) -> str:
-        """ "" where the fit has no such number."""
+    def text(self, fit: FitView, many: bool = False) -> str:
+        """ "" where the fit has no such number; `many`: said of several fits."""
         reading = fit.reading(self.metric)
         if reading.value is None:
             return ""
         write = formatting.percent if reading.percent else formatting.with_error
-        return self.shown.format(value=write(reading.value, reading.error))
+        it, its, has = ("they", "their", "have") if many else ("it", "its", "has")
+        value = write(reading.value, reading.error)
+        return self.shown.format(value=value, it=it, its=its, has=has)
 
 
 @dataclass(frozen=True)

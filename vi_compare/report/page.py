@@ -20,7 +20,7 @@ from vi_compare import formatting
 from vi_compare.cache import writable
 from vi_compare.comparison import Comparison
 from vi_compare.report import headline, sections
-from vi_compare.report.advice import advice
+from vi_compare.report.advice import advice, question
 from vi_compare.report.marks import SIGNS
 from vi_compare.report.view import View, short, shown
 from vi_compare.verdict import Word
@@ -36,6 +36,7 @@ def page(comparison: Comparison) -> str:
         view=view,
         answer=headline.answer(view),
         advice=advice(view),
+        question=question(view),
         title=_title(len(view.fits)),
         facts=_facts(view),
         description=_paragraphs(view.target.get("description") or ""),
