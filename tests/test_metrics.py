@@ -287,6 +287,38 @@ def test_sliced_wasserstein_is_the_mean_over_directions():
 # --- importance weights ------------------------------------------------------------
 
 
+def rounded(noise: float, log_z: float, d: int = 12, n: int = 4_000) -> Evidence:
+    """A fit that is the target, with noise on log q as adding up in another order makes."""
+    rng = np.random.default_rng(5)
+
+    def make():
+        u = rng.normal(size=(n, d))
+        log_p = stats.norm.logpdf(u).sum(axis=1) + log_z
+        return Draws(u, {"x": u}, log_p, log_p - log_z + noise * rng.normal(size=n))
+
+    return Evidence(make(), make(), make(), Estimate(log_z, 0.0, "nats"))
+
+
+@pytest.mark.parametrize("log_z", [0.0, -29.2, 1e5])
+def test_rounding_is_no_evidence(log_z):
+    """Noise of two units in the last place of the larger density."""
+    e = rounded(2 * np.spacing(max(20.0, abs(log_z))), log_z)
+    for metric in ("forward-kl", "reverse-kl", "jeffreys", "total-variation", "jensen-shannon"):
+        found = measure(metric, e)[ALL]
+        assert found.value == 0.0, metric
+        assert found.standard_error <= 1e-12 * max(20.0, abs(log_z)), metric
+    assert measure("ess", e)[ALL].value == 1.0
+    assert usable_weights(e.q)[0] == pytest.approx(np.full(4_000, 1 / 4_000), rel=1e-12)
+
+
+def test_what_is_larger_than_rounding_is_evidence():
+    """KL of log q off by noise of 1e-5: half its square, 5e-11 nats, which the mean of 4,000
+    draws cannot see; but weights that differ so are worth 1 − 1e-10 of their number."""
+    found = measure("ess", rounded(1e-5, 0.0))[ALL]
+    assert 1 - found.value == pytest.approx(1e-10, rel=0.2)
+    assert measure("khat", rounded(1e-5, 0.0))[ALL].value is not None
+
+
 def students(seed: int, n: int = 20_000) -> Evidence:
     """p = t₄, q = t₆: w grows as x², so that w, wx, wx² have tails of shape 1/3, 1/2, 2/3."""
     rng = np.random.default_rng(seed)
@@ -542,7 +574,8 @@ def test_weights_that_are_not_finite_give_reasons_and_no_exception(metric):
 def test_a_target_that_does_not_vary_gives_a_reason():
     e = line_evidence()[0]
     still = Draws(np.zeros((DRAWS, 1)), {"x": np.zeros(DRAWS)}, np.zeros(DRAWS), np.zeros(DRAWS))
-    for metric in ("wasserstein", "median-shift", "mmd", "sliced-wasserstein",
+    for metric in ("wasserstein", "median-shift", "mmd", "sliced-wasserstein", "width-ratio",
+                   "sd-ratio", "mean-shift", "tail-mass", "coverage", "coverage-levels",
                    "corrected-mean-shift", "corrected-sd-ratio"):  # fmt: skip
         found = measure(metric, Evidence(e.q, still, still, KNOWN))[ALL]
         assert found.value is None, metric

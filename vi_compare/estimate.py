@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 ALL = "all"  # the label of a metric's headline
+NO_MARGIN = "the target's draws do not vary"
 
 Unit = Literal["nats", "sd", "count", "1"]
 
@@ -152,9 +153,11 @@ class Estimate:
         *,
         plus: Estimate | None = None,
         effective: float | None = None,
+        rounding: float = 0.0,
     ) -> Estimate:
         """Mean of draws (n,), with s/√n; `plus` is an independent term to add, `effective`
-        takes the place of n in the error where the draws are correlated.
+        takes the place of n in the error where the draws are correlated. `rounding` is by how
+        much floating point can move it: part of the error, and what is smaller is 0.
 
         A mean that is not finite is no number: it comes back missing, with the share
         of draws to blame.
@@ -169,11 +172,12 @@ class Estimate:
                 return cls.missing(plus.reason, unit)
             value += plus.value
             variance += (plus.standard_error or 0.0) ** 2
-        return cls(value, float(np.sqrt(variance)), unit, x.size)
+        value = 0.0 if abs(value) <= rounding else value
+        return cls(value, float(np.hypot(np.sqrt(variance), rounding)), unit, x.size)
 
     def minus(self) -> Estimate:
         """The same number with its sign turned."""
-        return self if self.value is None else replace(self, value=-self.value)
+        return self if self.value is None else replace(self, value=0.0 - self.value)
 
     @classmethod
     def share(cls, hits, *, floor: float | None = None, effective: float | None = None) -> Estimate:
@@ -189,6 +193,8 @@ class Estimate:
 
 def worst(by: Mapping[str, Estimate], badness: Callable[[float], float]) -> dict[str, Estimate]:
     """The estimates with the worst of them as the headline; `badness` says what is worse."""
+    if not by:
+        return {ALL: Estimate.missing(NO_MARGIN)}
     known = [e for e in by.values() if e.value is not None]
     if not known:
         return {ALL: next(iter(by.values())), **by}
@@ -204,11 +210,13 @@ def worst_few(
     """The worst as the headline, and the worst few by name.
 
     Args:
-        values: {label: value}, not empty.
+        values: {label: value}.
         badness: of a value; the larger, the worse.
         estimate: of a label, with its error; asked for those that are listed alone.
         most: labels that are listed; results of many parameters must stay small.
     """
+    if not values:
+        return {ALL: Estimate.missing(NO_MARGIN)}
     ranked = sorted(values, key=lambda label: -badness(values[label]))
     by = {label: estimate(label) for label in ranked[:most]}
     return {ALL: replace(by[ranked[0]], worst_of=len(values)), **by}

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -61,6 +62,30 @@ class Draws:
 
     def __getitem__(self, index) -> Draws:
         return jax.tree.map(lambda a: a[index], self)
+
+    @property
+    def log_w(self) -> np.ndarray | None:
+        """log p̃ − log q (n,), the log importance weights; None where a density is not known.
+
+        Weights that differ by rounding alone are all equal: noise of 1e-14 is no evidence.
+        """
+        if self.log_p is None or self.log_q is None:
+            return None
+        found = np.asarray(self.log_p, float) - np.asarray(self.log_q, float)
+        with np.errstate(invalid="ignore"):
+            equal = np.ptp(found) <= self.rounding
+        return np.full_like(found, np.median(found)) if equal else found
+
+    @property
+    def rounding(self) -> float:
+        """Nats by which floating point alone can move `log_w`: some hundred units in the last
+        place of the densities, which are sums of many terms."""
+        if self.log_p is None or self.log_q is None:
+            return 0.0
+        sizes = np.abs(np.asarray(self.log_p)) + np.abs(np.asarray(self.log_q))
+        finite = sizes[np.isfinite(sizes)]
+        typical = 1.0 + (float(np.median(finite)) if finite.size else 0.0)
+        return 128 * float(jnp.finfo(jnp.result_type(self.log_p)).eps) * typical
 
     def effective(self, integrand) -> float:
         """Independent draws that would give a mean of `integrand` (n,) the same error."""
@@ -137,18 +162,18 @@ class Evidence:
         test = self.test
         if test is None:
             return Estimate.missing(NO_REFERENCE, "nats")
-        if test.log_p is None or test.log_q is None:
+        cost = test.log_w
+        if cost is None:
             return Estimate.missing(test.reason, "nats")
-        cost = np.asarray(test.log_p) - np.asarray(test.log_q)
-        return Estimate.mean(cost, "nats", plus=plus, effective=test.effective(cost))
+        effective = test.effective(cost)
+        return Estimate.mean(cost, "nats", plus=plus, effective=effective, rounding=test.rounding)
 
     def below(self, plus: Estimate | None = None) -> Estimate:
         """E_q[log q − log p̃] in nats, from draws of the fit, plus an independent term."""
-        q = self.q
-        if q.log_p is None or q.log_q is None:
-            return Estimate.missing(q.reason, "nats")
-        excess = np.asarray(q.log_q) - np.asarray(q.log_p)
-        return Estimate.mean(excess, "nats", plus=plus)
+        log_w = self.q.log_w
+        if log_w is None:
+            return Estimate.missing(self.q.reason, "nats")
+        return Estimate.mean(-log_w, "nats", plus=plus, rounding=self.q.rounding)
 
 
 def effective(x: np.ndarray, chains: int) -> float:

@@ -84,6 +84,8 @@ def _parts(value: float, error: float | None) -> tuple[str, str, int | None]:
         return _exact(value), "exact", None
     if not math.isfinite(size):
         return fixed(value, 3), fixed(error, 3), None
+    if value == 0 and error < 1e-9:  # what floating point leaves of a difference that is none
+        return "0", "rounding", None
     exponent = math.floor(math.log10(size))
     if -5 < exponent < 7 or (7 <= exponent < 12 and decimals(error) >= 0):
         return *_to_one_place(value, error), None

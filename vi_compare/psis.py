@@ -22,9 +22,9 @@ def pareto_khat(log_weights: np.ndarray) -> float:
 
 def log_ratio(draws: Draws) -> tuple[np.ndarray | None, str]:
     """log p̃ − log q (n,) at draws of either, or None and the reason."""
-    if draws.log_p is None or draws.log_q is None:
+    found = draws.log_w
+    if found is None:
         return None, draws.reason
-    found = np.asarray(draws.log_p) - np.asarray(draws.log_q)
     return (found, "") if np.isfinite(found).all() else (None, "some weights are not finite")
 
 

@@ -23,14 +23,14 @@ def under_mixture(evidence: Evidence, function: Function, unit: str = "1") -> Es
     for draws in (test, q):
         if draws.log_p is None or draws.log_q is None:
             return Estimate.missing(draws.reason, unit)
-        if bad := int(np.isnan(_ratio(draws)).sum()):
+        if bad := int(np.isnan(_ratio(draws, 0.0)).sum()):
             return Estimate.missing(f"{bad} of {len(draws)} draws have no density", unit)
     if log_z.value is None:
         return Estimate.missing(log_z.reason, unit)
     # Where a density is zero the ratio is infinite, which is a ratio like any other.
     # Beyond 700 nats it is beyond float64 once exponentiated.
     halves = lambda draws, shift=0.0: (
-        0.5 * function(np.clip(_ratio(draws) - log_z.value - shift, -700.0, 700.0))
+        0.5 * function(np.clip(_ratio(draws, log_z.value + shift), -700.0, 700.0))
     )
     under_p = halves(test)
     found = Estimate.mean(
@@ -46,5 +46,7 @@ def under_mixture(evidence: Evidence, function: Function, unit: str = "1") -> Es
     return replace(found, standard_error=error)
 
 
-def _ratio(draws: Draws) -> np.ndarray:
-    return np.asarray(draws.log_p) - np.asarray(draws.log_q)
+def _ratio(draws: Draws, log_z: float) -> np.ndarray:
+    """log p − log q (n,), 0 where it is by rounding alone that it is not."""
+    found = np.asarray(draws.log_w) - log_z
+    return np.where(np.abs(found) <= draws.rounding, 0.0, found)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from vi_compare.estimate import NO_MARGIN
 from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
 from vi_compare.metrics._quantiles import central, share_inside
 
@@ -24,6 +25,8 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     q, p, _ = evidence.margins
     levels = (0.5, 0.8, 0.9, 0.95)
     held = {label: _held(q[label], p[label], levels) for label in p}  # (levels,) each
+    if not held:
+        return {ALL: Estimate.missing(NO_MARGIN)}
     by = {}
     for i, level in enumerate(levels):
         label = max(held, key=lambda x: abs(held[x][i] - level))
