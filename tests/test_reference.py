@@ -141,6 +141,55 @@ def test_bridge_sampling_finds_log_z_within_its_error(rho):
     assert abs(np.mean(z)) < stats.norm.ppf(1 - 5e-5) / np.sqrt(40)
 
 
+def on_a_box(width: float, seed: int = 0, n: int = 4000):
+    """p̃ = exp(2.5) N(0, 1), and q = U(−width, width): log Z, a proposal, and draws of p."""
+    rng = np.random.default_rng(seed)
+    ratio = lambda x: np.where(
+        abs(x) < width, 2.5 + stats.norm.logpdf(x) + np.log(2 * width), np.inf
+    )
+    pilot, final = (rng.normal(size=n) for _ in range(2))
+    own = ratio(rng.uniform(-width, width, n))
+    draws = lambda x: Draws(jnp.asarray(x)[:, None], {}, 2.5 + stats.norm.logpdf(x))
+    at = lambda x: 2.5 + stats.norm.logpdf(x) - ratio(x)
+    return draws(pilot), draws(final), (at(pilot), at(final), own)
+
+
+def test_a_proposal_without_density_at_some_draws_is_bridged_to():
+    """5 % of the draws lie outside the box; the identity that a bridge rests on holds there."""
+    z = []
+    for seed in range(20):
+        pilot, final, proposal = on_a_box(2.0, seed)
+        found = log_normaliser(pilot, final, {"box": proposal}).estimate
+        z.append((found.value - 2.5) / found.standard_error)
+    low, high = np.sqrt(stats.chi2.ppf([5e-5, 1 - 5e-5], 19) / 19)
+    assert low < np.std(z, ddof=1) < high
+    assert abs(np.mean(z)) < stats.norm.ppf(1 - 5e-5) / np.sqrt(20)
+
+
+def test_where_the_best_proposal_fails_the_next_is_bridged_to():
+    pilot, final, proposal = on_a_box(5.0)
+    at_pilot, at_final, own = proposal
+    broken = (at_pilot, np.full_like(at_final, -np.inf), own)
+    found = log_normaliser(pilot, final, {"broken": broken, "box": proposal})
+    assert found.method == "bridge sampling with box"
+    assert abs(found.estimate.value - 2.5) < 5 * found.estimate.standard_error
+
+
+def test_log_z_is_not_unknown_where_elbo_and_eubo_enclose_it():
+    """A bridge that is refused whatever its error: q = N(0, 1.2²), 0.04 nats either way."""
+    rng = np.random.default_rng(1)
+    q, p = stats.norm(0, 1.2), stats.norm()
+    x = rng.normal(size=(2, 4000))
+    own = 1.2 * rng.normal(size=4000)
+    draws = [Draws(jnp.asarray(u)[:, None], {}, 2.5 + p.logpdf(u)) for u in x]
+    proposal = (q.logpdf(x[0]), q.logpdf(x[1]), 2.5 + p.logpdf(own) - q.logpdf(own))
+    found = log_normaliser(*draws, {"wide": proposal}, most_error=0.0)
+    assert found.method == "between the ELBO and the EUBO of wide"
+    assert abs(found.estimate.value - 2.5) < 3 * found.estimate.standard_error < 0.1
+    far = (q.logpdf(x[0]), q.logpdf(x[1]), proposal[2] - 1.0)
+    assert log_normaliser(*draws, {"far": far}, most_error=0.0).estimate.value is None
+
+
 # --- basins ----------------------------------------------------------------------------
 
 

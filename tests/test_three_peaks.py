@@ -1,7 +1,8 @@
 """Three peaks, two components: what the solvers find against the best there is.
 
-Twenty seeds, each with its own starts and, for forward KL, its own draws. The optimum is
-found by the oracle: multi-start scipy on the quadrature objective.
+Five seeds, and twenty in the study (`pytest -m slow`), each with its own starts and, for forward
+KL, its own draws. The optimum is found by the oracle: multi-start scipy on the quadrature
+objective.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from numpyro.infer import Trace_ELBO
-from oracles import Line, best_of_two, forward_kl, pack, reverse_kl, slope, unpack
+from oracles import (
+    Line,
+    best_of_two,
+    chi_square_interval,
+    forward_kl,
+    pack,
+    reverse_kl,
+    slope,
+    unpack,
+)
 from targets import script
 
 from vi_compare.approximation import GuideApproximation, set_up
@@ -25,7 +35,7 @@ from vi_compare.run.published import Published, compare
 from vi_compare.solvers import Problem, moments, svi
 from vi_compare.target import Target
 
-SEEDS = 20
+SEEDS = [5, pytest.param(20, marks=pytest.mark.slow)]
 DRAWS = 20_000
 RESTARTS = 16
 
@@ -57,23 +67,28 @@ def best_forward():
     return best_of_two(forward_kl)
 
 
-def solved(solve):
+def solved(solve, seeds: int):
     began = time.perf_counter()
-    fits = [solve(seed) for seed in range(SEEDS)]
-    return fits, (time.perf_counter() - began) / SEEDS
+    fits = [solve(seed) for seed in range(seeds)]
+    return fits, (time.perf_counter() - began) / seeds
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def seeds(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def reverse_fits(target, guide):
+def reverse_fits(target, guide, seeds):
     solver, loss = svi.build(), ReverseKL()  # one loss: what is compiled for it serves all
     solve = lambda seed: solver.solve(
         Problem.of(target, guide, loss, jax.random.key(seed), RESTARTS)
     )
-    return solved(solve)
+    return solved(solve, seeds)
 
 
 @pytest.fixture(scope="module")
-def forward_fits(peaks, target, guide):
+def forward_fits(peaks, target, guide, seeds):
     solver = moments.build()
 
     def solve(seed):
@@ -82,7 +97,7 @@ def forward_fits(peaks, target, guide):
             Problem.of(target, guide, ForwardKL(draws), jax.random.key(seed), RESTARTS)
         )
 
-    return solved(solve)
+    return solved(solve, seeds)
 
 
 def line(q: GuideApproximation) -> Line:
@@ -107,7 +122,7 @@ def test_every_reverse_fit_reaches_the_optimum(reverse_fits, best_reverse):
     fits, seconds = reverse_fits
     excess = [reverse_kl(line(fit.approximation)) - best_reverse[1] for fit in fits]
     print(f"\nreverse: worst excess {max(excess):.2e} nats, {seconds:.1f} s per seed")
-    assert [fit.status for fit in fits] == ["converged"] * SEEDS
+    assert [fit.status for fit in fits] == ["converged"] * len(fits)
     # Below the optimum only by the error of the quadrature.
     assert min(excess) > -1e-8
     assert max(excess) < 1e-3
@@ -117,7 +132,7 @@ def test_every_forward_fit_reaches_the_optimum(forward_fits, best_forward):
     fits, seconds = forward_fits
     excess = [forward_kl(line(fit.approximation)) - best_forward[1] for fit in fits]
     print(f"\nforward: worst excess {max(excess):.2e} nats, {seconds:.1f} s per seed")
-    assert [fit.status for fit in fits] == ["converged"] * SEEDS
+    assert [fit.status for fit in fits] == ["converged"] * len(fits)
     assert min(excess) > -1e-8
     # 20,000 draws cost about 5 / 40,000 nats on average, hence far less than this.
     assert max(excess) < 1.5e-3
@@ -168,7 +183,8 @@ def test_the_standard_errors_of_the_parameters_are_right(
     which, reverse_fits, forward_fits, best_reverse, best_forward
 ):
     """The spread of 20 z-scores about 0 lies in [0.5, 2] but for one seed in 10,000 if the
-    errors are right (chi-square: [0.55, 1.54] holds 99.9 %), the more so for five together."""
+    errors are right (chi-square: [0.55, 1.54] holds 99.9 %), the more so for five together.
+    Of 5 it is in the interval that holds 99.99 %."""
     fits, best = (
         (reverse_fits[0], best_reverse[0])
         if which == "reverse"
@@ -177,7 +193,8 @@ def test_the_standard_errors_of_the_parameters_are_right(
     z = z_scores(fits, best)
     spread = np.sqrt((z**2).mean(axis=0))
     print(f"\n{which}: spread of z of weight, means, sds: {np.round(spread, 2)}")
-    assert ((spread > 0.5) & (spread < 2.0)).all(), spread
+    low, high = (0.5, 2.0) if len(fits) == 20 else chi_square_interval(len(fits), 0.9999)
+    assert ((spread > low) & (spread < high)).all(), spread
 
 
 # --- the gradient that everybody gets wrong -----------------------------------------

@@ -43,18 +43,20 @@ def bridge(at_p: np.ndarray, at_q: np.ndarray, chains: int = 0, iterations: int 
     """log Z in nats, from log-density ratios.
 
     Args:
-        at_p, at_q: log p̃ − log q at draws of p (n,) and at draws of q (m,).
+        at_p, at_q: log p̃ − log q at draws of p (n,), +inf where q has no density, and at
+            draws of q (m,).
         chains: number of Markov chains among the draws of p, whose ESS takes the place of
             n; 0 for independent draws.
         iterations: maximum number of fixed-point iterations; they end when log Z moves by
             less than 1e-10 nats.
     """
     at_p, at_q = (np.asarray(x, dtype=float) for x in (at_p, at_q))
-    if not np.isfinite(at_p).all() or np.isnan(at_q).any():
-        return Estimate.missing("the approximation has no density at some draws", "nats")
-    n = effective(at_p, chains)
+    known = np.isfinite(at_p)
+    if not known.any() or not (known | (at_p == np.inf)).all() or np.isnan(at_q).any():
+        return Estimate.missing("a density is not known at some draws", "nats")
+    n = effective(np.minimum(at_p, at_p[known].max()), chains)
     shares = np.log([n / (n + at_q.size), at_q.size / (n + at_q.size)])
-    log_z = float(np.median(at_p))  # an overestimate, but finite
+    log_z = float(np.median(at_p[known]))  # an overestimate, but finite
     for _ in range(iterations):
         top, bottom = _bridged(at_p, at_q, shares, log_z)
         before, log_z = log_z, _log_mean(top) - _log_mean(bottom)
@@ -79,7 +81,8 @@ def _log_mean(x: np.ndarray) -> float:
 def log_normaliser(
     pilot: Draws, final: Draws, proposals: Mapping[str, Proposal], most_error: float = 0.5
 ) -> LogZ:
-    """Bridge from `final` to the proposal with the smallest error on `pilot`.
+    """Bridge from `final` to the proposal with the smallest error on `pilot`; where that
+    fails on `final`, to the next; where none will do, between the bounds of the best.
 
     Args:
         pilot, final: disjoint draws of the target; the choice is made on one, the number
@@ -97,16 +100,42 @@ def log_normaliser(
     if not usable:
         why = "no fit has a density at all draws of the target, so log Z cannot be bridged"
         return LogZ(Estimate.missing(why, "nats"), "")
-    best = min(usable, key=lambda name: usable[name])
-    _, at_final, own = proposals[best]
-    found = bridge(np.asarray(final.log_p) - at_final, own[1::2], final.chains)
-    if found.standard_error is None or found.standard_error > most_error:
-        why = (
-            f"log Z is not known: no fit overlaps the target enough to bridge to it (the best, "
-            f"{best}, leaves an error of {found.standard_error or np.inf:.2g} nats)"
-        )
-        return LogZ(Estimate.missing(why, "nats"), "")
-    return LogZ(found, f"bridge sampling with {best}")
+    least = np.inf
+    for name in sorted(usable, key=lambda name: usable[name]):
+        _, at_final, own = proposals[name]
+        found = bridge(np.asarray(final.log_p) - at_final, own[1::2], final.chains)
+        error = np.inf if found.standard_error is None else found.standard_error
+        if error <= most_error:
+            return LogZ(found, f"bridge sampling with {name}")
+        least = min(least, error)
+    if enclosed := _enclosed(final, proposals):
+        return enclosed
+    why = (
+        f"log Z is not known: no fit overlaps the target enough to bridge to it (the best leaves "
+        f"an error of {least:.2g} nats)"
+    )
+    return LogZ(Estimate.missing(why, "nats"), "")
+
+
+def _enclosed(final: Draws, proposals: Mapping[str, Proposal], widest: float = 0.4) -> LogZ | None:
+    """log Z between ELBO and EUBO of the proposal where they are nearest, or None where that is
+    further than `widest` nats; anywhere between is as likely, hence an error of width ÷ √12."""
+    found = None
+    for name, (_, at_final, own) in proposals.items():
+        at_p = np.asarray(final.log_p) - at_final
+        if not (np.isfinite(at_p).all() and np.isfinite(own).all()):
+            continue
+        low, high = float(own.mean()), float(at_p.mean())
+        if high - low <= widest:
+            widest = max(0.0, high - low)
+            errors = (
+                own.std() / np.sqrt(own.size),
+                at_p.std() / np.sqrt(effective(at_p, final.chains)),
+                widest / np.sqrt(12),
+            )
+            middle = Estimate((low + high) / 2, float(np.linalg.norm(errors)), "nats", own.size)
+            found = LogZ(middle, f"between the ELBO and the EUBO of {name}")
+    return found
 
 
 # --- what to bridge to where every fit is poor --------------------------------------
