@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -12,9 +13,28 @@ import numpy as np
 from jax import Array
 
 from vi_compare.errors import InputError
-from vi_compare.randomness import power_of_two, split
+from vi_compare.randomness import generator, power_of_two, split
 from vi_compare.scores import ROWS, values_and_slopes
 from vi_compare.target import Target
+
+
+@dataclass(frozen=True)
+class Wider:
+    """Where starts are looked for when the usual ones see nothing.
+
+    Attributes:
+        radii: of the cubes that candidates come from, in units of u.
+        each: candidates from each cube.
+        above: nats that the best candidate must be above the best usual start,
+        times: and so many times the range of log p over the usual starts.
+        near: half the width of the cube around a candidate that other starts come from.
+    """
+
+    radii: tuple[float, ...] = (4.0, 8.0, 16.0, 32.0)
+    each: int = 32
+    above: float = 10.0
+    times: float = 3.0
+    near: float = 0.5
 
 
 def starting_points(
@@ -27,6 +47,9 @@ def starting_points(
 ) -> Array:
     """n points (n, d) from U(−radius, radius)^d with finite log p and finite gradient.
 
+    Where log p is all but flat over them and far higher elsewhere, as where a "safe" bound of
+    10,000 keeps every start away from the data, they come from there (`Wider`).
+
     Args:
         values: log p (m,) and its gradient (m, d) at points (m, d), for a caller that counts
             them.
@@ -36,15 +59,13 @@ def starting_points(
     Raises:
         InputError: when no candidate is usable; it says what they gave.
     """
-    usable = values or partial(values_and_slopes, target)
-    found, log_p = [], np.zeros(0)
+    ask = values or partial(values_and_slopes, target)
+    found: list[np.ndarray] = []
+    heights: list[np.ndarray] = []
     for attempt in split(key, tries):
-        u = _candidates(attempt, n, target.dim, radius)
-        with warnings.catch_warnings():
-            # NumPyro warns of values outside a support; they are left out below.
-            warnings.simplefilter("ignore")
-            log_p, gradient = usable(u)
-        found.append(u[np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)])
+        u, log_p, fine = _asked(ask, _candidates(attempt, n, target.dim, radius))
+        found.append(u[fine])
+        heights.append(log_p[fine])
         if sum(map(len, found)) >= n:
             break
     points = np.concatenate(found)
@@ -55,7 +76,38 @@ def starting_points(
             f"U(−{radius:g}, {radius:g}) of the unconstrained space; check the data for "
             f"missing values and the model for impossible observations"
         )
+    elsewhere = _where_there_is_more(ask, key, target.dim, np.concatenate(heights), n)
+    points = points if elsewhere is None else elsewhere
     return jnp.asarray(points[np.arange(n) % len(points)])
+
+
+def _asked(ask: Callable, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points (m, d), log p there, and whether it and its gradient are finite."""
+    with warnings.catch_warnings():
+        # NumPyro warns of values outside a support; they are left out.
+        warnings.simplefilter("ignore")
+        log_p, gradient = ask(u)
+    return u, log_p, np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)
+
+
+def _where_there_is_more(
+    ask: Callable, key: Array, dim: int, seen: np.ndarray, n: int, wider: Wider = Wider()
+) -> np.ndarray | None:
+    """n points far above all that was `seen` (m,), or None where there are none, or where the
+    starts differ enough for an ascent to find its way."""
+    needed = seen.max() + wider.above + wider.times * np.ptp(seen)
+    if np.ptp(seen) > wider.above * dim:
+        return None
+    rng = generator(key)
+    cubes = [rng.uniform(-r, r, (wider.each, dim)) for r in wider.radii]
+    u, log_p, fine = _asked(ask, np.concatenate(cubes))
+    best = u[fine & (log_p > needed)]
+    if not len(best):
+        return None
+    around = best[np.arange(4 * n) % len(best)]
+    around = around + rng.uniform(-wider.near, wider.near, around.shape)
+    u, log_p, fine = _asked(ask, around)
+    return np.concatenate([u[fine & (log_p > needed)], best])[:n]
 
 
 def _candidates(key: Array, n: int, dim: int, radius: float) -> np.ndarray:

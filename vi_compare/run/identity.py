@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from jax import Array
 from numpyro import handlers
 from numpyro.distributions import constraints
 from numpyro.infer.initialization import init_to_uniform
+from numpyro.infer.util import compute_log_probs
 from numpyro.primitives import Messenger
 
 from vi_compare.errors import InputError
@@ -71,7 +73,7 @@ def refuse_what_has_no_answer(
 
 def told(target: Target) -> tuple[str, ...]:
     """What is good to know about the target's sites, a clause each."""
-    return (*_circles(target), *_constants(target))
+    return (*_circles(target), *_constants(target), *_blind_starts(target))
 
 
 # --- data that were not given -----------------------------------------------------------
@@ -378,3 +380,24 @@ def _constants(target: Target) -> Iterator[str]:
         if n:
             of = "entry" if n == 1 else "entries"
             yield f"{n} {of} of site {name!r} never vary, and are no margins"
+
+
+def _blind_starts(target: Target, n: int = 16, same: float = 1e-9) -> Iterator[str]:
+    """Whether the data say nothing where starts usually come from."""
+    u = np.random.default_rng(0).uniform(-2.0, 2.0, (n, target.dim))
+    found = np.asarray(jax.jit(jax.vmap(partial(_log_likelihood, target)))(u))
+    flat = np.isfinite(found).all() and np.ptp(found) <= same * (1 + abs(found).max())
+    if flat and found.any():  # nothing is observed where it is 0 everywhere
+        yield (
+            "the likelihood is the same all over U(−2, 2) of the unconstrained space, where starts "
+            "usually come from; they are looked for further out. Bounds or a prior of the size "
+            "that you expect would help"
+        )
+
+
+def _log_likelihood(target: Target, u: Array) -> Array:
+    """Of the observed sites and factors at u (d,), ()."""
+    each, trace = compute_log_probs(
+        target.seeded, target.args, dict(target.kwargs), target.constrain(u)
+    )
+    return sum((each[name] for name in each if trace[name]["is_observed"]), jnp.zeros(()))
