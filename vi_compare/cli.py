@@ -25,8 +25,11 @@ from vi_compare.settings import REFERENCES, Settings
 from vi_compare.streams import Stream, guarded
 from vi_compare.timing import profile, timed
 
-if TYPE_CHECKING:  # it needs JAX
+if TYPE_CHECKING:  # they need JAX
+    from vi_compare.comparison import Comparison
     from vi_compare.run.prepared import Prepared
+    from vi_compare.run.progress import Observer
+    from vi_compare.study import Study
 
 app = typer.Typer(
     name="vi-compare",
@@ -136,6 +139,10 @@ OpenPage = Annotated[bool, typer.Option("--open", help="Open the page when done.
 ShowProfile = Annotated[
     bool, typer.Option("--profile", help="Print where the time went, on stderr, at the end.")
 ]
+Out = Annotated[Path | None, typer.Option(help="Where to write; by default reports/<script name>.")]
+KeepDraws = Annotated[
+    bool, typer.Option("--keep-draws", help="Keep every draw in fits.nc, also above 50 MB.")
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress and no table: only where the page is.")
 ]
@@ -157,13 +164,9 @@ def run(
     draws: Draws = 20_000,
     restarts: Restarts = None,
     reference: ReferenceOption = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Where to write; by default reports/<script name>.")
-    ] = None,
+    out: Out = None,
     open_page: OpenPage = False,
-    keep_draws: Annotated[
-        bool, typer.Option("--keep-draws", help="Keep every draw in fits.nc, also above 50 MB.")
-    ] = False,
+    keep_draws: KeepDraws = False,
     float32: Float32 = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -177,24 +180,14 @@ def run(
     folder = _run_folder(script, out)
     _start(float32)
     with timed("imports"):
-        from vi_compare.comparison import RESULTS
         from vi_compare.run.progress import Silent, Terminal
-        from vi_compare.terminal import summarise
         from vi_compare.verdict import Status
 
     study = _study(script, fit, data)
     settings = Settings(seed, draws, restarts, reference or None, keep_draws, float32)
     with Silent() if quiet else Terminal() as terminal:
-        with timed("checking the input, reference draws"):
-            prepared = study.prepare(settings, terminal)
-        _require_room(folder, prepared)
-        page = _save(comparison := prepared.run(terminal), folder, terminal)
-    if json:
-        print((folder / RESULTS).read_text(encoding="utf-8"), end="")
-    elif quiet:
-        print(page)
-    else:
-        summarise(comparison, page, verbose)
+        comparison, page = _compared(study, settings, folder, terminal)
+    _tell(comparison, page, verbose, quiet, json)
     _end(page, open_page, show_profile, needs_output=json)
     failed = any(f["status"] == Status.FAILED for f in comparison.fits)
     return Exit.FAILED if failed else Exit.OK
@@ -415,7 +408,31 @@ def _render(comparison) -> str:
         return render(comparison)
 
 
-def _save(comparison, folder: Path, terminal) -> Path:
+def _compared(
+    study: Study, settings: Settings, folder: Path, terminal: Observer
+) -> tuple[Comparison, Path]:
+    """Run the study; what came out, and its page."""
+    with timed("checking the input, reference draws"):
+        prepared = study.prepare(settings, terminal)
+    _require_room(folder, prepared)
+    comparison = prepared.run(terminal)
+    return comparison, _save(comparison, folder, terminal)
+
+
+def _tell(comparison: Comparison, page: Path, verbose: bool, quiet: bool, json: bool) -> None:
+    """What came out, on stdout, in the form that was asked for."""
+    from vi_compare.comparison import RESULTS
+    from vi_compare.terminal import summarise
+
+    if json:
+        print((page.parent / RESULTS).read_text(encoding="utf-8"), end="")
+    elif quiet:
+        print(page)
+    else:
+        summarise(comparison, page, verbose)
+
+
+def _save(comparison: Comparison, folder: Path, terminal: Observer) -> Path:
     """Write the run folder with its page, and say so."""
     terminal.begin("writing the report")
     page = comparison.save(folder, _render(comparison))

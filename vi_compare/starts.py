@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -60,15 +60,8 @@ def starting_points(
         InputError: when no candidate is usable; it says what they gave.
     """
     ask = values or partial(values_and_slopes, target)
-    found: list[np.ndarray] = []
-    heights: list[np.ndarray] = []
-    for attempt in split(key, tries):
-        u, log_p, fine = _asked(ask, _candidates(attempt, n, target.dim, radius))
-        found.append(u[fine])
-        heights.append(log_p[fine])
-        if sum(map(len, found)) >= n:
-            break
-    points = np.concatenate(found)
+    candidates = lambda attempt: _candidates(attempt, n, target.dim, radius)
+    points, log_p = _usable(ask, map(candidates, split(key, tries)), n)
     if not len(points):
         what = "NaN" if np.isnan(log_p).all() else "−inf, NaN or of infinite gradient"
         raise InputError(
@@ -76,9 +69,24 @@ def starting_points(
             f"U(−{radius:g}, {radius:g}) of the unconstrained space; check the data for "
             f"missing values and the model for impossible observations"
         )
-    elsewhere = _where_there_is_more(ask, key, target.dim, np.concatenate(heights), n)
+    elsewhere = _where_there_is_more(ask, key, target.dim, log_p, n)
     points = points if elsewhere is None else elsewhere
     return jnp.asarray(points[np.arange(n) % len(points)])
+
+
+def _usable(ask: Callable, attempts: Iterable[np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """At least n usable points (m, d), as far as the attempts have them, and log p there; where
+    there is none, what log p was last."""
+    found: list[np.ndarray] = []
+    heights: list[np.ndarray] = []
+    for candidates in attempts:
+        u, log_p, fine = _asked(ask, candidates)
+        found.append(u[fine])
+        heights.append(log_p[fine])
+        if sum(map(len, found)) >= n:
+            break
+    points = np.concatenate(found)
+    return points, np.concatenate(heights) if len(points) else log_p
 
 
 def _asked(ask: Callable, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

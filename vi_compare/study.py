@@ -205,12 +205,7 @@ class Study:
         has_draws = settings.source != "none"
         wanted = [as_wanted(fit, self.guides) for fit in self.fits or self._default_fits(has_draws)]
         require_device()
-        target = self.target()
-        self._require_memory(target, settings, len(wanted))
-        points = self._starts(target, settings)
-        refuse_what_has_no_answer(target, points)
-        dims = {site.name: site.dims for site in target.sites}
-        refuse_what_cannot_be_kept(target.complete(points)[:2], dims)
+        target, points = self._asked_who_it_is(settings, len(wanted))
         restarts = settings.restarts or self.restarts
         planner = Planner(target, settings.seed, self.guides, restarts)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
@@ -223,16 +218,22 @@ class Study:
         plans = [planner.plan(fit, stand_in if waits else draws) for fit in wanted]
         observer.end("")
         self._tell_of_data(observer)
-        return Prepared(
-            self.name,
-            self.description,
-            settings,
-            target,
-            draws,
-            tuple(plans),
-            tuple(self.published),
-            restarts,
-        )
+        known = (self.name, self.description, settings, target)
+        return Prepared(*known, draws, tuple(plans), tuple(self.published), restarts)
+
+    def _asked_who_it_is(self, settings: Settings, fits: int) -> tuple[Target, Array]:
+        """The target, which a comparison can be made of, and points (n, d) where it can be used.
+
+        Raises:
+            InputError: with the cause and the remedy.
+        """
+        target = self.target()
+        self._require_memory(target, settings, fits)
+        points = self._starts(target, settings)
+        refuse_what_has_no_answer(target, points)
+        dims = {site.name: site.dims for site in target.sites}
+        refuse_what_cannot_be_kept(target.complete(points)[:2], dims)
+        return target, points
 
     def _require_memory(self, target: Target, settings: Settings, fits: int) -> None:
         """Refuse more draws than fit; NUTS and files have their own numbers of draws."""

@@ -279,33 +279,36 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
             _refuse_no_numbers(name, site["value"])
             normalised = False
             continue
-        fn = site["fn"]
-        if fn.support.is_discrete:
-            raise InputError(
-                f"site {name!r} is discrete ({type(fn).__name__}), and these approximations are "
-                f"continuous; sum it out, e.g. with numpyro.distributions.MixtureSameFamily"
-            )
-        if within := [f.name for f in site["cond_indep_stack"] if f.name in subsampled]:
-            raise InputError(
-                f"site {name!r} is latent inside the minibatch plate {within[0]!r}, so only a part "
-                f"of it exists at a time; leave subsample_size out, or move it out of the plate"
-            )
-        normalised &= site["scale"] is None and not _improper(fn)
-        shape = jnp.shape(site["value"])
-        unconstrained_shape = biject_to(fn.support).inverse_shape(shape)
-        if not math.prod(shape):
-            raise InputError(
-                f"site {name!r} is of shape {shape}, which has no entry; leave it out, or give "
-                f"the data that it belongs to"
-            )
-        support, real = str(fn.support), _is_real(fn.support)
-        sites.append(Site(name, shape, unconstrained_shape, support, real, _dims(site, shape)))
+        normalised &= site["scale"] is None and not _improper(site["fn"])
+        sites.append(_latent(name, site, subsampled))
     if not sites:
         raise InputError(
             "the model has no latent site, so there is nothing to approximate; "
             "add a numpyro.sample(...) without obs="
         )
     return _Structure(tuple(sites), normalised, subsampled)
+
+
+def _latent(name: str, site: Mapping[str, Any], subsampled: tuple[str, ...]) -> Site:
+    fn, shape = site["fn"], jnp.shape(site["value"])
+    if fn.support.is_discrete:
+        raise InputError(
+            f"site {name!r} is discrete ({type(fn).__name__}), and these approximations are "
+            f"continuous; sum it out, e.g. with numpyro.distributions.MixtureSameFamily"
+        )
+    if within := [f.name for f in site["cond_indep_stack"] if f.name in subsampled]:
+        raise InputError(
+            f"site {name!r} is latent inside the minibatch plate {within[0]!r}, so only a part "
+            f"of it exists at a time; leave subsample_size out, or move it out of the plate"
+        )
+    if not math.prod(shape):
+        raise InputError(
+            f"site {name!r} is of shape {shape}, which has no entry; leave it out, or give "
+            f"the data that it belongs to"
+        )
+    unconstrained_shape = biject_to(fn.support).inverse_shape(shape)
+    support, real = str(fn.support), _is_real(fn.support)
+    return Site(name, shape, unconstrained_shape, support, real, _dims(site, shape))
 
 
 def _refuse_no_numbers(name: str, value: Any) -> None:

@@ -210,12 +210,8 @@ def _catch(known: np.ndarray, scale: np.ndarray, search: ModeSearch) -> tuple[np
 def _ascend(
     target: Target, search: ModeSearch, scale: Array, known: Array, near: Array, u: Array
 ) -> tuple[Array, Array]:
-    """Scaled gradient ascent that ends where it comes `near` to one of the `known` modes.
-
-    The rate is the shorter one of Barzilai and Borwein (1988, "Two-point step size gradient
-    methods"), s·y/y·y of the last step s and the fall y of the slope; a step that leads down is
-    taken back, and the rate shrinks.
-    """
+    """Scaled gradient ascent that ends where it comes `near` to one of the `known` modes; a step
+    that leads down is taken back, and the rate shrinks."""
     value_and_slope = jax.value_and_grad(lambda x: target.log_density(x * scale))
 
     def ascent(x):
@@ -233,11 +229,7 @@ def _ascend(
             new_log_p, new_slope = value_and_slope(tried)
             up = new_log_p > log_p
             keep = lambda new, old: jnp.where(up, new, old)
-            fell = slope - new_slope
-            bent = move @ fell
-            flat = jnp.maximum(fell @ fell, jnp.finfo(x.dtype).tiny)
-            fitting = jnp.where(bent > 0, jnp.clip(bent / flat, 0.1 * rate, 10 * rate), 1.5 * rate)
-            rate = jnp.where(up, fitting, 0.3 * rate)
+            rate = jnp.where(up, _rate(move, slope - new_slope, rate), 0.3 * rate)
             moved = jnp.sqrt(jnp.sum(move**2))
             kept = (keep(tried, x), keep(new_log_p, log_p), keep(new_slope, slope))
             return i + 1, *kept, rate, moved
@@ -248,6 +240,14 @@ def _ascend(
         return x * scale, log_p
 
     return jax.vmap(ascent)(u / scale)
+
+
+def _rate(step: Array, fell: Array, rate: Array) -> Array:
+    """The next rate: s·y/y·y of the last step s and the fall y of the slope along it, the
+    shorter one of Barzilai and Borwein (1988, "Two-point step size gradient methods")."""
+    bent = step @ fell
+    fitting = bent / jnp.maximum(fell @ fell, jnp.finfo(step.dtype).tiny)
+    return jnp.where(bent > 0, jnp.clip(fitting, 0.1 * rate, 10 * rate), 1.5 * rate)
 
 
 def _distance(a: np.ndarray, b: np.ndarray, scale: np.ndarray) -> np.ndarray:

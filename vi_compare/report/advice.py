@@ -41,52 +41,46 @@ class Use:
     excused: tuple[str, float] | None = None
 
 
-def _uses() -> tuple[Use, ...]:
-    missed = Said("missed_mass", "{value} of the target lies where {it} {has} almost nothing")
-    invented = Said(
-        "invented_mass", "{value} of {its} draws lie where the target has almost nothing"
-    )
-    return (
-        Use(
-            "For intervals",
-            Said("coverage", "{its} 90 % intervals hold {value} of the target in the worst case"),
-            "coverage", (missed,),
-            "a more flexible guide (correlated, more components, a flow) is the next thing to try",
-            "risk",
-        ),
-        Use(
-            "For prediction",
-            Said("total_variation", "no probability computed from {its} draws is off by more than "
-                 "{value}"),
-            "total_variation", (),
-            "average over reweighted draws where k̂ allows it, or over the reference",
-            "numbers",
-            short=Said("total_variation", "a probability computed from {its} draws can be off by "
-                       "{value}"),
-        ),
-        Use(
-            "For importance sampling",
-            Said("ess", "{its} draws are worth {value} of their number"),
-            "khat", (missed,),
-            "a more flexible guide, or one with heavier tails, makes a better proposal",
-            "weights",
-            beside=Said("khat", "k̂ = {value}"),
-            # The largest of weights that are all but equal have a tail, and it does not matter.
-            excused=("ess", 0.99),
-        ),
-        Use(
-            "To describe one mode",
-            Said("reverse_kl", "the lowest KL(q‖p), {value} nats"),
-            "invented_mass", (invented,),
-            "a more flexible guide makes up less",
-            "risk",
-            beside=replace(invented, shown=f"and only {invented.shown}"),
-            one_mode=(missed,),
-        ),
-    )  # fmt: skip
-
-
-USES = _uses()
+MISSED = Said("missed_mass", "{value} of the target lies where {it} {has} almost nothing")
+INVENTED = Said("invented_mass", "{value} of {its} draws lie where the target has almost nothing")
+USES = (
+    Use(
+        "For intervals",
+        Said("coverage", "{its} 90 % intervals hold {value} of the target in the worst case"),
+        "coverage", (MISSED,),
+        "a more flexible guide (correlated, more components, a flow) is the next thing to try",
+        "risk",
+    ),
+    Use(
+        "For prediction",
+        Said("total_variation", "no probability computed from {its} draws is off by more than "
+             "{value}"),
+        "total_variation", (),
+        "average over reweighted draws where k̂ allows it, or over the reference",
+        "numbers",
+        short=Said("total_variation", "a probability computed from {its} draws can be off by "
+                   "{value}"),
+    ),
+    Use(
+        "For importance sampling",
+        Said("ess", "{its} draws are worth {value} of their number"),
+        "khat", (MISSED,),
+        "a more flexible guide, or one with heavier tails, makes a better proposal",
+        "weights",
+        beside=Said("khat", "k̂ = {value}"),
+        # The largest of weights that are all but equal have a tail, and it does not matter.
+        excused=("ess", 0.99),
+    ),
+    Use(
+        "To describe one mode",
+        Said("reverse_kl", "the lowest KL(q‖p), {value} nats"),
+        "invented_mass", (INVENTED,),
+        "a more flexible guide makes up less",
+        "risk",
+        beside=replace(INVENTED, shown=f"and only {INVENTED.shown}"),
+        one_mode=(MISSED,),
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
