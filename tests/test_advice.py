@@ -8,6 +8,7 @@ from test_report import HOSTILE, synthetic
 from vi_compare.report import render
 from vi_compare.report.advice import USES, advice
 from vi_compare.report.view import View
+from vi_compare.verdict import Concern
 
 GOOD = {
     "coverage": 0.9,
@@ -150,6 +151,13 @@ def test_nothing_is_advised_without_a_reference_and_nothing_ticked_on_a_doubtful
     comparison.results["target"]["reference"] = {"source": "none", "draws": 0}
     assert advised(comparison) == {}
     assert "Which fit to use" not in render(comparison)
+
+
+def test_nothing_rests_on_a_reference_that_a_bound_refutes():
+    comparison = with_metrics(GOOD, GOOD)
+    doubt = {"kind": str(Concern.REFUTED), "words": "the ELBO is above log Z"}
+    comparison.results["target"]["reference"]["doubts"] = [doubt]
+    assert advised(comparison) == {}
 
 
 def test_what_was_not_measured_is_not_advised_on():

@@ -21,12 +21,18 @@ from targets import ROOT, script
 from vi_compare import Given, Study
 from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
-from vi_compare.evidence import Draws, effective
+from vi_compare.evidence import Draws, Evidence, effective
 from vi_compare.files.draws import read_draws
 from vi_compare.reference import PARTS, from_chains, nuts, part
 from vi_compare.reference.basins import check_basins
 from vi_compare.reference.copula import Copula
-from vi_compare.reference.log_z import bridge, log_normaliser, own_proposals
+from vi_compare.reference.log_z import (
+    LogZ,
+    bridge,
+    held_to_bounds,
+    log_normaliser,
+    own_proposals,
+)
 from vi_compare.reference.modes import FoundModes
 from vi_compare.reference.stein import stein_check
 from vi_compare.report.view import View
@@ -34,6 +40,7 @@ from vi_compare.run.draws import draws_tree
 from vi_compare.script import load
 from vi_compare.settings import Settings
 from vi_compare.target import Target
+from vi_compare.verdict import Concern
 
 
 def skewed():
@@ -188,6 +195,70 @@ def test_log_z_is_not_unknown_where_elbo_and_eubo_enclose_it():
     assert abs(found.estimate.value - 2.5) < 3 * found.estimate.standard_error < 0.1
     far = (q.logpdf(x[0]), q.logpdf(x[1]), proposal[2] - 1.0)
     assert log_normaliser(*draws, {"far": far}, most_error=0.0).estimate.value is None
+
+
+def test_an_elbo_above_log_z_refutes_it():
+    """log Z is 2.5. A reference that covers a tenth of the target finds 2.5 − log 10."""
+    whole, tenth = (Estimate(z, 0.01, "nats") for z in (2.5, 2.5 - np.log(10)))
+    elbos = {"far": Estimate(-40.0, 0.1, "nats"), "good": Estimate(2.4, 0.01, "nats")}
+    assert held_to_bounds(LogZ(whole, "bridge"), elbos) == LogZ(whole, "bridge")
+    found = held_to_bounds(LogZ(tenth, "bridge"), elbos)
+    assert found.estimate.value is None
+    assert "good is 2.20 nats above" in found.estimate.reason
+    assert [doubt.kind for doubt in found.doubts] == [Concern.REFUTED]
+    cliff = held_to_bounds(LogZ(Estimate(-2e93, 0.35, "nats"), "bridge"), elbos)
+    assert cliff.estimate.value is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_kl_is_below_zero_and_no_good_reference_is_refuted(seed):
+    """Random Gaussian targets and fits; every other reference holds one half of the target only,
+    so that its log Z is ln 2 too low. Five standard errors: once in three million."""
+    rng = np.random.default_rng(seed)
+    d, n, log_z = rng.integers(1, 6), 4000, rng.normal(0, 50)
+    scale, shift = rng.uniform(0.5, 2, d), rng.normal(size=d) / 4
+    log_p = lambda u: log_z + stats.norm.logpdf(u).sum(axis=1)
+    log_q = lambda u: stats.norm.logpdf(u, shift, scale).sum(axis=1)
+    log_t = lambda u: stats.multivariate_t(np.zeros(d), 1.2 * np.eye(d), df=5).logpdf(u)
+
+    def of_target():
+        u = rng.normal(size=(n, d))
+        return _half(u) if seed % 2 else u
+
+    pilot, final, test = (
+        Draws(u, {"x": u}, log_p(u), log_q(u)) for u in (of_target() for _ in range(3))
+    )
+    own = stats.multivariate_t(np.zeros(d), 1.2 * np.eye(d), df=5).rvs(n, random_state=rng)
+    own = own.reshape(n, d)
+    if seed % 2:
+        own = _half(own)  # a proposal fitted to that reference sees what it sees
+    at = log_t if not seed % 2 else lambda u: log_t(u) + np.log(2)
+    proposals = {"t": (at(pilot.u), at(final.u), log_p(own) - at(own))}
+    u = shift + scale * rng.normal(size=(n, d))
+    q = Draws(u, {"x": u}, log_p(u), log_q(u))
+    found = held_to_bounds(
+        log_normaliser(pilot, final, proposals), {"q": Estimate.mean(q.log_w, "nats")}
+    )
+    evidence = Evidence(q, test, test, found.estimate)
+    for kl in (evidence.below(plus=found.estimate), evidence.above(plus=found.estimate.minus())):
+        assert kl.value is None or kl.value > -5 * kl.standard_error
+    if not seed % 2:
+        assert found.doubts == ()
+
+
+def _half(u: np.ndarray) -> np.ndarray:
+    """The same law where the first coordinate is above 0."""
+    return np.column_stack([abs(u[:, 0]), u[:, 1:]])
+
+
+def test_every_part_of_chains_sees_every_basin_in_the_same_share():
+    """Eight chains, each stuck where it began: a part of whole chains would see one mode."""
+    where = np.repeat([0.0, 5.0, 0.0, 5.0, 5.0, 5.0, 0.0, 0.0], 500)
+    draws = Draws(jnp.asarray(where)[:, None], {"x": jnp.asarray(where)}, chains=8)
+    for i in range(len(PARTS)):
+        own = part(draws, i)
+        assert own.chains == 8
+        assert float((own.u > 2).mean()) == 0.5
 
 
 # --- basins ----------------------------------------------------------------------------

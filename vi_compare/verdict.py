@@ -60,6 +60,7 @@ class Concern(StrEnum):
     STEIN = "Stein's identities fail"
     MISSED_MODE = "it may miss a mode"
     APPROXIMATION = "draws of an approximation"
+    REFUTED = "a bound of a fit refutes it"
 
 
 class Purpose(StrEnum):

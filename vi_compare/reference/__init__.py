@@ -13,7 +13,6 @@ from jax import Array
 from numpyro import handlers
 
 from vi_compare.errors import InputError
-from vi_compare.estimate import entries, margins
 from vi_compare.evidence import Draws
 from vi_compare.randomness import key_for
 from vi_compare.reference.chains import Diagnosis, diagnose
@@ -106,8 +105,7 @@ def from_chains(
     divergences: float | None,
     settings: dict[str, Any],
 ) -> Reference:
-    """Markov chains as a reference: whole chains to each part while there are enough of
-    them, contiguous blocks of every chain otherwise.
+    """Markov chains as a reference, a quarter of every chain to each part.
 
     Args:
         chains: all draws; ``chains.chains`` of them, one chain after another.
@@ -136,11 +134,7 @@ def from_given(
         divergences: share of transitions that diverged, None where it is not known.
         settings: of what made them, as plain data.
         doubts: what is held against where they come from.
-
-    Raises:
-        InputError: when a site never varies.
     """
-    _refuse_constant(target, draws)
     quarter = 1 / len(PARTS)
     train, test = block(draws, 0, quarter), block(draws, quarter, 1)
     # Both are part of `test`: log Z needs draws that no proposal has been fitted to.
@@ -165,25 +159,10 @@ def _rows(draws: Draws, rows: np.ndarray) -> Draws:
     return Draws(own.u, own.values, own.log_p, chains=len(rows) if draws.chains else 0)
 
 
-def _refuse_constant(target: Target, draws: Draws) -> None:
-    fixed = np.ptp(np.asarray(draws.u), axis=0) == 0
-    owners = [site.name for site in target.sites for _ in range(site.size)]
-    if fixed.any():
-        raise InputError(
-            f"all draws of {owners[int(fixed.argmax())]!r} are the same, so they cannot stand for "
-            f"the target; give draws of its whole distribution"
-        )
-
-
 def part(draws: Draws, i: int) -> Draws:
-    """The i-th quarter of the chains, or the i-th quarter of every chain; independent draws
-    are cut into four blocks."""
-    number, k = max(1, draws.chains), len(PARTS)
-    index = np.arange(len(draws)).reshape(number, -1)
-    if number % k == 0:
-        return _rows(draws, index[i * (number // k) : (i + 1) * (number // k)])
-    length = index.shape[1] // k
-    return _rows(draws, index[:, i * length : (i + 1) * length])
+    """The i-th quarter of every chain, so that every part sees every place that some chain is
+    in; independent draws are cut into four blocks."""
+    return block(draws, i / len(PARTS), (i + 1) / len(PARTS))
 
 
 def _exact_draws(target: Target, exact: Callable, key: Array, n: int) -> Draws:
@@ -222,18 +201,14 @@ def check_draws(
 
 
 def _refuse_frozen(target: Target, draws: Draws, who: str) -> None:
-    """Refuse draws in which an entry never varies that the model lets vary."""
-    vary = margins(draws.values).keys()
-    still = [label for label in entries(draws.values) if label not in vary]
-    if len(draws) == 1 or not still:
-        return
-    # The upper triangle of a Cholesky factor is the same whatever u is.
-    u = jax.random.normal(key_for(0, "entries that vary"), (3, target.dim))
-    frozen = [label for label in still if label in margins(target.complete(u).values)]
-    if frozen:
+    """Refuse draws in which an entry never varies that the model lets vary. Over u there is no
+    other: the upper triangle of a Cholesky factor is not part of it."""
+    fixed = np.ptp(np.asarray(draws.u), axis=0) == 0
+    owners = [site.name for site in target.sites for _ in range(site.size)]
+    if fixed.any():
         raise InputError(
-            f"{who} one and the same value of {frozen[0]!r} in all draws, which the model lets "
-            f"vary; give draws of it"
+            f"{who} draws of {owners[int(fixed.argmax())]!r} that are all the same, so they cannot "
+            f"stand for the target; give draws of its whole distribution"
         )
 
 

@@ -18,9 +18,11 @@ from scipy.stats import multivariate_t
 
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws, effective
+from vi_compare.formatting import plain
 from vi_compare.randomness import generator
 from vi_compare.reference.copula import Copula
 from vi_compare.target import Target
+from vi_compare.verdict import Concern, Doubt
 
 # log q at the pilot's and at the final draws, log p̃ − log q at its own.
 Proposal = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -33,10 +35,16 @@ class LogZ:
     Attributes:
         estimate: in nats.
         method: how it was found, in words; "" where it was not.
+        doubts: what it tells against the reference.
     """
 
     estimate: Estimate
     method: str
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        return self.estimate.standard_error == 0.0
 
 
 def bridge(at_p: np.ndarray, at_q: np.ndarray, chains: int = 0, iterations: int = 1000) -> Estimate:
@@ -136,6 +144,33 @@ def _enclosed(final: Draws, proposals: Mapping[str, Proposal], widest: float = 0
             middle = Estimate((low + high) / 2, float(np.linalg.norm(errors)), "nats", own.size)
             found = LogZ(middle, f"between the ELBO and the EUBO of {name}")
     return found
+
+
+def held_to_bounds(found: LogZ, elbos: Mapping[str, Estimate], level: float = 5.0) -> LogZ:
+    """The same where it is possible. E_q[log p̃ − log q] is a lower bound of log Z for every q:
+    where one is above it, log Z is none, and the draws that it comes from are doubted.
+
+    Args:
+        elbos: {fit: its ELBO in nats}.
+        level: standard errors by which one must be above it.
+    """
+    log_z = found.estimate
+    if log_z.value is None or found.exact:
+        return found
+    above = {}
+    for name, elbo in elbos.items():
+        error = np.hypot(elbo.standard_error or 0.0, log_z.standard_error or 0.0)
+        if elbo.value is not None and elbo.value - log_z.value > level * error:
+            above[name] = elbo.value - log_z.value
+    if not above:
+        return found
+    name = max(above, key=lambda fit: above[fit])
+    words = (
+        f"the ELBO of {name} is {plain(above[name])} nats above the log Z that the reference "
+        f"gives, which no ELBO can be: it misses most of the target"
+    )
+    missing = Estimate.missing(f"log Z is refuted: {words}", "nats")
+    return LogZ(missing, "", (Doubt(Concern.REFUTED, words),))
 
 
 # --- what to bridge to where every fit is poor --------------------------------------

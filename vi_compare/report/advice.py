@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from vi_compare import formatting
 from vi_compare.report.choosing import Ranking, Runner, Said, rank
 from vi_compare.report.view import FitView, View
+from vi_compare.verdict import Concern
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,9 @@ def question(view: View) -> str:
 
 
 def advice(view: View) -> list[Advice]:
-    """One entry for each use that anything is known of; none without a reference."""
-    if not view.has_reference:
+    """One entry for each use that anything is known of; none without a reference, or where it
+    is known to be wrong."""
+    if not view.has_reference or any(d.kind == Concern.REFUTED for d in view.doubts):
         return []
     return [one for use in USES if (one := _advise(view, use))]
 

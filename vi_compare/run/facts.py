@@ -19,7 +19,7 @@ from vi_compare.reference.modes import FoundModes, NoModes
 from vi_compare.run.plans import Plan
 from vi_compare.solvers import Cost, Fit
 from vi_compare.target import Target
-from vi_compare.verdict import RULES, Verdict
+from vi_compare.verdict import RULES, Doubt, Verdict
 
 # Larger arrays stand in fits.nc and are named here.
 LARGEST = 10_000
@@ -72,12 +72,14 @@ def target(
         "normalised": target.normalised,
         "log_normalizer": normaliser,
         "log_normalizer_reason": log_z.estimate.reason,
-        "reference": _reference(reference, basins),
+        "reference": _reference(reference, log_z.doubts, basins),
         "modes": _modes(modes, basins),
     }
 
 
-def _reference(reference: Reference | None, basins: BasinCheck) -> dict[str, Any]:
+def _reference(
+    reference: Reference | None, of_log_z: tuple[Doubt, ...], basins: BasinCheck
+) -> dict[str, Any]:
     if reference is None:
         return {"source": "none", "draws": 0}
     check, diagnosis = reference.check, reference.diagnosis
@@ -87,7 +89,7 @@ def _reference(reference: Reference | None, basins: BasinCheck) -> dict[str, Any
         "parts": list(PARTS),
         "doubts": [
             {"kind": doubt.kind, "words": doubt.words}
-            for doubt in (*reference.doubts, *basins.doubts)
+            for doubt in (*of_log_z, *reference.doubts, *basins.doubts)
         ],
         "settings": reference.settings,
         "diagnosis": None

@@ -21,7 +21,7 @@ from vi_compare.metrics import abouts
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
 from vi_compare.reference.basins import BasinCheck, check_basins
-from vi_compare.reference.log_z import LogZ, log_normaliser, own_proposals
+from vi_compare.reference.log_z import LogZ, held_to_bounds, log_normaliser, own_proposals
 from vi_compare.reference.modes import FoundModes, NoModes, find_modes
 from vi_compare.run import facts
 from vi_compare.run.draws import MOST_BYTES, draws_tree, group_names
@@ -90,12 +90,13 @@ class Prepared:
                 draws = [self._draw(plan, fit) for plan, fit in zip(self.plans, fits, strict=True)]
             with timed("log Z"):
                 step("log Z")
-                log_z = self.log_z(fits)
+                log_z = held_to_bounds(self.log_z(fits), self._elbos(draws))
             with timed("modes"):
                 step("modes of the target")
                 modes = self._modes(draws)
                 basins = self._check_basins(modes, fits, draws, log_z.estimate)
-            doubts = (*(self.reference.doubts if self.reference else ()), *basins.doubts)
+            own = self.reference.doubts if self.reference else ()
+            doubts = (*log_z.doubts, *own, *basins.doubts)
             measured = []
             for plan, (fit, seconds), q in zip(self.plans, solved, draws, strict=True):
                 step(f"metrics of {plan.name}")
@@ -144,6 +145,11 @@ class Prepared:
         train = self.reference.floor
         proposals |= own_proposals(self.target, train, pilot, final, key, self.settings.draws)
         return log_normaliser(pilot, final, proposals)
+
+    def _elbos(self, draws: Sequence[Draws | None]) -> dict[str, Estimate]:
+        """{fit: its ELBO in nats}, where it has a density."""
+        known = {plan.name: q.log_w for plan, q in zip(self.plans, draws, strict=True) if q}
+        return {k: Estimate.mean(log_w, "nats") for k, log_w in known.items() if log_w is not None}
 
     def _check_basins(
         self, modes, fits: Sequence[Fit], draws: Sequence[Draws | None], log_z: Estimate
