@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -47,6 +48,9 @@ PAIRS = [(g, d) for g in GUIDES for d in DIVERGENCES]
 # site, one distribution on the flat vector, strata, a network.
 WAYS, BOTH_KLS = ("normal", "mvn", "mixture", "iaf"), ("reverse-kl", "forward-kl")
 DIFFERENTIATED = [(g, d) for g, d in PAIRS if g in WAYS or d in BOTH_KLS]
+
+# Each of these programs runs once: compiling them takes longer than anything that they do.
+once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 PLANE = Target(plane)
 PLANE_COVARIANCE = np.array([[0.6, 0.5], [0.5, 1.2]])
@@ -90,7 +94,7 @@ def test_a_constant_in_log_p_changes_no_gradient(guide, divergence):
     unconstrained, constrain = away(made, PLANE)
     loss = DIVERGENCES[divergence].build(SimpleNamespace(train=some_draws(64)))
 
-    @jax.jit
+    @once
     @jax.grad
     def slope(params, constant):
         return loss.loss(jax.random.key(3), constrain(params), plane, made, constant=constant)
@@ -132,7 +136,7 @@ def test_at_q_equal_p_the_mean_gradient_is_zero(guide, divergence):
     u = draw(jax.random.key(11), batches * rows).reshape(batches, rows, 2)
     log_p = jax.vmap(jax.vmap(target.log_density))(u)
 
-    @jax.jit
+    @once
     @jax.vmap
     def slope(key, u, log_p):
         reference = SimpleNamespace(train=Draws(u, {"z": u}, log_p))
