@@ -26,6 +26,7 @@ from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.evidence import Evidence
 from vi_compare.gaussian.natural_gradient import ENOUGH
 from vi_compare.solvers import Fit, Problem, svi
+from vi_compare.solvers._asked import asked
 from vi_compare.target import Target
 from vi_compare.verdict import judge
 
@@ -48,7 +49,8 @@ class Task:
     def fit(self, steps: int, learning_rate: float, seed: int) -> Fit:
         solver, key = svi.build(steps, learning_rate), jax.random.key(seed)
         guide = self.guide(self.target.model)
-        return solver.solve(Problem.of(self.target, guide, ReverseKL(), key, restarts=1))
+        problem = Problem.of(self.target, guide, ReverseKL(), key, restarts=1)
+        return asked(problem, solver.solve(problem))
 
     def gap(self, fit: Fit) -> float:
         q = fit.approximation

@@ -28,6 +28,7 @@ class Status(StrEnum):
 
     CONVERGED = "converged"
     NOT_CONVERGED = "not converged"
+    UNKNOWN = "not known to have converged"
     FAILED = "failed"
     GIVEN = "given"
 
@@ -292,7 +293,11 @@ def judge(
         found = _doubted(found, doubts)
     if status == Status.NOT_CONVERGED:
         found = _stopped(found, message, remedy)
-    reasons = (*found.reasons, _sentence(caution)) if caution else found.reasons
+    reasons = found.reasons
+    if status == Status.UNKNOWN:
+        reasons += (f"It is not known to have converged: {message}.",)
+    if caution:
+        reasons += (_sentence(caution),)
     dropped = Word.MISSES_MODES in (found.word, *found.also)
     reweightable = _reweightable(scores) and not dropped and not doubts
     return replace(found, reasons=reasons, reweightable=reweightable)

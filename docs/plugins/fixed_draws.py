@@ -79,5 +79,5 @@ class FixedDraws:
             restarts=(Restart(float(found.fun), None, 0, "finished"),),
             chosen=0,
             cost=cost,
-            remedy="" if found.success else f"raise fixed-draws:iterations={2 * self.iterations}",
+            remedy=f"raise fixed-draws:iterations={2 * self.iterations}",
         )

@@ -43,7 +43,7 @@ class Divergence(ELBO):
     """Base class of the losses of this package: ``SVI(model, guide, optim, loss=...)``.
 
     A subclass writes `estimate`; `evaluations`, where it does not differentiate log p at
-    draws of every stratum; and those of the hooks `optimality_gap`, `why_doubtful`,
+    draws of every stratum; and those of the hooks `quiet`, `optimality_gap`, `why_doubtful`,
     `guide_with_state` and `training_floor` that it has an answer to.
 
     Args:
@@ -54,12 +54,14 @@ class Divergence(ELBO):
         draws: fixed draws that the estimates are made of, of the target or of another law
             that is meant to cover it; None where every step draws from q. Solvers look at
             them to see scales before the first step.
+        in_nats: whether a value is in nats, or in what nats are near the target.
 
     Raises:
         ValueError: for fewer particles than `at_least`.
     """
 
     draws: Draws | None = None
+    in_nats: bool = True
 
     def __init__(self, particles: int = 16, at_least: int = 1):
         if particles < at_least:
@@ -84,6 +86,17 @@ class Divergence(ELBO):
         other.num_particles = particles
         return other
 
+    def with_draws(self, draws: Draws) -> Self:
+        """The same divergence against other fixed draws, for one that has some."""
+        other = copy.copy(self)
+        other.draws = draws
+        return other
+
+    def quiet(self) -> Self:
+        """The same divergence with the form of its gradient that has the least noise near the
+        optimum; its values at one key are the same."""
+        return self
+
     def guide_with_state(self, model: Callable, guide: Callable) -> Callable:
         """The guide for SVI to run: with the mutable site `CARRIED` beside it for a loss that
         keeps something from step to step, ``SVI(model, loss.guide_with_state(model, guide),
@@ -98,8 +111,9 @@ class Divergence(ELBO):
         return ""
 
     def optimality_gap(self, key: Array, approximation: GuideApproximation) -> Estimate | None:
-        """Estimated nats between an approximation and the optimum that it is near; None where
-        that cannot be known. `n` of the estimate counts the gradients of log p it took."""
+        """Estimated nats between an approximation and the optimum that it is near, for one
+        that there is a better way to ask than a search on fixed draws, which serves any; else
+        None. `n` of the estimate counts the gradients of log p it took."""
         return None
 
     def training_floor(self, approximation: GuideApproximation) -> float | None:

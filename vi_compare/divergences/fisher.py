@@ -26,6 +26,8 @@ class Fisher(Divergence):
             Cov[∇log p] = Σ⁻¹ under q.
     """
 
+    in_nats = False
+
     def __init__(self, particles: int = 16, weighted: bool = False):
         super().__init__(particles)
         self.weighted = weighted

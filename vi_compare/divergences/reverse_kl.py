@@ -53,6 +53,10 @@ class ReverseKL(Divergence):
         """The score form takes no gradient of log p, and draws of q as a whole."""
         return Evaluations(self.num_particles, 0) if self.score else super().evaluations(strata)
 
+    def quiet(self) -> ReverseKL:
+        """Sticking the landing, whose noise goes to 0 as q reaches p."""
+        return self if self.score or self.stl else ReverseKL(self.num_particles, stl=True)
+
     def optimality_gap(self, key: Array, approximation: GuideApproximation) -> Estimate | None:
         return _optimality_gap.optimality_gap(approximation, key)
 

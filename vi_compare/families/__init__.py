@@ -15,6 +15,8 @@ from vi_compare.families._family import family as family
 from vi_compare.families._family import register as register
 from vi_compare.families._numpyro import FlatFamily as FlatFamily
 from vi_compare.families._parameters import arrays as arrays
+from vi_compare.families._parameters import constrained as constrained
 from vi_compare.families._parameters import first_parameters as first_parameters
 from vi_compare.families._parameters import impossible as impossible
 from vi_compare.families._parameters import nested as nested
+from vi_compare.families._parameters import unconstrained as unconstrained

@@ -47,12 +47,40 @@ def _param_sites(guide: Callable, target: Target, key: Array) -> dict[str, dict]
     return {name: site for name, site in trace.items() if site["type"] == "param"}
 
 
+def unconstrained(guide: Callable, target: Target, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters in their unconstrained space; those of a network are there already."""
+    return _mapped(guide, target, params, lambda bijection: bijection.inv)
+
+
+def constrained(guide: Callable, target: Target, x: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `unconstrained`."""
+    return _mapped(guide, target, x, lambda bijection: bijection)
+
+
+def _mapped(guide: Callable, target: Target, params: Mapping[str, Any], way: Callable) -> dict:
+    sites: dict[str, dict] = {}
+    # Traced only: of the sites nothing but the constraints is looked at.
+    jax.eval_shape(lambda: sites.update(_param_sites(guide, target, jax.random.key(0))))
+    moved = lambda name, value: way(_bijection(sites[name]))(value)
+    return {name: moved(name, v) if _is_array(v) else v for name, v in params.items()}
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a parameter is one array; a network's are nested."""
+    return isinstance(value, jax.Array | np.ndarray | float | int)
+
+
+def _bijection(site: dict) -> Any:
+    """From the real line to the values that a param site can have."""
+    return biject_to(site["kwargs"].get("constraint", constraints.real))
+
+
 def _moved(site: dict, key: Array):
     """The value of a param site, moved at random where it is one array."""
     value = site["value"]
-    if not isinstance(value, jax.Array | np.ndarray | float | int):
+    if not _is_array(value):
         return value
-    bijection = biject_to(site["kwargs"].get("constraint", constraints.real))
+    bijection = _bijection(site)
     x = bijection.inv(value)
     return bijection(x + jax.random.normal(key, jnp.shape(x), jnp.result_type(float)))
 

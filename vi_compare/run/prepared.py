@@ -32,6 +32,7 @@ from vi_compare.run.progress import Observer
 from vi_compare.run.published import Published, compare
 from vi_compare.settings import Settings
 from vi_compare.solvers import Cost, Fit, Problem, Solver
+from vi_compare.solvers._asked import asked
 from vi_compare.target import Target
 from vi_compare.timing import timed
 from vi_compare.verdict import Doubt, Status, judge
@@ -114,7 +115,7 @@ class Prepared:
         )
         with timed("fitting"), timed(plan.name):
             began = time.perf_counter()
-            fit = _solved(plan.solver, problem)
+            fit = _solved(plan.solver, problem, self.reference.test if self.reference else None)
             seconds = time.perf_counter() - began
         observer.end("; ".join(filter(None, (f"{fit.status}: {fit.message}", fit.doubt))))
         return fit, seconds
@@ -279,10 +280,11 @@ class Prepared:
         return grid, np.asarray(nowhere.log_p), np.stack(log_q)
 
 
-def _solved(solver: Solver, problem: Problem) -> Fit:
-    """What the solver makes of the problem; a refusal ends this fit and no other."""
+def _solved(solver: Solver, problem: Problem, held_out: Draws | None) -> Fit:
+    """What the solver makes of the problem, asked what it has left to gain; a refusal ends this
+    fit and no other. `held_out` are draws of the target that no solver sees."""
     try:
-        return solver.solve(problem)
+        return asked(problem, solver.solve(problem), held_out)
     except InputError as error:
         nothing = np.zeros((0, 0))
         return Fit(None, Status.FAILED, str(error), nothing, cost=Cost.nothing())

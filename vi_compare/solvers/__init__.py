@@ -22,6 +22,7 @@ from vi_compare.approximation import (
     is_set_up,
     set_up,
 )
+from vi_compare.estimate import Estimate
 from vi_compare.target import Target
 from vi_compare.verdict import Status
 
@@ -140,7 +141,10 @@ class Fit:
             where the solver knows.
         settings: what the solver was set to.
         doubt: why the loss that it was fitted by cannot be trusted, in words; or "".
-        remedy: what to do where it did not converge, in words; or "".
+        remedy: what to do should it not have converged, in words; or "". A solver that
+            iterates says it also of a fit that seems to have converged.
+        left: nats that it could still gain, where the solver has found that out; None where
+            whoever runs it is to ask (`vi_compare.solvers._asked`).
     """
 
     approximation: GuideApproximation | DrawsApproximation | None
@@ -155,6 +159,7 @@ class Fit:
     settings: dict[str, Any] | None = None
     doubt: str = ""
     remedy: str = ""
+    left: Estimate | None = None
 
 
 class Solver(Protocol):

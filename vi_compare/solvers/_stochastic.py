@@ -22,8 +22,7 @@ from vi_compare import families
 from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError
-from vi_compare.estimate import Estimate
-from vi_compare.formatting import plain, with_error
+from vi_compare.formatting import with_error
 from vi_compare.gaussian.natural_gradient import ENOUGH
 from vi_compare.randomness import split
 from vi_compare.solvers import Cost, Fit, Problem, Restart
@@ -73,11 +72,11 @@ class Begin:
 
 
 class Ended(NamedTuple):
-    """How the polish ended, and the remedy where it did not converge."""
+    """How the polish ended by its losses, and what to do should it not have converged."""
 
     status: Status
     message: str
-    remedy: str = ""
+    remedy: str
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class Stochastic:
         restarts is chosen on 2,048 draws."""
         target, guide, divergence = problem.target, problem.guide, problem.divergence
         restarts, progress = problem.restarts, problem.progress
-        start_key, search_key, choose_key, polish_key, left_key = split(problem.key, 5)
+        start_key, search_key, choose_key, polish_key = split(problem.key, 4)
         tuning = self.tuning
         loop = partial(self._loop, target, guide, begin.place)
         search = loop(divergence, tuning.search, tuning.pace.window)
@@ -130,14 +129,12 @@ class Stochastic:
         last = before if polish.trajectory.failed[0] else polished
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), last)
         q = GuideApproximation(guide, params, target)
-        left = divergence.optimality_gap(left_key, q)
-        asked = (left and left.n) or 0
         spent += _cost(guide, finer, polish, 1)
         judging = divergence.with_particles(judged).evaluations(
             families.family(guide).num_components
         )
-        spent += Cost(0.0, asked + judging.log_density, asked)
-        fit = self._fit(q, search.trajectory, polish, rows, best, left)
+        spent += Cost(0.0, judging.log_density, 0)
+        fit = self._fit(q, search.trajectory, polish, rows, best)
         doubt = divergence.why_doubtful(choose_key, q, polish.carried)
         return replace(fit, cost=spent, doubt=doubt)
 
@@ -161,11 +158,10 @@ class Stochastic:
         polish: Loop,
         rows: tuple[Restart, ...],
         best: int,
-        left: Estimate | None,
     ) -> Fit:
         """The polished restart `best` as a fit; its cost and doubt are yet to come."""
         pace, polishing = self.tuning.pace, polish.trajectory
-        ended = self._ended(polishing, left)
+        ended = self._ended(polishing)
         return Fit(
             q,
             ended.status,
@@ -182,31 +178,25 @@ class Stochastic:
             remedy=ended.remedy,
         )
 
-    def _ended(self, polish: Trajectory, left: Estimate | None) -> Ended:
-        """The estimate of what is left to gain decides; without one, whether the loss fell."""
+    def _ended(self, polish: Trajectory) -> Ended:
+        """By the losses alone, which do not tell how far the optimum is."""
         pace = self.tuning.pace
         if broke := polish.failed[0]:
             message = f"the search ended, but polishing broke at {broke}"
             return Ended(Status.NOT_CONVERGED, message, "mend what is named, or lower the rate")
-        low, high = _between(left)
-        if low > ENOUGH:
-            message = f"about {plain(high, 2)} nats are left to gain"
-            if polish.stationary:
-                message += ", though the loss has stopped falling: its steps are small"
-            return Ended(Status.NOT_CONVERGED, message, self._way_on(polish))
         if len(polish.losses) < pace.window:
             remedy = f"raise {self.name}:steps={pace.chunk * self.tuning.averaged} or more"
             return Ended(Status.NOT_CONVERGED, "too few steps to tell", remedy)
         fall, error = (float(x[0]) for x in polish.fall())
-        if high < ENOUGH and fall - 2 * error < ENOUGH:
-            return Ended(Status.CONVERGED, f"at most {plain(high, 2)} nats are left to gain")
         window = pace.chunk * pace.window // 2
         change = with_error(-fall, error)
         message = f"the mean loss moved by {change} nats over the last {window} steps"
         if polish.stationary:
-            return Ended(Status.CONVERGED, message)
+            return Ended(Status.CONVERGED, message, self._way_on(polish))
+        small = fall - 2 * error < ENOUGH
         message += f", and all {self.steps} are used"
-        return Ended(Status.NOT_CONVERGED, message, self._way_on(polish))
+        status = Status.UNKNOWN if small else Status.NOT_CONVERGED
+        return Ended(status, message, self._way_on(polish))
 
     def _way_on(self, polish: Trajectory) -> str:
         if polish.stationary:
@@ -232,14 +222,6 @@ def _chosen(
 def _broke_down(search: Trajectory, rows: tuple[Restart, ...], spent: Cost) -> Fit:
     message = f"every restart broke down; the first at {rows[0].status}"
     return Fit(None, Status.FAILED, message, search.loss(), rows, cost=spent)
-
-
-def _between(left: Estimate | None) -> tuple[float, float]:
-    """Bounds on what is left to gain, in nats; infinite where it is not known."""
-    if left is None or left.value is None or left.standard_error is None:
-        return -np.inf, np.inf
-    sure = 2 * left.standard_error
-    return left.value - sure, max(0.0, left.value) + sure
 
 
 def starts(

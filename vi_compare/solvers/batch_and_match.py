@@ -201,7 +201,7 @@ def _fit(
         best,
         cost,
         settings={"starts": len(runs), "steps": len(run.path)},
-        remedy="" if still else f"raise batch-and-match:steps={4 * len(run.path)}",
+        remedy=f"raise batch-and-match:steps={4 * len(run.path)}",
     )
 
 

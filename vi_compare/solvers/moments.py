@@ -17,6 +17,7 @@ from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences._sandwich import sandwich
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.errors import InputError
+from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws
 from vi_compare.formatting import plain
 from vi_compare.randomness import split
@@ -109,7 +110,8 @@ class MomentFit:
             covariance=covariance,
             training_floor=floor,
             settings=settings,
-            remedy="" if converged else f"raise moments:iterations={self.iterations * 5}",
+            remedy=f"raise moments:iterations={self.iterations * 5}",
+            left=_left(result, best),
         )
 
     def _run(self, components: int, diagonal: bool, u: Array, key: Array):
@@ -126,6 +128,23 @@ class MomentFit:
         used, gain = int(result.iterations[best]), float(result.gain[best])
         words = f"the last of {used} EM iterations gained {plain(gain, 1)} nats"
         return gain <= self.tolerance, words
+
+
+def _left(result, best: int, slowest: float = 0.9999) -> Estimate | None:
+    """Nats that all further iterations would gain if their gains went on falling at the rate of
+    the last two, as those of EM do (Dempster, Laird and Rubin 1977, section 3); None where they
+    do not fall, or at `slowest` in each.
+
+    Below 1e-12 a gain is rounding.
+    """
+    used, last = int(result.iterations[best]), float(result.gain[best])
+    if last < 1e-12:
+        return Estimate(0.0, 0.0, "nats")
+    likelihood = result.log_likelihood[best]
+    before = float(likelihood[used - 2] - likelihood[used - 3]) if used > 2 else 0.0
+    if last >= slowest * before:
+        return None
+    return Estimate(last * last / (before - last), 0.0, "nats")
 
 
 def _losses(result: EM, draws: Draws) -> np.ndarray:

@@ -29,6 +29,7 @@ from vi_compare import catalogue, families
 from vi_compare.approximation import GuideApproximation
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
+from vi_compare.estimate import Estimate
 from vi_compare.formatting import count, plain, with_error, words
 from vi_compare.gaussian.antithetic import even_pairs
 from vi_compare.gaussian.frames import MOST
@@ -522,7 +523,8 @@ class GaussianSearch:
                 "tested_steps": best.polished.steps // 2,
                 "nats_left": _number(best.polished.left),
             },
-            remedy="" if converged else _remedy(best),
+            remedy=_remedy(best),
+            left=_left(best),
         )
 
     def _cost(self) -> Cost:
@@ -568,6 +570,14 @@ def _remedy(best: Start) -> str:
     if _holes(best):
         return "keep log p finite (a proper support for the site, or another parameterisation)"
     return "name the solver framed or svi, whose steps can be raised"
+
+
+def _left(best: Start) -> Estimate | None:
+    """What the natural gradients of the polish promise; a Gaussian of low rank had none."""
+    if isinstance(best.gaussian, LowRank) or best.polished is None:
+        return None
+    left = _number(best.polished.left)
+    return None if left is None else Estimate(left, 0.0, "nats")
 
 
 def _gap(best: Start, other: Start) -> str:

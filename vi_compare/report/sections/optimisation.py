@@ -84,7 +84,7 @@ def _mark(status: str) -> str:
     match status:
         case Status.CONVERGED:
             return "good"
-        case Status.NOT_CONVERGED:
+        case Status.NOT_CONVERGED | Status.UNKNOWN:
             return "near"
         case Status.FAILED:
             return "bad"

@@ -1,0 +1,365 @@
+"""What a fit has left to gain: a search from its end, judged on draws that it has not seen.
+
+A loss that has stopped falling does not tell: steps that are small for the target's scales creep,
+and a step size too large for them jumps. So the end of any fit, of any guide and divergence, is
+taken as the start of one more search, of another kind.
+
+1. Its directions are natural: whitened by the Fisher information of q, E_q[s sᵀ] with s the
+   score ∇ log q in the guide's unconstrained parameters. No scale of a parameter and no
+   correlation between two of them matters then. Where parameters hardly change q, they could
+   go so far that nothing linear holds; so the search is damped (Levenberg 1944), in stages.
+2. The divergence on draws held fixed is an ordinary function; L-BFGS takes a few steps down it.
+3. Fresh draws choose how far along that path to go, and others measure what it gained, pair by
+   pair. So the gain is never more than what is left, up to its standard error, and a search that
+   has fitted its own draws is found to have gained nothing.
+
+A divergence that knows a better question answers by `Divergence.optimality_gap`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from vi_compare import families
+from vi_compare.approximation import GuideApproximation
+from vi_compare.divergences import Divergence
+from vi_compare.errors import InputError
+from vi_compare.estimate import Estimate
+from vi_compare.evidence import Draws
+from vi_compare.gaussian.natural_gradient import ENOUGH, LOST
+from vi_compare.gaussian.quasi_newton import Limited, descend, together
+from vi_compare.randomness import split
+from vi_compare.solvers import Cost
+from vi_compare.solvers._restarts import jeffreys
+
+
+@dataclass(frozen=True)
+class LeftEffort:
+    """How hard the question looks: some 70,000 gradients of log p for each component where
+    there is nothing left to gain, a few per cent of what a stochastic fit takes, and at most
+    125,000.
+
+    Attributes:
+        draws: number of draws of each component that the search holds fixed.
+        draws_of_data: the same for a model that sees minibatches: the question asks for all
+            data each time, and a fit of it is measured on some 20,000 such draws.
+        fixed_draws: the same for a divergence against fixed draws, which costs no log p and has
+            no less noise the nearer q is.
+        particles: minimum number of draws of one estimate, of which there are as many as these
+            draws make, one after the other. XLA takes ten times as long for the same draws in
+            estimates of 128 as of 32, where a density solves triangles.
+        estimates: minimum number of estimates, for their spread. Each is the divergence as it was
+            trained, on no fewer draws than it asks for.
+        choosing, measuring: number of such batches of fresh estimates that choose, and measure.
+        deciding: number of batches in place of the latter, where these leave undecided on which
+            side of `ENOUGH` the gain is.
+        damping: added, stage by stage, to the Fisher information in units of its diagonal: little
+            where it is nearly singular and the optimum is far in parameters and near in nats,
+            much where a small step already leaves what is linear.
+        farthest: maximum length of a stage in the whitened directions, where half the square of
+            a length is a KL in nats; a gap has to be seen and not to be closed.
+        evaluations: maximum number of evaluations of the objective in a stage.
+        in_vain: maximum number of evaluations in a row that are no better than one before.
+        steps: maximum number of its steps.
+        memory: pairs that L-BFGS remembers.
+        tolerance: gain of a step in nats; three in a row below it end the search.
+        fisher_draws: number of draws of q for its Fisher information: as many for each
+            parameter as this, between the two limits.
+        parameters: maximum number for a dense Fisher information; above it its diagonal is
+            taken.
+    """
+
+    draws: int = 2048
+    draws_of_data: int = 1024
+    fixed_draws: int = 8192
+    particles: int = 32
+    estimates: int = 16
+    choosing: int = 1
+    measuring: int = 3
+    deciding: int = 12
+    damping: tuple[float, ...] = (1e-6, 1e-3, 0.1)
+    farthest: float = 3.0
+    evaluations: int = 16
+    in_vain: int = 5
+    steps: int = 16
+    memory: int = 16
+    tolerance: float = 1e-4
+    fisher_draws: tuple[int, int, int] = (4, 2048, 8192)
+    parameters: int = 1000
+
+    def dealt(self, divergence: Divergence, q: GuideApproximation) -> tuple[int, int]:
+        """Draws of one estimate, and the number of estimates."""
+        draws = self.draws_of_data if q.target.subsampled else self.draws
+        if divergence.draws is not None:
+            draws = self.fixed_draws
+        each = max(divergence.num_particles, self.particles)
+        return each, max(self.estimates, draws // each)
+
+    def for_fisher(self, parameters: int) -> int:
+        each, least, most = self.fisher_draws
+        return min(most, max(least, each * parameters))
+
+
+class Left(NamedTuple):
+    """What is left to gain, in nats, or why that is not known; and what asking took."""
+
+    left: Estimate
+    cost: Cost
+
+
+def left_to_gain(
+    divergence: Divergence,
+    q: GuideApproximation,
+    key: Array,
+    held_out: Draws | None = None,
+    effort: LeftEffort = LeftEffort(),
+) -> Left:
+    """Ask what the fit q has left to gain.
+
+    Args:
+        held_out: draws of the target that judge, for a divergence that was fitted to others.
+    """
+    gap_key, search_key = split(key, 2)
+    known = divergence.optimality_gap(gap_key, q)
+    if known is not None:
+        return Left(known, Cost(0.0, known.n or 0, known.n or 0))
+    search = _Question(divergence, q, held_out, effort)
+    with np.errstate(all="ignore"):  # a trial that overflows is a step too long
+        left = search.run(search_key)
+    return Left(left, search.cost)
+
+
+class _Question:
+    """One search from the end of a fit."""
+
+    def __init__(
+        self, divergence: Divergence, q: GuideApproximation, held_out: Draws | None, effort
+    ):
+        particles, self.estimates = effort.dealt(divergence, q)
+        self.divergence = _as_asked(divergence, particles)
+        self.q, self.effort = q, effort
+        self.seen, self.unseen = _of_one_length(divergence.draws, held_out)
+        self.start = _flat(q)
+        self.asked = 0
+        began = time.perf_counter()
+        keys = jax.random.split(jax.random.key(0), self.estimates)
+        values, _ = self._ask(self.start, keys, self.seen)
+        self.compile_seconds = time.perf_counter() - began
+        # What counts as small in a search is in nats, or in shares of a divergence without them.
+        self.unit = 1.0 if divergence.in_nats else abs(float(values.mean())) or 1.0
+
+    @property
+    def cost(self) -> Cost:
+        each = self.divergence.evaluations(self.q.family.num_components)
+        estimates = self.asked * self.estimates
+        return Cost(self.compile_seconds, estimates * each.log_density, estimates * each.gradient)
+
+    def run(self, key: Array) -> Estimate:
+        """The gain in nats."""
+        fixed_key, fisher_key, choose_key, measure_key, apart_key = split(key, 5)
+        if not np.isfinite(self.start).all():
+            return Estimate.missing("a parameter is at the edge of what it can be", "nats")
+        chosen = self._search(fisher_key, fixed_key, choose_key)
+        if chosen is None:
+            return Estimate.missing("no step of a search from its end can be judged", "nats")
+        gain = self._measured(chosen, measure_key, self.effort.measuring)
+        if gain.value is not None and abs(gain.value - ENOUGH) < 2 * (gain.standard_error or 0.0):
+            gain = self._measured(chosen, measure_key, self.effort.deciding)
+        if gain.value is None:
+            return gain
+        return gain if self.divergence.in_nats else self._apart(gain, chosen, apart_key)
+
+    def _measured(self, end: np.ndarray, key: Array, batches: int) -> Estimate:
+        """The gain at the end of a search, on fresh draws."""
+        gains = self._gains(end, key, batches)
+        if len(gains) < (1 - LOST) * batches * self.estimates:
+            return Estimate.missing("too many estimates of the divergence are not finite", "nats")
+        return Estimate.mean(gains, "nats")
+
+    def _search(self, fisher_key: Array, fixed_key: Array, choose_key: Array) -> np.ndarray | None:
+        """The end of the stage that gained most on fresh draws; each begins where those before
+        it have gained. None where the first cannot begin, or none ended at a density."""
+        fisher = self._fisher(fisher_key)
+        keys = jax.random.split(fixed_key, self.estimates)
+        here, gained = np.asarray(self.start, float), 0.0
+        chosen, most = None, -np.inf
+        for damping in self.effort.damping:
+            end = self._stage(here, _whitening(fisher, damping), keys)
+            if end is None:
+                break
+            gain = _mean(self._gains(end, choose_key, self.effort.choosing))
+            if not self._is_a_density(end, fisher_key):
+                continue
+            if gain > most:
+                chosen, most = end, gain
+            if gain > gained:
+                here, gained = end, gain
+        return chosen
+
+    def _fisher(self, key: Array) -> np.ndarray:
+        """The Fisher information (P, P), or its diagonal (P,), at draws of every component alike:
+        one of little weight would else be free to go anywhere in a single step."""
+        draws = self.effort.for_fisher(self.start.size)
+        try:
+            u = _of_strata(-(-draws // self.q.family.num_components), self.q, key)
+        except InputError:  # what is not reparameterised has none
+            u = self.q.points(key, draws)
+        dense = self.start.size <= self.effort.parameters
+        return np.asarray(_fisher(dense, self.q, self.start, u), float)
+
+    def _stage(self, begin: np.ndarray, way: np.ndarray, keys: Array) -> np.ndarray | None:
+        """The end of a search on fixed draws, in the directions `way` (P, r); None where the
+        objective is not finite at its beginning."""
+        values: list[float] = []
+
+        def evaluate(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            # What is far, and what is asked for after the last evaluation, is a step too long.
+            if self._is_over(values) or np.linalg.norm(points[0]) > self.effort.farthest:
+                return np.full(len(points), np.inf), np.zeros_like(points)
+            each, slope = self._ask(begin + way @ points[0], keys, self.seen)
+            slope = way.T @ slope / self.unit
+            value = each.mean() / self.unit if np.isfinite(slope).all() else np.inf
+            values.append(float(value) if np.isfinite(value) else np.inf)
+            return np.array(values[-1:]), slope[None]
+
+        hessian = partial(Limited, self.effort.memory)
+        zero = np.zeros(way.shape[1])
+        search = descend(zero, hessian, self.effort.steps, self.effort.tolerance)
+        (path,) = together([search], evaluate)
+        return begin + way @ path[-1].x if np.isfinite(path[0].value) else None
+
+    def _is_over(self, values: list[float]) -> bool:
+        """Whether a stage with these values so far has used its evaluations, or tried in vain for
+        too long: its noisy gradient and its values part near the optimum, and halving goes on."""
+        since = len(values) - 1 - int(np.argmin(values)) if values else 0
+        return len(values) >= self.effort.evaluations or since >= self.effort.in_vain
+
+    def _gains(self, end: np.ndarray, key: Array, batches: int) -> np.ndarray:
+        """Gains (n,) over the start, estimate by estimate, of those that are finite; one far above
+        the others is cut, as what gains at a few draws only is a hole in a density."""
+        keys = jax.random.split(key, (batches, self.estimates))
+        each = [self._ask(x, some, self.unseen)[0] for some in keys for x in (self.start, end)]
+        gains = np.concatenate(each[::2]) - np.concatenate(each[1::2])
+        gains = gains[np.isfinite(gains)]
+        if not len(gains):
+            return gains
+        middle = np.median(gains)
+        # Ten standard deviations, as the median of the distances from the middle has them.
+        return np.minimum(gains, middle + 15 * np.median(abs(gains - middle)))
+
+    def _ask(self, flat, keys: Array, draws: Draws | None) -> tuple[np.ndarray, np.ndarray]:
+        self.asked += 1
+        flat = jnp.asarray(flat, self.start.dtype)
+        values, slope = _objective(self.divergence, self.q, flat, keys, draws)
+        return np.asarray(values, float), np.asarray(slope, float)
+
+    def _is_a_density(
+        self, end: np.ndarray, key: Array, draws: int = 2000, most: float = 10
+    ) -> bool:
+        """Whether E_r[q/r] is no more than 1, with r the end of a search: a flow whose inverse is
+        lost to rounding has a log density far too low at its own draws, and seems to gain."""
+        found = _there(self.q, jnp.asarray(end, self.start.dtype))
+        there = found.at(Draws(found.points(key, draws), {}))
+        log_ratio = np.asarray(self.q.at(there).log_q) - np.asarray(there.log_q)
+        return bool(np.exp(log_ratio).mean() < most)
+
+    def _apart(self, gain: Estimate, end: np.ndarray, key: Array) -> Estimate:
+        """Half the symmetrised KL to where a divergence in other units is surely less."""
+        if (gain.value or 0.0) <= 2 * (gain.standard_error or 0.0):
+            return Estimate(0.0, 0.0, "nats", gain.n)
+        both = jnp.stack([self.start, jnp.asarray(end, self.start.dtype)])
+        stacked = jax.jit(jax.vmap(partial(_at, self.q)))(both)
+        return Estimate(float(jeffreys(stacked, key)[0, 1]) / 2, 0.0, "nats", gain.n)
+
+
+@lru_cache(maxsize=8)
+def _as_asked(divergence: Divergence, particles: int) -> Divergence:
+    """The same object for every fit by one divergence, so that what is compiled serves them."""
+    return divergence.with_particles(particles).quiet()
+
+
+@jax.jit
+def _flat(q: GuideApproximation) -> Array:
+    """The parameters as one vector (P,), in their unconstrained space."""
+    return ravel_pytree(families.unconstrained(q.guide, q.target, q.params))[0]
+
+
+def _at(q: GuideApproximation, flat: Array) -> GuideApproximation:
+    """The same guide at the parameters `flat` (P,)."""
+    _, unravel = ravel_pytree(families.unconstrained(q.guide, q.target, q.params))
+    params = families.constrained(q.guide, q.target, unravel(flat))
+    return GuideApproximation(q.guide, params, q.target)
+
+
+_there = jax.jit(_at)
+
+
+@partial(jax.jit, static_argnums=0)
+def _objective(
+    divergence: Divergence, q: GuideApproximation, flat: Array, keys: Array, draws: Draws | None
+) -> tuple[Array, Array]:
+    """Estimates (M,) at the keys (M,), and the mean of their gradients (P,)."""
+    divergence = divergence if draws is None else divergence.with_draws(draws)
+    estimate = lambda flat, key: divergence.estimate(key, _at(q, flat), q.target)
+    one = lambda key: jax.value_and_grad(estimate)(flat, key)
+    values, slopes = jax.lax.map(one, keys)
+    return values, slopes.mean(axis=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _of_strata(n: int, q: GuideApproximation, key: Array) -> Array:
+    """n draws (K n, d) of each component of q."""
+    u = q.strata(key, n)[1]
+    return u.reshape(-1, u.shape[-1])
+
+
+@partial(jax.jit, static_argnums=0)
+def _fisher(dense: bool, q: GuideApproximation, flat: Array, u: Array) -> Array:
+    """Mean of s ⊗ s (P, P) over the draws u (n, d) of q, or of s² (P,); s is the score."""
+    log_q = lambda flat, one: _at(q, flat).log_prob(one)
+
+    def add(total: Array, rows: Array) -> tuple[Array, None]:
+        scores = jax.vmap(jax.grad(log_q), (None, 0))(flat, rows)
+        scores = jnp.where(jnp.isfinite(scores), scores, 0.0)
+        return total + (scores.T @ scores if dense else (scores**2).sum(axis=0)), None
+
+    blocks = u[: len(u) // 256 * 256].reshape(-1, 256, u.shape[1])
+    zero = jnp.zeros((flat.size,) * (2 if dense else 1), flat.dtype)
+    return jax.lax.scan(add, zero, blocks)[0] / (256 * len(blocks))
+
+
+def _whitening(fisher: np.ndarray, damping: float) -> np.ndarray:
+    """T (P, r) with Tᵀ(F + damping diag F)T = I, for F (P, P) or its diagonal (P,), without
+    the parameters that change nothing in q."""
+    scale = np.sqrt(fisher if fisher.ndim == 1 else np.diag(fisher))
+    some = np.flatnonzero(scale > 0)
+    units = np.eye(len(scale))[:, some] / scale[some]
+    if fisher.ndim == 1:
+        return units
+    values, turn = np.linalg.eigh(units.T @ fisher @ units)
+    return units @ (turn / np.sqrt(np.maximum(values, 0) + damping))
+
+
+def _mean(gains: np.ndarray) -> float:
+    return float(gains.mean()) if len(gains) else -np.inf
+
+
+def _of_one_length(seen: Draws | None, unseen: Draws | None) -> tuple[Draws | None, Draws | None]:
+    """The draws that the search sees and those that judge it, as many of each and nothing but
+    what a divergence looks at, so that one program serves both."""
+    if seen is None:
+        return None, None
+    judging = unseen or seen
+    n = min(len(seen), len(judging))
+    known = seen.log_p is not None and judging.log_p is not None
+    bare = lambda draws: Draws(draws.u[:n], {}, draws.log_p[:n] if known else None)
+    return bare(seen), bare(judging)
