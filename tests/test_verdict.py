@@ -132,6 +132,32 @@ def test_a_fit_that_is_right_margin_by_margin_is_not_called_right_as_a_whole():
     assert found.next_step == "nothing needs doing"
 
 
+@pytest.mark.parametrize(
+    ("left", "kl", "word"),
+    [
+        (0.03, 70.0, "Too sure"),  # going on would not help
+        (0.03, 0.1, "Not converged"),  # it might
+        (None, 70.0, "Not converged"),  # nobody knows
+        (20.0, 70.0, "Not converged"),
+    ],
+)
+def test_what_is_left_to_gain_is_the_headline_where_it_matters(left, kl, word):
+    scores = faithful(
+        width_ratio=number(0.3), forward_kl=number(2 * kl, 0.01), reverse_kl=number(kl, 0.01)
+    )
+    known = None if left is None else Estimate(left, 0.001, "nats")
+    found = judge("not converged", "nats are left to gain", scores, left=known)
+    assert found.word == word
+    assert {"Too sure", "Not converged"} <= {found.word, *found.also}
+    assert any("left to gain" in reason for reason in found.reasons)
+
+
+def test_a_fit_that_seems_faithful_and_has_not_converged_is_not_called_faithful():
+    scores = faithful(forward_kl=number(1.0), reverse_kl=number(1.0))
+    known = Estimate(0.03, 0.001, "nats")
+    assert judge("not converged", "", scores, left=known).word == "Not converged"
+
+
 def test_faithful_gives_its_numbers():
     found = judge("converged", "", faithful())
     assert found.word == "Faithful"

@@ -272,6 +272,7 @@ def judge(
     rules: tuple[Rule, ...] = RULES,
     caution: str = "",
     remedy: str = "",
+    left: Estimate | None = None,
     *,
     abouts: Abouts,
 ) -> Verdict:
@@ -283,6 +284,7 @@ def judge(
             than Unverified.
         caution: about the loss that it was fitted by; it is said and changes nothing.
         remedy: what to do about a fit that did not converge.
+        left: nats that it could still gain, where that is known.
         abouts: {metric: what its numbers mean} of all in `scores`.
     """
     if status == Status.FAILED:
@@ -292,7 +294,8 @@ def judge(
     if doubts:
         found = _doubted(found, doubts)
     if status == Status.NOT_CONVERGED:
-        found = _stopped(found, message, remedy)
+        minor = _is_minor(left, scores) and found.word not in (Word.FAITHFUL, Word.UNVERIFIED)
+        found = _late(found, message) if minor else _stopped(found, message, remedy)
     reasons = found.reasons
     if status == Status.UNKNOWN:
         reasons += (f"It is not known to have converged: {message}.",)
@@ -417,6 +420,22 @@ def _stopped(found: Verdict, message: str, remedy: str) -> Verdict:
         "nothing yet",
         remedy or "run it longer, or from more starts",
     )
+
+
+def _late(found: Verdict, message: str) -> Verdict:
+    """What is left to gain comes second where it could change next to nothing."""
+    return replace(
+        found, also=(*found.also, Word.NOT_CONVERGED), reasons=(*found.reasons, _sentence(message))
+    )
+
+
+def _is_minor(left: Estimate | None, scores: Scores, share: float = 0.1) -> bool:
+    """Whether going on would gain less than `share` of what the fit is off by."""
+    off = [scores.get(metric, {}).get(ALL) for metric in ("forward_kl", "reverse_kl")]
+    known = [e.value for e in off if e is not None and e.value is not None]
+    if left is None or left.value is None or not known:
+        return False
+    return left.value + 2 * (left.standard_error or 0.0) < share * min(known)
 
 
 def _sentence(clause: str) -> str:

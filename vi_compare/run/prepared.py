@@ -206,7 +206,7 @@ class Prepared:
                 scores[name.replace("-", "_")] = dict(module.measure(evidence))
         verdict = judge(
             fit.status, fit.message, scores, doubts,
-            caution=fit.doubt, remedy=fit.remedy, abouts=abouts(),
+            caution=fit.doubt, remedy=fit.remedy, left=fit.left, abouts=abouts(),
         )  # fmt: skip
         return Measured(plan, fit, seconds, evidence, scores, verdict)
 
