@@ -25,7 +25,7 @@ from vi_compare import Given, Settings, Study, script
 from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.files.draws import holds_draws, read_draws
-from vi_compare.reference import from_given
+from vi_compare.reference import check_draws, from_given
 from vi_compare.target import Target
 from vi_compare.verdict import Concern
 
@@ -635,8 +635,8 @@ def test_draws_of_an_approximation_are_worth_what_their_weights_say(tmp_path):
 
 
 def test_draws_that_never_vary_are_no_reference():
-    with pytest.raises(InputError, match="all draws of 'x' are the same"):
-        from_given(LINE, on_the_line(np.ones((4, 200))), None, {})
+    with pytest.raises(InputError, match="holds draws of 'x' that are all the same"):
+        check_draws(LINE, {"x": np.ones(800)}, 800, "the file holds")
 
 
 def test_the_page_and_the_verdict_say_where_draws_came_from_and_what_they_cannot_settle(tmp_path):

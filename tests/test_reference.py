@@ -515,7 +515,7 @@ def test_every_chain_is_saved_apart_and_read_in_order(tmp_path):
     with xr.open_datatree(tmp_path / "fits.nc", engine="h5netcdf") as tree:
         posterior = tree["reference/posterior"].to_dataset().load()
         read = View({}, tree.load(), (), {}).reference
-    assert dict(posterior.sizes) == {"chain": 2, "draw": 100, "k": 3}
+    assert dict(posterior.sizes) == {"chain": 8, "draw": 25, "k": 3}
     assert posterior.attrs["creation_library"] == "ArviZ"
     expected = np.asarray(reference.test.values["x"])
     np.testing.assert_array_equal(posterior["x"].values.reshape(-1, 3), expected)

@@ -207,8 +207,8 @@ def _refuse_frozen(target: Target, draws: Draws, who: str) -> None:
     owners = [site.name for site in target.sites for _ in range(site.size)]
     if fixed.any():
         raise InputError(
-            f"{who} draws of {owners[int(fixed.argmax())]!r} that are all the same, so they cannot "
-            f"stand for the target; give draws of its whole distribution"
+            f"{who} draws of {owners[int(fixed.argmax())]!r} that are all the same; give draws of "
+            f"its whole distribution"
         )
 
 
