@@ -22,7 +22,7 @@ import typer
 from vi_compare import catalogue
 from vi_compare.errors import InputError, blamed
 from vi_compare.settings import REFERENCES, Settings
-from vi_compare.streams import Stream, guarded
+from vi_compare.streams import Stream, unfailing
 from vi_compare.timing import profile, timed
 
 if TYPE_CHECKING:  # they need JAX
@@ -485,7 +485,7 @@ def main(arguments: list[str] | None = None) -> int:
     line on stderr. Where stdout cannot be written, and no page was, it is 1, too; whoever reads
     stdout may leave when he has read enough.
     """
-    with guarded() as out:
+    with unfailing() as out:
         status = _told(sys.argv[1:] if arguments is None else arguments)
         if why := out.trouble:
             print(f"vi-compare: stdout cannot be written ({why})", file=sys.stderr)

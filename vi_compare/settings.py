@@ -67,16 +67,18 @@ class Settings:
         """
         if self.reference is None:
             return None
-        given = [self.reference] if isinstance(self.reference, str | Path) else self.reference
-        words = [name for name in given if name in REFERENCES]
-        if words and len(given) > 1:
+        words = [name for name in self._named if name in REFERENCES]
+        if words and len(self._named) > 1:
             raise InputError(f"reference is {words[0]!r} and more; give one word, or files alone")
         return str(words[0]) if words else "file"
 
     @property
     def files(self) -> list[str]:
         """What names draws made elsewhere."""
-        if self.reference is None or self.source != "file":
-            return []
-        given = [self.reference] if isinstance(self.reference, str | Path) else self.reference
-        return [str(name) for name in given]
+        return [str(name) for name in self._named] if self.source == "file" else []
+
+    @property
+    def _named(self) -> Sequence[str | Path]:
+        """What `reference` names, one by itself as a list of one."""
+        given = () if self.reference is None else self.reference
+        return [given] if isinstance(given, str | Path) else given

@@ -80,8 +80,8 @@ def _usable(ask: Callable, attempts: Iterable[np.ndarray], n: int) -> tuple[np.n
     found: list[np.ndarray] = []
     heights: list[np.ndarray] = []
     for candidates in attempts:
-        u, log_p, fine = _asked(ask, candidates)
-        found.append(u[fine])
+        log_p, fine = _asked(ask, candidates)
+        found.append(candidates[fine])
         heights.append(log_p[fine])
         if sum(map(len, found)) >= n:
             break
@@ -89,13 +89,13 @@ def _usable(ask: Callable, attempts: Iterable[np.ndarray], n: int) -> tuple[np.n
     return points, np.concatenate(heights) if len(points) else log_p
 
 
-def _asked(ask: Callable, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points (m, d), log p there, and whether it and its gradient are finite."""
+def _asked(ask: Callable, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log p (m,) at points u (m, d), and whether it and its gradient are finite."""
     with warnings.catch_warnings():
         # NumPyro warns of values outside a support; they are left out.
         warnings.simplefilter("ignore")
         log_p, gradient = ask(u)
-    return u, log_p, np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)
+    return log_p, np.isfinite(log_p) & np.isfinite(gradient).all(axis=1)
 
 
 def _where_there_is_more(
@@ -108,14 +108,15 @@ def _where_there_is_more(
         return None
     rng = generator(key)
     cubes = [rng.uniform(-r, r, (wider.each, dim)) for r in wider.radii]
-    u, log_p, fine = _asked(ask, np.concatenate(cubes))
+    u = np.concatenate(cubes)
+    log_p, fine = _asked(ask, u)
     best = u[fine & (log_p > needed)]
     if not len(best):
         return None
     around = best[np.arange(4 * n) % len(best)]
     around = around + rng.uniform(-wider.near, wider.near, around.shape)
-    u, log_p, fine = _asked(ask, around)
-    return np.concatenate([u[fine & (log_p > needed)], best])[:n]
+    log_p, fine = _asked(ask, around)
+    return np.concatenate([around[fine & (log_p > needed)], best])[:n]
 
 
 def _candidates(key: Array, n: int, dim: int, radius: float) -> np.ndarray:

@@ -82,7 +82,7 @@ class Stream:
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[Stream]:
+def unfailing() -> Iterator[Stream]:
     """Standard output and error as `Stream`; gives standard output.
 
     One that was closed is replaced by the null device, which then has its number: a file that

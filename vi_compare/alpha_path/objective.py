@@ -183,13 +183,6 @@ class AlphaObjective:
             a q that has left the nodes.
         """
 
-        def both(x):
-            self.evaluations += 1
-            value, gradient = self._both(x, alpha, rule)
-            value, gradient = float(value), np.asarray(gradient, float)
-            good = np.isfinite(value) and np.isfinite(gradient).all()
-            return (value, gradient) if good else (1e300, np.zeros_like(gradient))
-
         limits = self.descent
         options = {
             "maxiter": limits.steps if steps is None else steps,
@@ -197,20 +190,35 @@ class AlphaObjective:
             "gtol": limits.gradient,
             "ftol": rule.gain,
         }
-        found = minimize(both, theta, jac=True, method="L-BFGS-B", options=options)
+        found = minimize(
+            self._counted, theta, (alpha, rule), jac=True, method="L-BFGS-B", options=options
+        )
         if not np.isfinite(found.x).all() or found.fun >= 1e300:
             return None
-        if mass(self.points(found.x, rule)) < limits.mass:  # it has left the nodes
+        points = self.points(found.x, rule)
+        if mass(points) < limits.mass:  # it has left the nodes
             return None
-        return self._measured(np.asarray(found.x), alpha, measure)
+        if measure is not rule:
+            points = self.points(found.x, measure)
+        value = self._value(np.asarray(terms(points, alpha)), alpha, measure)
+        return None if value is None else Optimum(np.asarray(found.x), value)
 
-    def _measured(self, theta: np.ndarray, alpha: float, rule: IntegrationRule) -> Optimum | None:
-        """`theta` (P,) with its value by `rule`; None on a plateau or where A_α diverges."""
-        each = self.terms(theta, alpha, rule)
+    def _counted(
+        self, x: np.ndarray, alpha: float, rule: IntegrationRule
+    ) -> tuple[float, np.ndarray]:
+        """A_α and its gradient (P,) at x (P,); huge and flat where they are not finite."""
+        self.evaluations += 1
+        value, gradient = self._both(x, alpha, rule)
+        value, gradient = float(value), np.asarray(gradient, float)
+        good = np.isfinite(value) and np.isfinite(gradient).all()
+        return (value, gradient) if good else (1e300, np.zeros_like(gradient))
+
+    def _value(self, each: np.ndarray, alpha: float, rule: IntegrationRule) -> float | None:
+        """A_α from its terms (n,) by a rule; None on a plateau or where it diverges."""
         value = float(each.sum())
         if not value < self.descent.most(alpha) or rule.diverges(each):
             return None
-        return Optimum(theta, value)
+        return value
 
     def terms(self, theta: np.ndarray, alpha: float, rule: IntegrationRule) -> np.ndarray:
         """The terms of A_α by a rule, (n,)."""

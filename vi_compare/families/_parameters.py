@@ -34,9 +34,8 @@ def impossible(guide: Callable, target: Target, params: Mapping[str, Any]) -> li
     """Names of the parameter sites whose values in `params` are outside their constraint."""
     found = []
     for name, site in _param_sites(guide, target, jax.random.key(0)).items():
-        constraint = site["kwargs"].get("constraint", constraints.real)
         # A network's parameters are nested, and free.
-        if isinstance(params[name], jax.Array) and not bool(jnp.all(constraint(params[name]))):
+        if isinstance(params[name], jax.Array) and not jnp.all(_constraint(site)(params[name])):
             found.append(name)
     return found
 
@@ -70,9 +69,14 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, jax.Array | np.ndarray | float | int)
 
 
+def _constraint(site: dict) -> Any:
+    """What the values of a param site have to meet."""
+    return site["kwargs"].get("constraint", constraints.real)
+
+
 def _bijection(site: dict) -> Any:
     """From the real line to the values that a param site can have."""
-    return biject_to(site["kwargs"].get("constraint", constraints.real))
+    return biject_to(_constraint(site))
 
 
 def _moved(site: dict, key: Array):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from vi_compare.estimate import NO_MARGIN
 from vi_compare.evidence import (
     ALL,
     NO_REFERENCE,
@@ -40,7 +41,7 @@ def measure(evidence: Evidence, most: int = 1000, for_bandwidth: int = 250) -> d
     # The median heuristic (Gretton et al. 2012).
     bandwidth = np.median(_squares(x[:: -(-len(x) // for_bandwidth)]))
     if not bandwidth > 0:
-        return {ALL: Estimate.missing("the target's draws do not vary")}
+        return {ALL: Estimate.missing(NO_MARGIN)}
     within = _kernel(x, x, bandwidth)
     value, error = _discrepancy(
         within, _kernel(y, y, bandwidth), _kernel(x, y, bandwidth), (test.chains, q.chains)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from vi_compare.estimate import NO_MARGIN
 from vi_compare.evidence import (
     ALL,
     NO_REFERENCE,
@@ -31,7 +32,7 @@ def measure(evidence: Evidence, most: int = 4000, directions: int = 100) -> dict
     x = _few(test, most)
     sd = x.std(axis=0)
     if not sd.any():
-        return {ALL: Estimate.missing("the target's draws do not vary", "sd")}
+        return {ALL: Estimate.missing(NO_MARGIN, "sd")}
     scaled = _directions(directions, x.shape[1]) / np.where(sd > 0, sd, 1.0)
     p, fit, again = (u @ scaled.T for u in (x, _few(q, most), _few(floor, most)))
     gaps = [Gap.between(a, b) for a, b in zip(p.T, fit.T, strict=True)]

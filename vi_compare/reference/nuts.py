@@ -171,8 +171,7 @@ def _name(target: Target, seed: int, n: int, sampling: Sampling) -> str:
     digest.update(re.sub(r"0x[0-9a-f]+", "", str(jaxpr.jaxpr)).encode())
     for constant in jaxpr.consts:
         array = np.asarray(constant)
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        _add(digest, str(array.dtype), array)
     facts = {
         "format": 2,  # of what is kept
         "settings": sampling.settings,
@@ -207,10 +206,13 @@ def _checksum(name: str, found: dict[str, Any]) -> str:
     """Of the arrays, and of what they are draws of."""
     digest = hashlib.sha256(name.encode())
     for key in sorted(found):
-        array = np.asarray(found[key], float)
-        digest.update(f"{key}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        _add(digest, key, np.asarray(found[key], float))
     return digest.hexdigest()
+
+
+def _add(digest: Any, what: str, array: np.ndarray) -> None:
+    digest.update(f"{what}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ class Prepared:
             if isinstance(q, GuideApproximation):
                 key = key_for(self.settings.seed, f"{plan.full}/bridge")
                 own = q.sample(key, self.settings.draws)
-                proposals[plan.name] = (_log_q(q, pilot), _log_q(q, final), _log_w(own))
+                proposals[plan.name] = (_log_q(q, pilot), _log_q(q, final), np.asarray(own.log_w))
         key = key_for(self.settings.seed, "log Z")
         # Fitted to draws that are used for nothing else, or overfitting would look like overlap.
         train = self.reference.floor
@@ -292,11 +292,6 @@ def _solved(solver: Solver, problem: Problem, held_out: Draws | None) -> Fit:
 
 def _log_q(q: GuideApproximation, draws: Draws) -> np.ndarray:
     return np.asarray(q.at(draws).log_q)
-
-
-def _log_w(draws: Draws) -> np.ndarray:
-    """log p̃ − log q (n,) at draws of q."""
-    return np.asarray(draws.log_p) - np.asarray(draws.log_q)
 
 
 def _mixture_weights(
