@@ -130,3 +130,36 @@ def test_a_shallow_dent_is_a_mode_only_to_a_finer_search():
     number = lambda search: len(find_modes(Target(dent), {"test": draws(u)}, search).names)
     assert number(ModeSearch()) == 1
     assert number(ModeSearch(saddle=0.01)) == 2
+
+
+# --- angles ------------------------------------------------------------------------------
+
+
+def compass(*centres, concentration=20.0):
+    """A site of angles, von Mises around each of the centres alike, and a number beside it."""
+
+    def model():
+        parts = dist.VonMises(jnp.array(centres), concentration)
+        weights = dist.Categorical(jnp.ones(len(centres)) / len(centres))
+        heading = numpyro.sample("heading", dist.VonMises(0.0, 1e-12))
+        numpyro.factor("peaks", dist.MixtureSameFamily(weights, parts).log_prob(heading))
+        numpyro.sample("speed", dist.Normal(2.0, 1.0))
+
+    return Target(model)
+
+
+@pytest.mark.parametrize(
+    ("centres", "shares"),
+    [((3.13,), (1.0,)), ((-3.1, 0.0), (0.5, 0.5)), ((3.0, -1.0, 1.0), (1 / 3,) * 3),
+     ((2.6, -2.6), (0.5, 0.5))],
+)  # fmt: skip
+def test_one_mode_at_the_end_of_a_circle_is_one(centres, shares):
+    """Concentration 20 is an sd of 0.22: centres 1.08 apart across the end, as 2.6 and −2.6 are,
+    are two modes, one at 3.13 is one. Shares by 4.5 standard errors."""
+    target, rng = compass(*centres), np.random.default_rng(0)
+    which = rng.integers(len(centres), size=4_000)
+    heading = rng.vonmises(np.array(centres)[which], 20.0)
+    draws = target.draws({"heading": heading, "speed": rng.normal(2.0, 1.0, 4_000)})
+    found = find_modes(target, {"test": draws})
+    assert len(found.names) == len(centres)
+    np.testing.assert_allclose(found.shares["test"], shares, atol=4.5 * 0.5 / np.sqrt(found.n))

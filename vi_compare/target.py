@@ -36,6 +36,7 @@ class Site:
         unconstrained_shape: of its unconstrained value.
         support: NumPyro's constraint, as the model was traced; in words.
         is_real: whether a value is its own unconstrained value.
+        is_circle: whether its entries are angles, of which −π and π are one.
         dims: a name for every axis of a value: the plate's, or ``<site>_dim_<i>``.
     """
 
@@ -44,6 +45,7 @@ class Site:
     unconstrained_shape: tuple[int, ...]
     support: str
     is_real: bool
+    is_circle: bool
     dims: tuple[str, ...]
 
     @property
@@ -307,8 +309,10 @@ def _latent(name: str, site: Mapping[str, Any], subsampled: tuple[str, ...]) -> 
             f"the data that it belongs to"
         )
     unconstrained_shape = biject_to(fn.support).inverse_shape(shape)
-    support, real = str(fn.support), _is_real(fn.support)
-    return Site(name, shape, unconstrained_shape, support, real, _dims(site, shape))
+    one = _innermost(fn.support)
+    real, circle = one is constraints.real, one is constraints.circular
+    dims = _dims(site, shape)
+    return Site(name, shape, unconstrained_shape, str(fn.support), real, circle, dims)
 
 
 def _refuse_no_numbers(name: str, value: Any) -> None:
@@ -361,12 +365,7 @@ def _dims(site: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(dims)
 
 
-def _is_real(support: constraints.Constraint) -> bool:
-    """Whether every value is its own unconstrained value."""
-    return innermost(support) is constraints.real
-
-
-def innermost(support: constraints.Constraint) -> constraints.Constraint:
+def _innermost(support: constraints.Constraint) -> constraints.Constraint:
     """The support of one entry, without the event axes around it."""
     while isinstance(support, constraints.independent):
         support = support.base_constraint

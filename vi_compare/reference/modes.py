@@ -22,6 +22,7 @@ from vi_compare.evidence import Draws, Modes, effective
 from vi_compare.formatting import minus
 from vi_compare.gaussian.quasi_newton import Dense, descend, together
 from vi_compare.randomness import power_of_two
+from vi_compare.reference.circles import across_the_seam
 from vi_compare.scores import ROWS, values_and_slopes
 from vi_compare.target import Target
 
@@ -140,8 +141,10 @@ def _follow(
     ok = np.isfinite(log_p)
     if len(known):
         ok &= _distance(ends, known, scale).min(axis=1) > caught[1]
-    modes = _merge(target, ends[ok], log_p[ok], scale, search, known)
-    member = np.argmin(_distance(ends, modes, scale), axis=1)
+    tops = _merge(target, ends[ok], log_p[ok], scale, search, known)
+    one = across_the_seam(target, tops, search.saddle)
+    modes = tops[np.unique(one, return_index=True)[1]]
+    member = one[np.argmin(_distance(ends, tops, scale), axis=1)]
     ends_at = np.cumsum([len(u) for u in followed.values()])[:-1]
     members = dict(zip(followed, np.split(member, ends_at), strict=True))
     share = lambda m: np.bincount(m, minlength=len(modes)) / len(m)

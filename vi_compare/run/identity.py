@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpyro import handlers
-from numpyro.distributions import constraints
 from numpyro.infer.initialization import init_to_uniform
 from numpyro.infer.util import compute_log_probs
 from numpyro.primitives import Messenger
@@ -27,7 +26,7 @@ from vi_compare.errors import InputError
 from vi_compare.estimate import entries, margin, margins
 from vi_compare.scores import values_and_slopes
 from vi_compare.starts import starting_points
-from vi_compare.target import Site, Target, innermost
+from vi_compare.target import Site, Target
 
 
 @dataclass(frozen=True)
@@ -361,15 +360,9 @@ def _named(target: Target, coordinates: list[int], asked: Questions) -> str:
 
 
 def _circles(target: Target) -> Iterator[str]:
-    found = [name for name, site in _traced(target, {}).items() if _is_circle(site)]
-    for name in found:
-        yield f"site {name!r} is an angle: its ends −π and π are one place"
-
-
-def _is_circle(site: dict[str, Any]) -> bool:
-    if site["type"] != "sample" or site["is_observed"]:
-        return False
-    return innermost(site["fn"].support) is constraints.circular
+    for site in target.sites:
+        if site.is_circle:
+            yield f"site {site.name!r} is an angle: its ends −π and π are one place"
 
 
 def _constants(target: Target) -> Iterator[str]:
