@@ -20,7 +20,6 @@ from vi_compare import catalogue
 from vi_compare.estimate import ALL, Estimate, worst_few
 from vi_compare.evidence import NO_REFERENCE, Draws, Evidence, Modes
 from vi_compare.metrics._empirical import Gap, evenly
-from vi_compare.psis import usable_weights
 
 SEEDS, ON_THE_LINE, DRAWS = 40, 160, 4000
 P = THREE_PEAKS
@@ -308,7 +307,7 @@ def test_rounding_is_no_evidence(log_z):
         assert found.value == 0.0, metric
         assert found.standard_error <= 1e-12 * max(20.0, abs(log_z)), metric
     assert measure("ess", e)[ALL].value == 1.0
-    assert usable_weights(e.q)[0] == pytest.approx(np.full(4_000, 1 / 4_000), rel=1e-12)
+    assert e.q.usable_weights()[0] == pytest.approx(np.full(4_000, 1 / 4_000), rel=1e-12)
 
 
 def test_what_is_larger_than_rounding_is_evidence():
@@ -372,7 +371,7 @@ def test_reweighting_repairs_what_the_weights_reach(metric, plain, truth, of_q):
 
 
 def test_smoothed_weights_add_up_and_only_their_tail_is_moved():
-    weights, reason = usable_weights(line_evidence()[0].q)
+    weights, reason = line_evidence()[0].q.usable_weights()
     e = line_evidence()[0].q
     plain = special.softmax(np.asarray(e.log_p - e.log_q))
     assert not reason

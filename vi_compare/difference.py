@@ -156,16 +156,19 @@ def difference(
 @dataclass(frozen=True)
 class _Reading:
     """A number as it was saved; `value` is None where there is none, for a reason; `about`
-    says what it means, and is None for one that is no metric's."""
+    says what it means, and is None for one that is no metric's; `bound` as in an `Estimate`."""
 
     value: float | None
     error: float
     unit: str = ""
     reason: str = ""
     about: About | None = None
+    bound: str = ""
 
     def __str__(self) -> str:
-        return ABSENT if self.value is None else with_error(self.value, self.error, self.unit)
+        if self.value is None:
+            return ABSENT
+        return with_error(self.value, self.error, self.unit, self.bound)
 
     def badness(self) -> _Reading:
         """How bad it is: of the worst of two margins, signs and sides mean nothing."""
@@ -269,7 +272,7 @@ def _numbers(results: Mapping[str, Any]) -> dict[Key, dict[str, _Reading]]:
 def _reading(entry: Mapping[str, Any], unit: str = "", about: About | None = None) -> _Reading:
     value, error = number(entry["value"]), number(entry.get("standard_error"))
     reason = entry.get("reason", "") if value is None else ""
-    return _Reading(value, error or 0.0, unit, reason, about)
+    return _Reading(value, error or 0.0, unit, reason, about, entry.get("bound", ""))
 
 
 def _words(results: Mapping[str, Any]) -> dict[Key, str]:

@@ -13,10 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vi_compare.psis import too_heavy_to_average
+
 ALL = "all"  # the label of a metric's headline
 NO_MARGIN = "the target's draws do not vary"
 
 Unit = Literal["nats", "sd", "count", "1"]
+Bound = Literal["", "least", "most"]
+OPPOSITE: dict[Bound, Bound] = {"": "", "least": "most", "most": "least"}
 
 
 class MetricKind(StrEnum):
@@ -131,6 +135,8 @@ class Estimate:
         floor: what the same statistic gives for a perfect fit, or None.
         reason: why `value` is None, in words.
         worst_of: how many it was picked from as the worst, where they are not listed.
+        bound: "least" where the truth is likely to be above, "most" where below, by more than
+            the error tells: a tail is too heavy for so few draws.
     """
 
     value: float | None
@@ -140,6 +146,7 @@ class Estimate:
     floor: float | None = None
     reason: str = ""
     worst_of: int = 1
+    bound: Bound = ""
 
     @classmethod
     def missing(cls, reason: str, unit: str = "1") -> Estimate:
@@ -154,10 +161,13 @@ class Estimate:
         plus: Estimate | None = None,
         effective: float | None = None,
         rounding: float = 0.0,
+        unbounded: bool = False,
     ) -> Estimate:
         """Mean of draws (n,), with s/√n; `plus` is an independent term to add, `effective`
         takes the place of n in the error where the draws are correlated. `rounding` is by how
         much floating point can move it: part of the error, and what is smaller is 0.
+        Where the integrand is `unbounded` above, its tail is looked at: the mean of one that is
+        too heavy is a bound from below.
 
         A mean that is not finite is no number: it comes back missing, with the share
         of draws to blame.
@@ -173,11 +183,17 @@ class Estimate:
             value += plus.value
             variance += (plus.standard_error or 0.0) ** 2
         value = 0.0 if abs(value) <= rounding else value
-        return cls(value, float(np.hypot(np.sqrt(variance), rounding)), unit, x.size)
+        bound: Bound = plus.bound if plus else ""
+        if unbounded and too_heavy_to_average(x):
+            bound = "least"
+        error = float(np.hypot(np.sqrt(variance), rounding))
+        return cls(value, error, unit, x.size, bound=bound)
 
     def minus(self) -> Estimate:
         """The same number with its sign turned."""
-        return self if self.value is None else replace(self, value=0.0 - self.value)
+        if self.value is None:
+            return self
+        return replace(self, value=0.0 - self.value, bound=OPPOSITE[self.bound])
 
     @classmethod
     def share(cls, hits, *, floor: float | None = None, effective: float | None = None) -> Estimate:

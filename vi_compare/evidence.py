@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vi_compare.estimate import ALL, About, Estimate, MetricKind, entries, margins, worst
+from vi_compare.estimate import ALL, About, Bound, Estimate, MetricKind, entries, margins, worst
+from vi_compare.psis import usable_weights
 
 __all__ = [
     "ALL",
     "NO_REFERENCE",
     "About",
+    "Bound",
     "Draws",
     "Estimate",
     "Evidence",
@@ -75,6 +77,18 @@ class Draws:
         with np.errstate(invalid="ignore"):
             equal = np.ptp(found) <= self.rounding
         return np.full_like(found, np.median(found)) if equal else found
+
+    def log_ratio(self) -> tuple[np.ndarray | None, str]:
+        """`log_w` (n,) where all of it is finite; or None and the reason."""
+        found = self.log_w
+        if found is None:
+            return None, self.reason
+        return (found, "") if np.isfinite(found).all() else (None, "some weights are not finite")
+
+    def usable_weights(self) -> tuple[np.ndarray | None, str]:
+        """Smoothed weights (n,), which add up to 1; or None and the reason."""
+        log_weights, reason = self.log_ratio()
+        return (None, reason) if log_weights is None else usable_weights(log_weights)
 
     @property
     def rounding(self) -> float:
@@ -166,14 +180,16 @@ class Evidence:
         if cost is None:
             return Estimate.missing(test.reason, "nats")
         effective = test.effective(cost)
-        return Estimate.mean(cost, "nats", plus=plus, effective=effective, rounding=test.rounding)
+        return Estimate.mean(
+            cost, "nats", plus=plus, effective=effective, rounding=test.rounding, unbounded=True
+        )
 
     def below(self, plus: Estimate | None = None) -> Estimate:
         """E_q[log q − log p̃] in nats, from draws of the fit, plus an independent term."""
         log_w = self.q.log_w
         if log_w is None:
             return Estimate.missing(self.q.reason, "nats")
-        return Estimate.mean(-log_w, "nats", plus=plus, rounding=self.q.rounding)
+        return Estimate.mean(-log_w, "nats", plus=plus, rounding=self.q.rounding, unbounded=True)
 
 
 def effective(x: np.ndarray, chains: int) -> float:

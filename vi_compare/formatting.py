@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 LOG_2 = math.log(2.0)
+SIGNS = {"": "", "least": "≥ ", "most": "≤ "}
 
 
 def decimals(error: float) -> int:
@@ -66,13 +67,14 @@ def pair(value: float, error: float | None) -> tuple[str, str]:
     return number + scale, spread + scale if spread and spread != "exact" else spread
 
 
-def with_error(value: float, error: float | None, unit: str = "") -> str:
-    """ "2.69 ± 0.03 nats"; without ± where there is no error, or the value is exact."""
+def with_error(value: float, error: float | None, unit: str = "", bound: str = "") -> str:
+    """ "2.69 ± 0.03 nats"; without ± where there is no error, or the value is exact; with ≥ or ≤
+    where it is a `bound`, as an `Estimate` has it."""
     number, spread, exponent = _parts(value, error)
     text = f"{number} ± {spread}" if spread and spread != "exact" else number
     if exponent is not None:
         text = f"({text}){power(exponent)}"
-    return f"{text} {unit}".strip()
+    return f"{SIGNS[bound]}{text} {unit}".strip()
 
 
 def _parts(value: float, error: float | None) -> tuple[str, str, int | None]:
@@ -102,17 +104,17 @@ def _exact(value: float) -> str:
     return plain(value) if abs(value) < 100 or abs(value) >= 1e12 else fixed(value, 2)
 
 
-def percent(value: float, error: float | None = None) -> str:
-    """A share as "38.9 ± 0.4 %"; as "0 to 10 %" where what the error allows would go beyond
-    nothing or the whole by as much as half a per cent."""
+def percent(value: float, error: float | None = None, bound: str = "") -> str:
+    """A share as "38.9 ± 0.4 %", with its `bound` as in `with_error`; as "0 to 10 %" where what
+    the error allows would go beyond nothing or the whole by as much as half a per cent."""
     if error is None:
-        return f"{fixed(100 * value, 1)} %"
+        return f"{SIGNS[bound]}{fixed(100 * value, 1)} %"
     low, high = value - error, value + error
     if low < -0.005 and value >= 0:
         return f"0 to {plain(100 * high, 2)} %"
     if high > 1.005 and value <= 1:
         return f"{plain(100 * low, 2)} to 100 %"
-    return f"{with_error(100 * value, 100 * error)} %"
+    return f"{with_error(100 * value, 100 * error, bound=bound)} %"
 
 
 def count(n: int) -> str:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:  # it needs JAX, and who asks for the limit alone must not wait for that
-    from vi_compare.evidence import Draws
 
 NO_TAIL = "the largest weights are all equal: they have no tail to fit"
 
@@ -20,19 +16,9 @@ def pareto_khat(log_weights: np.ndarray) -> float:
     return khat if khat < np.inf else np.nan
 
 
-def log_ratio(draws: Draws) -> tuple[np.ndarray | None, str]:
-    """log p̃ − log q (n,) at draws of either, or None and the reason."""
-    found = draws.log_w
-    if found is None:
-        return None, draws.reason
-    return (found, "") if np.isfinite(found).all() else (None, "some weights are not finite")
-
-
-def usable_weights(draws: Draws) -> tuple[np.ndarray | None, str]:
-    """Smoothed weights (n,) of draws of q, which add up to 1; or None and the reason."""
-    log_weights, reason = log_ratio(draws)
-    if log_weights is None:
-        return None, reason
+def usable_weights(log_weights: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Smoothed weights (n,) of finite log weights (n,), which add up to 1; or None and the
+    reason."""
     smoothed, khat = _psislw(log_weights)
     limit = khat_limit(log_weights.size)
     if not khat <= limit:
@@ -68,6 +54,14 @@ def tail_khat(x: np.ndarray, tail: str) -> float:
             return float(array_stats.pareto_khat(x[None], r_eff=1.0, tail=tail))
     except ValueError:  # all values of a tail are the same
         return math.nan
+
+
+def too_heavy_to_average(x: np.ndarray) -> bool:
+    """Whether the right tail of x (n,) may be too heavy for a mean of n: it is likely to be too
+    low then, and its standard error says nothing. Where the largest draws are missing that make
+    the mean too low, k̂ is too low as well; so its own error counts."""
+    khat = tail_khat(x, "right")
+    return bool(khat + khat_error(khat, x.size) > khat_limit(x.size))
 
 
 def _psislw(log_weights: np.ndarray, equal: float = 1e-9) -> tuple[np.ndarray, float]:

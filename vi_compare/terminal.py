@@ -18,7 +18,7 @@ from rich.text import Text
 from vi_compare import catalogue
 from vi_compare.comparison import Comparison
 from vi_compare.difference import LEVEL, Change, Difference
-from vi_compare.formatting import count, fixed, percent, plain, with_error
+from vi_compare.formatting import SIGNS, count, fixed, percent, plain, with_error
 
 if TYPE_CHECKING:  # they need JAX or xarray, and what lists must not wait for that
     from vi_compare.report.view import FitView, Reading, View
@@ -114,8 +114,10 @@ def _cell(reading: Reading) -> str:
     if reading.value is None or reading.about is None:
         return "–"
     if reading.about.suffix:
-        return with_error(reading.value, reading.error)
-    return percent(reading.value) if reading.percent else fixed(reading.value, 2)
+        return with_error(reading.value, reading.error, bound=reading.bound)
+    if reading.percent:
+        return percent(reading.value, bound=reading.bound)
+    return SIGNS[reading.bound] + fixed(reading.value, 2)
 
 
 HEADINGS = ("name", "what it is", "options", "from")

@@ -453,10 +453,11 @@ class _Crossing:
 
     @property
     def sentence(self) -> str:
-        value, error = self.estimate.value or 0.0, self.estimate.standard_error
+        e = self.estimate
+        value, error = e.value or 0.0, e.standard_error
         text = self.rule.reason.format(
-            value=formatting.with_error(value, error),
-            percent=formatting.percent(value, error),
+            value=formatting.with_error(value, error, bound=e.bound),
+            percent=formatting.percent(value, error, e.bound),
             label=self.label,
             crossed=formatting.words(self.crossed),
             tried=formatting.words(self.tried),
@@ -517,7 +518,7 @@ def _summary(scores: Scores, abouts: Abouts) -> list[str]:
         e = scores.get(metric, {}).get(ALL)
         if e is not None and e.value is not None:
             about = abouts[metric]
-            number = formatting.with_error(e.value, e.standard_error, about.suffix)
+            number = formatting.with_error(e.value, e.standard_error, about.suffix, e.bound)
             parts.append(f"{about.name} {number}")
     text = ", ".join(parts)
     return [f"{text[0].upper()}{text[1:]}."] if text else []

@@ -11,7 +11,7 @@ from jax import Array
 from jax.scipy.special import logsumexp
 
 from vi_compare.approximation import Approximation, GuideApproximation
-from vi_compare.psis import khat_limit, log_ratio, pareto_khat
+from vi_compare.psis import khat_limit, pareto_khat
 from vi_compare.target import Target
 
 
@@ -67,7 +67,7 @@ def too_heavy(
 
     `draws` are taken for k̂; with 10,000 the limit on it is its largest, 0.7.
     """
-    log_w, reason = log_ratio(approximation.sample(key, draws))
+    log_w, reason = approximation.sample(key, draws).log_ratio()
     if log_w is None:
         return f"the weights of its draws are not known: {reason}"
     khat, limit = pareto_khat(power * log_w), khat_limit(draws)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
-from vi_compare.psis import log_ratio, pareto_khat
+from vi_compare.psis import pareto_khat
 
 ABOUT = About(
     name="χ²",
@@ -24,7 +24,7 @@ def _measure(evidence: Evidence) -> Estimate:
     test, log_z = evidence.test, evidence.log_z
     if test is None:
         return Estimate.missing(NO_REFERENCE)
-    (under_p, why_p), (under_q, why_q) = log_ratio(test), log_ratio(evidence.q)
+    (under_p, why_p), (under_q, why_q) = test.log_ratio(), evidence.q.log_ratio()
     if under_p is None or under_q is None or log_z.value is None:
         return Estimate.missing(why_p or why_q or log_z.reason)
     if reason := _too_heavy(under_p, under_q):

@@ -4,7 +4,6 @@ import numpy as np
 
 from vi_compare.estimate import worst_few
 from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
-from vi_compare.psis import usable_weights
 
 ABOUT = About(
     name="corrected mean shift",
@@ -19,7 +18,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     test, floor = evidence.test, evidence.floor
     if test is None or floor is None:
         return {ALL: Estimate.missing(NO_REFERENCE, "sd")}
-    weights, reason = usable_weights(evidence.q)
+    weights, reason = evidence.q.usable_weights()
     if weights is None:
         return {ALL: Estimate.missing(reason, "sd")}
     q, p, again = evidence.margins

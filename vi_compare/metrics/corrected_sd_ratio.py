@@ -4,7 +4,6 @@ import numpy as np
 
 from vi_compare.estimate import worst_few
 from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
-from vi_compare.psis import usable_weights
 
 ABOUT = About(
     name="corrected sd ratio",
@@ -18,7 +17,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     test = evidence.test
     if test is None:
         return {ALL: Estimate.missing(NO_REFERENCE)}
-    weights, reason = usable_weights(evidence.q)
+    weights, reason = evidence.q.usable_weights()
     if weights is None:
         return {ALL: Estimate.missing(reason)}
     q, p, _ = evidence.margins

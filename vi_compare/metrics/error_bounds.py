@@ -10,7 +10,7 @@ for which D₂ is at most that of all: so one unit, the sd of q, serves every ma
 import numpy as np
 
 from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind, margins
-from vi_compare.psis import log_ratio, pareto_khat
+from vi_compare.psis import pareto_khat
 
 ABOUT = About(
     name="error bounds",
@@ -22,7 +22,7 @@ ABOUT = About(
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    log_w, reason = log_ratio(evidence.q)
+    log_w, reason = evidence.q.log_ratio()
     reason = reason if log_w is None else _too_heavy(log_w)
     if log_w is None or reason:
         return {ALL: Estimate.missing(reason, "sd")}

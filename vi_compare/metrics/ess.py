@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
-from vi_compare.psis import log_ratio
+from vi_compare.evidence import ALL, About, Bound, Estimate, Evidence, MetricKind
+from vi_compare.psis import too_heavy_to_average
 
 ABOUT = About(
     name="ESS",
@@ -17,7 +17,7 @@ ABOUT = About(
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    log_w, reason = log_ratio(evidence.q)
+    log_w, reason = evidence.q.log_ratio()
     if log_w is None:
         return {ALL: Estimate.missing(reason)}
     w = np.exp(log_w - log_w.max())
@@ -25,4 +25,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     share = first**2 / second
     # Delta method on the two means.
     slope = share * (2 * w / first - w**2 / second - 1)
-    return {ALL: Estimate(float(share), float(slope.std(ddof=1) / np.sqrt(w.size)), "1", w.size)}
+    error = float(slope.std(ddof=1) / np.sqrt(w.size))
+    # A heavier draw that is yet to come makes the others count for less.
+    bound: Bound = "most" if too_heavy_to_average(w**2) else ""
+    return {ALL: Estimate(float(share), error, "1", w.size, bound=bound)}

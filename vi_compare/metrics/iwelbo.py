@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 
 from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
-from vi_compare.psis import log_ratio
 
 ABOUT = About(
     name="importance-weighted ELBO",
@@ -19,7 +18,7 @@ ABOUT = About(
 
 def measure(evidence: Evidence, block: int = 10) -> dict[str, Estimate]:
     """`block`: weights that are averaged before the logarithm is taken."""
-    log_w, reason = log_ratio(evidence.q)
+    log_w, reason = evidence.q.log_ratio()
     if log_w is None:
         return {ALL: Estimate.missing(reason, "nats")}
     blocks = log_w.size // block

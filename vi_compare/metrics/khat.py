@@ -3,7 +3,7 @@
 import numpy as np
 
 from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
-from vi_compare.psis import NO_TAIL, khat_error, log_ratio, pareto_khat
+from vi_compare.psis import NO_TAIL, khat_error, pareto_khat
 
 ABOUT = About(
     name="k̂",
@@ -18,7 +18,7 @@ ABOUT = About(
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    log_weights, reason = log_ratio(evidence.q)
+    log_weights, reason = evidence.q.log_ratio()
     if log_weights is None:
         return {ALL: Estimate.missing(reason)}
     n, khat = log_weights.size, pareto_khat(log_weights)

@@ -4,7 +4,7 @@ import numpy as np
 
 from vi_compare.estimate import worst_few
 from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind, margins
-from vi_compare.psis import NO_TAIL, khat_error, log_ratio, pareto_khat, tail_khat
+from vi_compare.psis import NO_TAIL, khat_error, pareto_khat, tail_khat
 
 ABOUT = About(
     name="k̂ of a quantity",
@@ -17,7 +17,7 @@ ABOUT = About(
 
 
 def measure(evidence: Evidence) -> dict[str, Estimate]:
-    log_w, reason = log_ratio(evidence.q)
+    log_w, reason = evidence.q.log_ratio()
     if log_w is None:
         return {ALL: Estimate.missing(reason)}
     least = pareto_khat(log_w)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
-from vi_compare.psis import log_ratio, pareto_khat
+from vi_compare.psis import pareto_khat
 
 ABOUT = About(
     name="weight concentration",
@@ -18,7 +18,7 @@ ABOUT = About(
 
 def measure(evidence: Evidence, blocks: int = 20) -> dict[str, Estimate]:
     """`blocks`: of draws, whose scatter gives the error."""
-    log_w, reason = log_ratio(evidence.q)
+    log_w, reason = evidence.q.log_ratio()
     if log_w is None:
         return {ALL: Estimate.missing(reason)}
     if log_w.size < 2 * blocks:

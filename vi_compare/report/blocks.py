@@ -246,7 +246,7 @@ def measured(reading: Reading, *, marked: bool = False) -> Cell:
     text, spread = formatting.pair(factor * reading.value, error)
     sign = " %" if reading.percent else ""
     return Cell(
-        text + sign,
+        formatting.SIGNS[reading.bound] + text + sign,
         spread_line(spread, sign),
         reading.mark if marked else "",
         value=reading.value,

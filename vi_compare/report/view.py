@@ -40,6 +40,7 @@ class Reading:
         n: draws behind it.
         reason: why there is no value.
         about: what the number means; None for one that is no metric's.
+        bound: "least" or "most" where the truth lies beyond by more than the error tells.
     """
 
     value: float | None
@@ -47,6 +48,7 @@ class Reading:
     n: int | None = None
     reason: str = ""
     about: About | None = None
+    bound: str = ""
 
     @property
     def mark(self) -> str:
@@ -174,7 +176,8 @@ class FitView:
             return Reading(None, reason=why, about=about)
         # Parts that say nothing themselves share the headline's reason.
         reason = part.get("reason", "") or entry.get("reason", "") if part["value"] is None else ""
-        return Reading(part["value"], part["standard_error"], entry.get("n"), reason, about)
+        bound = part.get("bound", "")
+        return Reading(part["value"], part["standard_error"], entry.get("n"), reason, about, bound)
 
     def array(self, group: str, name: str) -> np.ndarray | None:
         """(n,) numbers stored with the fit's draws, e.g. ("sample_stats", "log_q")."""

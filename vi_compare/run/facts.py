@@ -257,19 +257,22 @@ def _metric(by: Mapping[str, Estimate]) -> dict[str, Any]:
         "unit": head.unit,
         "n": head.n,
     }
-    if head.floor is not None:
-        out["floor"] = number(head.floor)
-    if head.value is None:
-        out["reason"] = head.reason
+    out |= _beside(head)
     rest = {label: e for label, e in by.items() if label != ALL}
     if rest:
         out["by"] = {
             label: {"value": number(e.value), "standard_error": number(e.standard_error)}
-            | ({"floor": number(e.floor)} if e.floor is not None else {})
-            | ({"reason": e.reason} if e.value is None else {})
+            | _beside(e)
             for label, e in rest.items()
         }
     return out
+
+
+def _beside(e: Estimate) -> dict[str, Any]:
+    """What only some numbers have."""
+    floor = {} if e.floor is None else {"floor": number(e.floor)}
+    bound = {"bound": e.bound} if e.bound else {}
+    return floor | bound | ({"reason": e.reason} if e.value is None else {})
 
 
 def metrics(abouts: Mapping[str, About]) -> dict[str, dict[str, Any]]:
