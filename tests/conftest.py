@@ -5,8 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import jax
-import pytest
+
+def one_core_each() -> None:
+    """A worker of pytest-xdist keeps to one core. XLA starts a thread for every core that it
+    sees; two workers that do so wait for one another, and small matrices take ten times as long.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+one_core_each()  # XLA and BLAS count their cores when they are imported
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vi-compare-tests"
 
