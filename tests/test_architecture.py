@@ -33,10 +33,10 @@ LAYERS = (
     ("starts",),
     ("difference", "report"),
     ("guide_trace", "metrics", "scores", "verdict"),
-    ("psis", "target"),
+    ("target",),
     ("catalogue", "comparison", "evidence"),
     ("batches", "cache", "estimate", "formatting", "randomness", "settings", "streams", "timing"),
-    ("values",),
+    ("psis", "values"),
     ("errors",),
 )
 DEPTH = {name: depth for depth, layer in enumerate(LAYERS) for name in layer}
