@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from base64 import b64encode
+from functools import cache
 from html.parser import HTMLParser
 from importlib.resources import files
 from types import SimpleNamespace
@@ -277,23 +278,30 @@ def gaussian_mixture(d, n=2000, fits=3):
     for m, (mode, place) in enumerate(zip(modes, (at, -at), strict=True)):
         mode |= {"name": f"mode {m + 1}", "place": f"mode {m + 1}"}
         mode |= {"location": place.tolist(), "fits": {}}
-    for i, (name, fit) in enumerate(zip(names, comparison.fits, strict=True)):
-        label, (sample, log_q) = guides[i % 3]
+    again = Draws(floor, _sites(floor))
+
+    @cache
+    def measured(guide: int):
+        """Draws of the guide and of the target, shares of the modes, scores, verdict."""
+        sample, log_q = guides[guide][1]
         x = sample(rng, n)
         q = Draws(x, _sites(x), target[1](x), log_q(x))
         p = Draws(reference, _sites(reference), target[1](reference), log_q(reference))
         shares = [np.array([(y[:, 0] > 0).mean(), (y[:, 0] <= 0).mean()]) for y in (reference, x)]
         found = Modes(("mode 1", "mode 2"), shares[0], shares[0], shares[1], n)
-        for m, mode in enumerate(modes):
-            mode["fits"][name] = float(shares[1][m])
-        evidence = Evidence(q, p, Draws(floor, _sites(floor)), Estimate(0.0, 0.0, "nats"), found)
+        evidence = Evidence(q, p, again, Estimate(0.0, 0.0, "nats"), found)
         scores = {k: m.measure(evidence) for k, m in catalogue.load_all("metrics").items()}
         scores = {k.replace("-", "_"): v for k, v in scores.items()}
-        verdict = judge("converged", "", scores, abouts=abouts())
+        return q, p, shares[1], scores, judge("converged", "", scores, abouts=abouts())
+
+    for i, (name, fit) in enumerate(zip(names, comparison.fits, strict=True)):
+        label, (q, p, shares, scores, verdict) = guides[i % 3][0], measured(i % 3)
+        for m, mode in enumerate(modes):
+            mode["fits"][name] = float(shares[m])
         fit |= {"guide": label.split("/")[0], "divergence": label.split("/")[1], "solver": "svi"}
         fit |= {"status": "converged", "metrics": {k: _metric(v) for k, v in scores.items()}}
         fit["verdict"] = in_words(verdict)
-        parts |= group(f"fits/g{i}", x, {"log_p": q.log_p, "log_q": q.log_q})
+        parts |= group(f"fits/g{i}", q.u, {"log_p": q.log_p, "log_q": q.log_q})
         parts[f"fits/g{i}/at_reference"] = xr.Dataset({"log_q": ("draw", p.log_q)})
         loss = np.exp(-np.arange(300) / 50)[None] + rng.normal(size=(3, 300)) * 0.02
         parts[f"fits/g{i}/optimisation"] = xr.Dataset({"loss": (("restart", "step"), loss)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from vi_compare.evidence import Draws, Estimate
@@ -20,7 +22,7 @@ def share_below_quantile(values, reference, level: float, draws: Draws, of: Draw
     Its error has two parts: the share itself is a binomial proportion, and the quantile
     is uncertain by one standard error of its rank either way.
     """
-    values, low, middle, high = np.asarray(values), *quantile_band(reference, level, of)
+    values, (low, middle, high) = np.asarray(values), quantile_bands(reference, [level], of)[0]
     below = values < middle
     share = Estimate.share(below, floor=level, effective=draws.effective(below))
     moved = (np.mean(values < high) - np.mean(values < low)) / 2
@@ -28,20 +30,23 @@ def share_below_quantile(values, reference, level: float, draws: Draws, of: Draw
     return Estimate(share.value, error, "1", values.size, level)
 
 
-def quantile_band(x, level: float, draws: Draws) -> tuple[float, float, float]:
-    """The quantile of x (n,) one standard error of its rank down, itself, and one up."""
-    x = np.asarray(x)
-    n = draws.effective(x < np.quantile(x, level)) if draws.chains else x.size
-    step = np.sqrt(level * (1 - level) / n)
-    levels = np.clip([level - step, level, level + step], 0.0, 1.0)
-    low, middle, high = np.quantile(x, levels)
-    return float(low), float(middle), float(high)
+def quantile_bands(x, levels: Sequence[float], draws: Draws) -> np.ndarray:
+    """Quantiles of x (n,), each one standard error of its rank down, itself, and one up (L, 3)."""
+    x, at = np.asarray(x), np.asarray(levels)
+    n = np.full(at.shape, x.size, float)
+    if draws.chains:
+        n = np.array([draws.effective(x < found) for found in np.quantile(x, at)])
+    step = np.sqrt(at * (1 - at) / n)
+    # One call for all: with many margins calls are what takes long.
+    return np.quantile(x, np.clip([at - step, at, at + step], 0.0, 1.0)).T
 
 
-def quantile_error(x, level: float, draws: Draws) -> float:
-    """Standard error of a quantile of x (n,), of `draws`."""
-    low, _, high = quantile_band(x, level, draws)
-    return (high - low) / 2
+def quantiles_with_errors(
+    x, levels: Sequence[float], draws: Draws
+) -> tuple[np.ndarray, np.ndarray]:
+    """Quantiles (L,) of x (n,), of `draws`, and their standard errors (L,)."""
+    low, found, high = quantile_bands(x, levels, draws).T
+    return found, (high - low) / 2
 
 
 def central(level: float) -> tuple[float, float]:
@@ -55,7 +60,7 @@ def share_inside(q, p, level: float, fit: Draws, test: Draws) -> Estimate:
     Its error has three parts: that of the share, and each end of the interval, which is
     uncertain by one standard error of its rank either way.
     """
-    bands = [quantile_band(q, end, fit) for end in central(level)]
+    bands = quantile_bands(q, central(level), fit)
     inside = (p > bands[0][1]) & (p < bands[1][1])
     share = Estimate.share(inside, floor=level, effective=test.effective(inside))
     moved = [np.mean((p > low) & (p < high)) / 2 for low, _, high in bands]
@@ -82,6 +87,6 @@ def middle(x: np.ndarray, draws: Draws) -> tuple[float, float, float, float]:
     """Median of x (n,) and half its 16-84 % range, which are the mean and the sd of a
     Gaussian, each followed by its standard error."""
     levels = (0.1587, 0.5, 0.8413)  # the median and one sd either way, for a Gaussian
-    low, median, high = (float(q) for q in np.quantile(x, levels))
-    errors = [quantile_error(x, level, draws) for level in levels]
-    return median, errors[1], (high - low) / 2, float(np.hypot(errors[0], errors[2]) / 2)
+    found, errors = quantiles_with_errors(x, levels, draws)
+    low, median, high = map(float, found)
+    return median, float(errors[1]), (high - low) / 2, float(np.hypot(errors[0], errors[2]) / 2)

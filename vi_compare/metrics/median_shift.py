@@ -4,7 +4,7 @@ import numpy as np
 
 from vi_compare.estimate import worst_few
 from vi_compare.evidence import ALL, NO_REFERENCE, About, Estimate, Evidence, MetricKind
-from vi_compare.metrics._quantiles import ENDS, quantile_error
+from vi_compare.metrics._quantiles import ENDS, quantiles_with_errors
 
 ABOUT = About(
     name="median shift",
@@ -26,9 +26,8 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
     values = {label: off(q, label) for label in p if width[label] > 0}
 
     def estimate(label: str) -> Estimate:
-        error = np.hypot(
-            quantile_error(q[label], 0.5, evidence.q), quantile_error(p[label], 0.5, test)
-        )
+        of = lambda x, draws: quantiles_with_errors(x, [0.5], draws)[1].item()
+        error = np.hypot(of(q[label], evidence.q), of(p[label], test))
         return Estimate(
             values[label],
             float(error) / width[label],

@@ -12,7 +12,7 @@ from vi_compare.evidence import (
     MetricKind,
     worst,
 )
-from vi_compare.metrics._quantiles import ENDS, quantile_error
+from vi_compare.metrics._quantiles import ENDS, quantiles_with_errors
 
 ABOUT = About(
     name="width ratio",
@@ -35,14 +35,15 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
 
 
 def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws) -> Estimate:
-    width_q, width_p = (float(np.diff(np.quantile(x, ENDS))[0]) for x in (q, p))
+    (width_q, error_q), (width_p, error_p) = _width(q, fit), _width(p, test)
     if not width_p > 0:
         return Estimate.missing("the target's draws do not vary here")
     ratio = width_q / width_p
-    error = np.hypot(_error(q, fit) / width_p, ratio * _error(p, test) / width_p)
+    error = np.hypot(error_q, ratio * error_p) / width_p
     return Estimate(ratio, float(error), "1", q.size, 1.0)
 
 
-def _error(x: np.ndarray, draws: Draws) -> float:
-    low, high = (quantile_error(x, level, draws) for level in ENDS)
-    return float(np.hypot(low, high))
+def _width(x: np.ndarray, draws: Draws) -> tuple[float, float]:
+    """Length of the interval, and its standard error."""
+    (low, high), errors = quantiles_with_errors(x, ENDS, draws)
+    return float(high - low), float(np.hypot(*errors))
