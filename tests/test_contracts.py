@@ -1,4 +1,4 @@
-"""Laws that every guide, divergence, solver and metric in the catalogue obeys.
+"""Laws that every guide, divergence, solver, metric and section in the catalogue obeys.
 
 Nothing is named here that a new file would have to be added to.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -24,6 +24,7 @@ from numpyro.infer import SVI
 from oracles import THREE_PEAKS, Line
 from scipy import stats
 from targets import approximation, away, plane, script
+from test_report import gaussian_mixture, published
 
 from vi_compare import catalogue, families
 from vi_compare.approximation import GuideApproximation
@@ -33,7 +34,9 @@ from vi_compare.families import Covariances
 from vi_compare.gaussian.frames import Frame
 from vi_compare.gaussian.gaussians import FullRank
 from vi_compare.gaussian.low_rank import project
+from vi_compare.report.blocks import Section
 from vi_compare.report.marks import limits, mark
+from vi_compare.report.view import View
 from vi_compare.run.labels import parse_part
 from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.target import Target
@@ -43,6 +46,7 @@ GUIDES = catalogue.load_all("guides")
 DIVERGENCES = catalogue.load_all("divergences")
 SOLVERS = catalogue.load_all("solvers")
 METRICS = catalogue.load_all("metrics")
+SECTIONS = catalogue.load_all("sections")
 PAIRS = [(g, d) for g in GUIDES for d in DIVERGENCES]
 # Gradients: every guide under both KLs, every divergence with each way of making a q: site by
 # site, one distribution on the flat vector, strata, a network.
@@ -74,6 +78,28 @@ def test_every_entry_says_what_it_is_in_one_line(kind):
         line = module.ABOUT.meaning if about_itself else catalogue.summary(module.build)
         assert 10 <= len(line) <= 110, f"{kind}/{name}: the summary is {line!r}"
         assert module.__doc__, f"{kind}/{name}: the module says nothing"
+
+
+@cache
+def seen(case: str) -> View:
+    return View.of({"line": published, "plane": partial(gaussian_mixture, 2)}[case]())
+
+
+@pytest.mark.parametrize("case", ["line", "plane"])
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_section_has_something_to_say_or_says_nothing(name, case):
+    found = SECTIONS[name].section(seen(case))
+    assert isinstance(found, Section | None), f"section returned a {type(found).__name__}"
+    line = catalogue.summary(SECTIONS[name])
+    assert 10 <= len(line) <= 110, f"sections/{name}: the module's first line is {line!r}"
+    if found:
+        assert found.title
+        assert found.blocks, "a section without blocks is None"
+
+
+def test_no_two_sections_have_one_key():
+    keys = [made.key for s in SECTIONS.values() if (made := s.section(seen("plane")))]
+    assert len(keys) == len(set(keys))
 
 
 @pytest.mark.parametrize(("guide", "divergence"), PAIRS)
@@ -207,7 +233,8 @@ def test_a_divergence_evaluates_the_target_as_often_as_it_says(label):
 
     jax.block_until_ready(gradient(unconstrained))
     jax.effects_barrier()
-    assert target.found == few.evaluations(families.family(made).num_components)._asdict()
+    said = few.evaluations(families.family(made).num_components)._asdict()
+    assert target.found == said, "override Divergence.evaluations: that is what was counted"
     assert loss.num_particles != 3  # what it was made from is as it was
 
 
@@ -608,7 +635,7 @@ def check_fit(fit: Fit, problem: Problem) -> None:
     assert fit.losses.shape[1] > 0
     best = fit.restarts[fit.chosen]
     assert best.status == "finished"
-    assert best.basin == 0
+    assert best.basin == 0, "Restart.basin of the chosen restart is 0, of others 1, 2, ..."
     assert np.isfinite(best.loss)
 
 

@@ -10,9 +10,13 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from test_report import published
 
-from vi_compare import catalogue
+from vi_compare import Settings, Study, catalogue
 from vi_compare.errors import InputError
+from vi_compare.evidence import About, Estimate, MetricKind
+from vi_compare.report import sections
+from vi_compare.report.view import View
 
 GUIDE = '''
 """A guide of somebody else's."""
@@ -65,6 +69,7 @@ def offer(tmp_path, monkeypatch):
         for (kind, name), source in modules.items():
             module = f"{distribution}_{kind}_{name}"
             (place / f"{module}.py").write_text(source, encoding="utf-8")
+            monkeypatch.delitem(sys.modules, module, raising=False)
             points.append(f"[vi_compare.{kind}]\n{name} = {module}\n")
         (info / "entry_points.txt").write_text("\n".join(points))
         monkeypatch.syspath_prepend(str(place))
@@ -94,7 +99,7 @@ def test_an_entry_of_another_distribution_is_like_one_of_our_own(offer):
     assert "their-guide" in complete_fit("the")
     part = parse_part("guides", "their-guide:3")
     assert part.full == "their-guide(rank=3)"
-    assert part.build("a model") == "a model"
+    assert part.build(len) is len
     with pytest.raises(InputError, match=r"^their-guide: rank must be at least 1, got 0$"):
         parse_part("guides", "their-guide:0").build("a model")
 
@@ -105,10 +110,9 @@ def test_nothing_of_another_distribution_is_imported_to_list_names(offer):
 
 
 def test_a_section_of_another_distribution_stands_on_the_page(offer):
-    from vi_compare.report import sections
-
     offer("elsewhere", {("sections", "theirs"): SECTION})
-    assert "A section of somebody else's." in {module.__doc__ for module in sections.modules()}
+    keys = {section.key for section in sections.all_of(View.of(published()))}
+    assert "elsewhere" in keys
 
 
 @pytest.mark.parametrize(
@@ -117,6 +121,9 @@ def test_a_section_of_another_distribution_stands_on_the_page(offer):
         ("1 / 0\n", "cannot be imported: ZeroDivisionError: division by zero"),
         ("import no_such_module\n", "cannot be imported: ModuleNotFoundError: No module named"),
         ("def made(model):\n    pass\n", "defines no build"),
+        ("def build(model, df):\n    pass\n", "option 'df' has no default"),
+        ("def build(df=4.0):\n    pass\n", "does not take the model first"),
+        ("def build(model:\n", "cannot be imported: SyntaxError"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_a_line(offer, source, words):
@@ -187,3 +194,145 @@ def test_a_broken_metric_stops_a_run_before_anything_is_fitted(offer, tmp_path):
     [line] = done.stderr.splitlines()
     assert line.startswith("vi-compare: the metric 'broken' of elsewhere 0.1 (entry point ")
     assert not (tmp_path / "reports").exists()
+
+
+# --- faults of a plug-in, wherever it stands ------------------------------------------------
+
+
+def test_a_file_of_our_own_is_named_by_its_place(tmp_path, monkeypatch):
+    (tmp_path / "unready.py").write_text("ABOUT = 3\n\n\ndef measure(evidence):\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = catalogue.Registered("metrics", "unready", "unready")
+    with pytest.raises(InputError, match=r"^the metric 'unready' \(unready\.py\) has an ABOUT of"):
+        entry.load()
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "words"),
+    [
+        ("guides", "def build(model):\n    return None\n", "builds a NoneType, which is none"),
+        ("divergences", "def build(reference):\n    return 3\n", "builds a int, which is none"),
+        ("solvers", "def build():\n    return 1 / 0\n\n\ndef suits(g, d):\n    return 1\n",
+         r"broke: ZeroDivisionError: division by zero \(elsewhere_solvers_odd.py, line 2\)"),
+    ],
+)  # fmt: skip
+def test_what_builds_something_else_is_told_in_a_line(offer, kind, source, words):
+    from vi_compare.run.labels import parse_part
+
+    offer("elsewhere", {(kind, "odd"): source})
+    given = () if kind == "solvers" else (None,)
+    with pytest.raises(InputError, match=words) as refused:
+        parse_part(kind, "odd").build(*given)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("unit", "kind", "error"), [("", MetricKind.SIGNED, ValueError), ("nats", "signed", TypeError)]
+)
+def test_a_metric_of_no_known_unit_or_kind_cannot_be_written(unit, kind, error):
+    with pytest.raises(error, match=r"unit is ''|kind is 'signed'"):
+        About(name="mine", meaning="Mine.", kind=kind, unit=unit)
+
+
+BROKEN_METRIC = METRIC.replace("return {ALL", "return 1 / 0  # {ALL")
+ODD_METRIC = METRIC.replace("return {ALL", "return 3.0  # {ALL")
+NAN_METRIC = METRIC.replace("evidence.q.u[:, 0]", "evidence.q.u[:, 0] * 0").replace(
+    "return {ALL: ", "return {ALL: Estimate(float('nan'), 0.1, 'nats')}  # "
+)
+
+
+@pytest.fixture
+def study():
+    import numpyro
+    import numpyro.distributions as dist
+
+    def model():
+        numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+    return Study(model, fits=["mvn/reverse-kl"], name="plugged")
+
+
+def test_a_metric_that_breaks_costs_its_own_number_alone(offer, study):
+    sources = {"breaks": BROKEN_METRIC, "odd": ODD_METRIC, "nan": NAN_METRIC}
+    offer("elsewhere", {("metrics", name): source for name, source in sources.items()})
+    with pytest.warns(UserWarning, match="the metric '(breaks|odd)' of elsewhere 0.1") as warned:
+        (fit,) = study.run(Settings(draws=1_000, restarts=1)).fits
+    assert len(warned) == 2
+    found = {name: fit["metrics"][name] for name in sources}
+    assert [entry["value"] for entry in found.values()] == [None] * 3
+    assert (
+        "ZeroDivisionError: division by zero (elsewhere_metrics_breaks.py, line"
+        in (found["breaks"]["reason"])
+    )
+    assert "TypeError" in found["odd"]["reason"]
+    assert found["nan"]["reason"] == "it came out as nan"
+    assert fit["metrics"]["elbo"]["value"] is not None
+
+
+SOLVER = '''
+"""A solver that breaks."""
+
+
+def suits(guide, divergence):
+    return 1
+
+
+def build():
+    """It breaks."""
+    return Breaks()
+
+
+class Breaks:
+    def solve(self, problem):
+        return {what}
+'''
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [("None", "TypeError: the solver returned a NoneType, and no Fit"),
+     ("1 / 0", "ZeroDivisionError: division by zero (elsewhere_solvers_breaks.py, line 16)")],
+)  # fmt: skip
+def test_a_solver_that_breaks_costs_its_own_fit_alone(offer, study, what, words):
+    offer("elsewhere", {("solvers", "breaks"): SOLVER.replace("{what}", what)})
+    both = Study(study.model, fits=["mvn/reverse-kl/breaks", "mvn/reverse-kl"], name="plugged")
+    with pytest.warns(UserWarning, match="it broke"):
+        broken, whole = both.run(Settings(draws=1_000, restarts=1)).fits
+    assert broken["status"] == "failed"
+    assert words in broken["message"]
+    assert whole["status"] == "converged"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return 1 / 0", "ZeroDivisionError: division by zero (elsewhere_sections_odd.py, line"),
+        ("return 'a text'", "section returned a str, and no Section"),
+        ("return Section('scoreboard', 'Mine')", "the key 'scoreboard' is that of another section"),
+        ("return Section('mine', 'Mine', order='95')", "order is '95'"),
+    ],
+)
+def test_a_section_that_breaks_says_so_in_its_place(offer, body, words):
+    # Its name comes after that of the section whose key it takes.
+    source = SECTION.partition("    return")[0] + f"    {body}\n"
+    offer("elsewhere", {("sections", "zodd"): source.replace("odd", "zodd")})
+    with pytest.warns(UserWarning, match="the section 'zodd' of elsewhere 0.1"):
+        made = {section.key: section for section in sections.all_of(View.of(published()))}
+    assert "scoreboard" in made
+    assert words.replace("odd", "zodd") in made["broken-zodd"].blocks[0].text
+
+
+def test_a_number_that_is_not_finite_is_missing():
+    assert Estimate(2.0, 0.1).or_missing() == Estimate(2.0, 0.1)
+    assert Estimate(float("inf"), 0.1).or_missing().reason == "it came out as inf"
+
+
+def test_the_list_tells_what_cannot_be_used_and_goes_on(offer, tmp_path):
+    offer("elsewhere", {("guides", "odd"): "import no_such\n", ("sections", "theirs"): SECTION})
+    done = command("list", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "odd" in done.stdout
+    assert "cannot be used: the guide 'odd' of elsewhere 0.1" in done.stdout
+    assert "A section of somebody else's." in done.stdout
+    assert "scoreboard" in done.stdout
+    assert "Traceback" not in done.stderr

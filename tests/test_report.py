@@ -641,16 +641,17 @@ def test_sections_stand_in_the_order_that_they_ask_for():
 
 
 def test_a_section_without_a_place_comes_before_what_is_looked_up(monkeypatch):
-    found = sections.modules()
-    own = SimpleNamespace(__name__="own", section=lambda view: Section("own", "My section"))
-    monkeypatch.setattr(sections, "modules", lambda: [own, *found])
+    own = SimpleNamespace(section=lambda view: Section("own", "My section"))
+    entries = catalogue.entries
+    more = lambda kind: {"own": SimpleNamespace(load=lambda: own)} if kind == "sections" else {}
+    monkeypatch.setattr(catalogue, "entries", lambda kind: dict(entries(kind)) | more(kind))
     keys = [section.key for section in sections.all_of(View.of(published()))]
     after = keys[keys.index("own") + 1 :]
     assert after == ["numbers", "information", "reproduce"]
 
 
 def test_sections_are_found_by_their_place():
-    found = sections.modules()
+    found = catalogue.entries("sections")
     assert len(found) == len(list(files("vi_compare.report.sections").iterdir())) - 1 - sum(
         p.name == "__pycache__" for p in files("vi_compare.report.sections").iterdir()
     )

@@ -20,15 +20,16 @@ import importlib
 import inspect
 import math
 import pkgutil
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from vi_compare.errors import InputError, first_line, nearest
+from vi_compare.errors import InputError, last_line, nearest, told
 
 if TYPE_CHECKING:
     from importlib import metadata
@@ -43,6 +44,8 @@ DEFINES = {
     "metrics": ("ABOUT", "measure"),
     "sections": ("section",),
 }
+# What `build` is given before its options.
+GIVEN = {"guides": ("model",), "divergences": ("reference",), "solvers": ()}
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,20 @@ class Registered:
     def __str__(self) -> str:
         return f"the {self.kind.removesuffix('s')} {self.name!r}"
 
+    @property
+    def place(self) -> str:
+        """What it is and where it stands."""
+        if self.distribution:
+            return f"{self} of {self.distribution} (entry point {self.module})"
+        return f"{self} ({self.module.replace('.', '/')}.py)"
+
     def load(self) -> ModuleType:
         """The module, imported.
 
         Raises:
-            InputError: for a module of another distribution that cannot be imported, lacks
-                what an entry of its kind defines, or shares its name with that of a third.
+            InputError: for a module that cannot be imported or is not what an entry of its kind
+                has to be, and for one of another distribution that shares its name with that
+                of a third.
         """
         rivals = " and ".join(self.rivals)
         if not self.distribution:
@@ -82,26 +93,55 @@ class Registered:
                     f"entry point needs another name",
                     stacklevel=3,
                 )
-            return importlib.import_module(self.module)
-        if rivals:
+        elif rivals:
             raise InputError(
                 f"{self} is offered by {self.distribution} and by {rivals}; uninstall all but one"
             )
-        return self._of_another_distribution()
+        return _loaded(self)
 
-    def _of_another_distribution(self) -> ModuleType:
-        whole = f"{self} of {self.distribution} (entry point {self.module})"
-        try:
-            module = importlib.import_module(self.module)
-        except Exception as error:  # whatever somebody else's module raises
-            raise InputError(
-                f"{whole} cannot be imported: {type(error).__name__}: {first_line(error)}; mend "
-                f"that package or uninstall it"
-            ) from error
-        lacking = [name for name in DEFINES[self.kind] if name not in vars(module)]
-        if lacking:
-            raise InputError(f"{whole} defines no {' and no '.join(lacking)}")
-        return module
+    def broke(self, error: Exception) -> str:
+        """What its own code raised, in one line, with the line of its file."""
+        file = getattr(sys.modules.get(self.module), "__file__", None)
+        where = last_line(error, file) if file else ""
+        return f"{self.place} broke: {told(error)}{f' ({where})' if where else ''}"
+
+
+@cache
+def _loaded(entry: Registered) -> ModuleType:
+    """The module of an entry, found to be what its kind has to be."""
+    try:
+        module = importlib.import_module(entry.module)
+    except Exception as error:  # whatever somebody's module raises
+        raise InputError(
+            f"{entry.place} cannot be imported: {told(error)}; mend it or take it away"
+        ) from error
+    if fault := "; ".join(_faults(entry.kind, module)):
+        raise InputError(f"{entry.place} {fault}")
+    return module
+
+
+def _faults(kind: str, module: ModuleType) -> Iterator[str]:
+    """What the module lacks to be an entry of its kind, a clause each."""
+    lacking = [name for name in DEFINES[kind] if name not in vars(module)]
+    if lacking:
+        yield f"defines no {' and no '.join(lacking)}"
+    elif kind == "metrics":
+        if type(module.ABOUT).__name__ != "About":
+            yield f"has an ABOUT of type {type(module.ABOUT).__name__}, which has to be an About"
+    elif kind in GIVEN:
+        yield from _faults_of_build(module.build, GIVEN[kind])
+
+
+def _faults_of_build(build: Callable, given: tuple[str, ...]) -> Iterator[str]:
+    parameters = list(inspect.signature(build).parameters.values())
+    for name, parameter in zip(given, [*parameters, None], strict=False):
+        if parameter is None or parameter.default is not parameter.empty:
+            yield f"has a build that does not take the {name} first"
+            return
+    for parameter in parameters[len(given) :]:
+        starred = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.default is parameter.empty and not starred:
+            yield f"has a build whose option {parameter.name!r} has no default; give it one"
 
 
 @cache
@@ -141,6 +181,7 @@ def look_again() -> None:
     """Forget what is installed, after something was installed in the same process."""
     _entry_points.cache_clear()
     entries.cache_clear()
+    _loaded.cache_clear()
 
 
 def import_plug_ins(kinds: Iterable[str]) -> None:
@@ -178,6 +219,17 @@ def load(kind: str, name: str, others: tuple[str, ...] = ()) -> ModuleType:
 def load_all(kind: str) -> dict[str, ModuleType]:
     """{name: module} of all entries of one kind, imported."""
     return {name: entry.load() for name, entry in entries(kind).items()}
+
+
+def broken(kind: str) -> dict[str, str]:
+    """{name: what is wrong} of the entries of one kind that cannot be used."""
+    out = {}
+    for name, entry in entries(kind).items():
+        try:
+            entry.load()
+        except InputError as error:
+            out[name] = str(error)
+    return out
 
 
 def summary(documented: Callable | ModuleType) -> str:

@@ -337,8 +337,7 @@ def list_entries() -> int:
     _start(False)
     from vi_compare.terminal import show_catalogue
 
-    show_catalogue()
-    return 0
+    return Exit.OK if show_catalogue() else Exit.BAD_INPUT
 
 
 @app.command()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -23,6 +25,17 @@ def first_line(error: BaseException) -> str:
 def told(error: BaseException) -> str:
     """An exception in one line: its type, and the first line of what it says."""
     return f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+
+
+def last_line(error: BaseException, file: str | None = None) -> str:
+    """Where it was raised, "model.py, line 7": the innermost line of `file`, or else of what is
+    no library's; "" where there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = lambda frame: (
+        "site-packages" not in frame.filename if file is None else (frame.filename == file)
+    )
+    mine = [frame for frame in frames if own(frame)]
+    return f"{Path(mine[-1].filename).name}, line {mine[-1].lineno}" if mine else ""
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -71,6 +71,10 @@ class About:
     trained_by: tuple[str, ...] = ()
 
     def __post_init__(self):
+        if self.unit not in get_args(Unit):
+            raise ValueError(f"unit is {self.unit!r}; it must be one of {get_args(Unit)}")
+        if not isinstance(self.kind, MetricKind):
+            raise TypeError(f"kind is {self.kind!r}; give a MetricKind")
         if not self.heading:
             object.__setattr__(self, "heading", f"{self.name[:1].upper()}{self.name[1:]}")
             object.__setattr__(self, "below", self.below or self.suffix)
@@ -188,6 +192,12 @@ class Estimate:
             bound = "least"
         error = float(np.hypot(np.sqrt(variance), rounding))
         return cls(value, error, unit, x.size, bound=bound)
+
+    def or_missing(self) -> Estimate:
+        """The same number, or none where it is not finite."""
+        if self.value is None or math.isfinite(self.value):
+            return self
+        return Estimate.missing(self.reason or f"it came out as {self.value}", self.unit)
 
     def minus(self) -> Estimate:
         """The same number with its sign turned."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,25 +123,32 @@ def _cell(reading: Reading) -> str:
 HEADINGS = ("name", "what it is", "options", "from")
 
 
-def show_catalogue() -> None:
-    """Every entry of every kind with its line and its options, and the models at hand."""
-    console = _stdout()
-    for kind in catalogue.KINDS:
-        console.print(_table(kind, HEADINGS, _entries(kind)))
-    if others := [e for e in catalogue.entries("sections").values() if e.distribution]:
-        rows = ((e.name, catalogue.summary(e.load()), "", _origin(e)) for e in others)
-        console.print(_table("sections", HEADINGS, rows))
+def show_catalogue() -> bool:
+    """Every entry of every kind with its line and its options, and the models at hand; whether
+    all of them can be used."""
+    console, whole = _stdout(), True
+    for kind in (*catalogue.KINDS, "sections"):
+        broken = catalogue.broken(kind)
+        console.print(_table(kind, HEADINGS, _entries(kind, broken)))
+        whole &= not broken
     if scripts := sorted(Path("models").glob("*.py")):
         lines = ((str(path), _first_line(path)) for path in scripts)
         console.print(_table("models", ("script", "what it is"), lines))
+    return whole
 
 
-def _entries(kind: str) -> Iterator[tuple[str, str, str, str]]:
-    """Name, line, options and distribution of every entry of one kind."""
-    for name, module in catalogue.load_all(kind).items():
-        origin = _origin(catalogue.entries(kind)[name])
-        if kind == "metrics":
-            yield name, module.ABOUT.meaning, "", origin
+def _entries(kind: str, broken: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, line, options and distribution of every entry of one kind; what is wrong with those
+    that are `broken`."""
+    for name, entry in catalogue.entries(kind).items():
+        origin = _origin(entry)
+        if name in broken:
+            yield name, f"cannot be used: {broken[name]}", "", origin
+            continue
+        module = entry.load()
+        if kind in ("metrics", "sections"):
+            line = module.ABOUT.meaning if kind == "metrics" else catalogue.summary(module)
+            yield name, line, "", origin
             continue
         known = catalogue.options(module.build).items()
         options = ", ".join(f"{option}={parameter.default}" for option, parameter in known)

@@ -76,6 +76,8 @@ class FixedDraws:
             ended,
             f"L-BFGS took {found.nit} steps on {self.draws} fixed draws",
             np.array([losses]),
+            # Loss, its standard error, which optimum (0 is that of the chosen one), how it ended:
+            # one for each start, as there is a row of losses for each.
             restarts=(Restart(float(found.fun), None, 0, "finished"),),
             chosen=0,
             cost=cost,

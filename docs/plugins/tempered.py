@@ -41,6 +41,7 @@ class Tempered(Divergence):
         # Write the mathematics for one point and let vmap do the rest.
         excess = lambda point: approximation.log_prob(point) - self.beta * target.log_density(point)
         each = jax.vmap(jax.vmap(excess))(u)
+        # One log p and one gradient a draw: what `Divergence.evaluations` says unless overridden.
         return jnp.sum(jnp.exp(log_weights) * each.mean(axis=1))
 
 

@@ -21,7 +21,8 @@ def section(view: View) -> Section | None:
     rows = [Row([name_of(fit), *_cells(fit)], fit) for fit in fits]
     caption = f"Of {formatting.words(len(fits))} fits, the margin whose mean is furthest off."
     table = Table(columns, rows, "worst-margins", caption=caption)
-    # `order` is the place on the page: sections are sorted by it.
+    # The key is the anchor. `order` is the place on the page: without it a section comes before
+    # "All numbers".
     return Section("worst-margins", "Worst margins", "", [table], order=95)
 
 
@@ -32,6 +33,7 @@ def _cells(fit: FitView) -> list[Cell]:
 
 def _worst(fit: FitView) -> str | None:
     """The label of the margin, or None where none was measured."""
+    # fit.data is the fit's entry in results.json: see vi_compare/results.schema.json.
     by = fit.data["metrics"].get("mean_shift", {}).get("by", {})
     known = {label: abs(part["value"]) for label, part in by.items() if part["value"] is not None}
     return max(known, key=known.get, default=None)

@@ -206,6 +206,10 @@ class Section:
     blocks: Sequence[Any] = ()
     order: int = 122
 
+    def __post_init__(self):
+        if not isinstance(self.order, int):
+            raise TypeError(f"order is {self.order!r}; give a whole number, or leave it out")
+
     @property
     def tally(self) -> tuple[str, str]:
         """The worst mark in its tables and notes, and how often: ("bad", "3 ✗")."""

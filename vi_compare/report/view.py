@@ -96,7 +96,7 @@ class Mode:
         return shown(self.place)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FitView:
     """One fit, and how it looks.
 

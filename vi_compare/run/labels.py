@@ -8,8 +8,12 @@ from types import MappingProxyType
 from typing import Any
 
 from vi_compare import catalogue
+from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError
+from vi_compare.solvers import Solver
 
+# What `build` of each kind returns.
+BUILT: dict[str, type] = {"guides": Callable, "divergences": Divergence, "solvers": Solver}  # type: ignore[dict-item]
 # Guides of a script, {name: an AutoGuide or a function}, beside those of the catalogue.
 Guides = Mapping[str, Callable]
 NO_GUIDES: Guides = MappingProxyType({})
@@ -44,15 +48,24 @@ class Part:
 
         Raises:
             InputError: where an option has a value that the entry refuses by a ValueError;
-                its message stands behind the entry's name.
+                its message stands behind the entry's name. And where the entry breaks, or builds
+                something else.
         """
         if self.own is not None:
             return self.own
-        build = catalogue.load(self.kind, self.name).build
+        entry = catalogue.entries(self.kind)[self.name]
+        build = entry.load().build
         try:
-            return build(*given, **dict(self.options))
+            built = build(*given, **dict(self.options))
+        except InputError:
+            raise
         except ValueError as error:
             raise InputError(f"{self.name}: {error}") from error
+        except Exception as error:  # whatever somebody's plug-in raises
+            raise InputError(entry.broke(error)) from error
+        if not isinstance(built, BUILT[self.kind]):
+            raise InputError(f"{entry.place} builds a {type(built).__name__}, which is none")
+        return built
 
 
 def check_guides(guides: Guides) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +16,8 @@ import numpy as np
 from vi_compare import catalogue
 from vi_compare.approximation import GuideApproximation
 from vi_compare.comparison import Comparison, fingerprint
-from vi_compare.errors import InputError
-from vi_compare.evidence import Draws, Estimate, Evidence
+from vi_compare.errors import InputError, last_line, told
+from vi_compare.evidence import ALL, Draws, Estimate, Evidence
 from vi_compare.metrics import abouts
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
@@ -201,9 +202,9 @@ class Prepared:
             floor,
         )
         scores = {}
-        for name, module in catalogue.load_all("metrics").items():
+        for name, entry in catalogue.entries("metrics").items():
             with timed(name):
-                scores[name.replace("-", "_")] = dict(module.measure(evidence))
+                scores[name.replace("-", "_")] = _measured(entry, evidence)
         verdict = judge(
             fit.status, fit.message, scores, doubts,
             caution=fit.doubt, remedy=fit.remedy, left=fit.left, abouts=abouts(),
@@ -281,13 +282,35 @@ class Prepared:
 
 
 def _solved(solver: Solver, problem: Problem, held_out: Draws | None) -> Fit:
-    """What the solver makes of the problem, asked what it has left to gain; a refusal ends this
-    fit and no other. `held_out` are draws of the target that no solver sees."""
+    """What the solver makes of the problem, asked what it has left to gain; a refusal, or a
+    fault, ends this fit and no other. `held_out` are draws of the target that no solver sees."""
     try:
-        return asked(problem, solver.solve(problem), held_out)
+        found = solver.solve(problem)
+        if not isinstance(found, Fit):
+            raise TypeError(f"the solver returned a {type(found).__name__}, and no Fit")
+        return asked(problem, found, held_out)
     except InputError as error:
-        nothing = np.zeros((0, 0))
-        return Fit(None, Status.FAILED, str(error), nothing, cost=Cost.nothing())
+        why = str(error)
+    except Exception as error:  # whatever a guide, a divergence or a solver raises
+        why = f"it broke: {told(error)} ({last_line(error)})"
+        warnings.warn(why, stacklevel=2)
+    return Fit(None, Status.FAILED, why, np.zeros((0, 0)), cost=Cost.nothing())
+
+
+def _measured(entry: catalogue.Registered, evidence: Evidence) -> dict[str, Estimate]:
+    """What a metric says; one that breaks has no numbers, and spoils no others."""
+    try:
+        found = dict(entry.load().measure(evidence))
+        wrong = {label: e for label, e in found.items() if not isinstance(e, Estimate)}
+        if wrong or ALL not in found:
+            given = ", ".join(f"{k!r}: {type(e).__name__}" for k, e in (wrong or found).items())
+            raise TypeError(f"measure must return {{{ALL!r}: Estimate, ...}}, not {{{given}}}")
+    except InputError:
+        raise
+    except Exception as error:  # whatever somebody's metric raises
+        warnings.warn(entry.broke(error), stacklevel=2)
+        return {ALL: Estimate.missing(entry.broke(error))}
+    return {label: e.or_missing() for label, e in found.items()}
 
 
 def _log_q(q: GuideApproximation, draws: Draws) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jax import Array
@@ -162,6 +162,7 @@ class Fit:
     left: Estimate | None = None
 
 
+@runtime_checkable
 class Solver(Protocol):
     """Reaches the optimum of a divergence over a guide's parameters."""
 

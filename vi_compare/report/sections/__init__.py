@@ -5,23 +5,37 @@ distributions add theirs by entry points (`vi_compare.catalogue`).
 
 from __future__ import annotations
 
-from types import ModuleType
+import warnings
 
 from vi_compare import catalogue
-from vi_compare.report.blocks import Section
+from vi_compare.errors import InputError
+from vi_compare.report.blocks import Note, Section
 from vi_compare.report.view import View
 from vi_compare.timing import timed
 
 
-def modules() -> list[ModuleType]:
-    """The sections of this package and of others, by name."""
-    return list(catalogue.load_all("sections").values())
-
-
 def all_of(view: View) -> list[Section]:
-    """The sections that this comparison has something to say in, in the order of the page."""
-    made = []
-    for module in modules():
-        with timed(module.__name__.rpartition(".")[2]):
-            made.append(module.section(view))
-    return sorted((section for section in made if section), key=lambda section: section.order)
+    """The sections that this comparison has something to say in, in the order of the page. One
+    that breaks says so in its place, and spoils no others."""
+    made: dict[str, Section] = {}
+    for name, entry in catalogue.entries("sections").items():
+        with timed(name):
+            try:
+                section = _section(entry, view, made)
+            except InputError:
+                raise
+            except Exception as error:  # whatever somebody's section raises
+                warnings.warn(entry.broke(error), stacklevel=2)
+                section = Section(f"broken-{name}", name, blocks=[Note(entry.broke(error))])
+        if section:
+            made[section.key] = section
+    return sorted(made.values(), key=lambda section: section.order)
+
+
+def _section(entry: catalogue.Registered, view: View, others: dict[str, Section]) -> Section | None:
+    section = entry.load().section(view)
+    if not isinstance(section, Section | None):
+        raise TypeError(f"section returned a {type(section).__name__}, and no Section")
+    if section and section.key in others:
+        raise ValueError(f"the key {section.key!r} is that of another section")
+    return section
