@@ -126,7 +126,9 @@ def excess(fit, mean, root) -> tuple[float, float]:
     return float(kl.mean()), float(kl.std(ddof=1) / np.sqrt(len(kl)))
 
 
-@pytest.mark.parametrize("guide", ["mixture", "iaf", "student"])
+@pytest.mark.parametrize(
+    "guide", ["mixture", "student", pytest.param("iaf", marks=pytest.mark.slow)]
+)
 def test_scales_and_correlations_do_not_matter(guide):
     """Predictors with means of 10 000, scales of 0.01 to 1000 and a correlation of 0.9999.
     Plain SVI ends thousands of nats away. Student t cannot be normal: with at most 1,000
@@ -160,17 +162,20 @@ def test_minibatches_of_badly_scaled_data_are_fitted_too():
     assert kl < 0.01 + 4 * error
 
 
-def test_forward_kl_takes_the_frame_of_its_draws():
-    """A flow by maximum likelihood of 2,000 Gaussian draws, scales 0.01 and 50: what is lost to
-    2,000 draws is P/(2n), 0.01 nats for the 40 parameters of the flow that matter, thrice that
-    allowed."""
+@pytest.mark.parametrize(
+    ("guide", "left"), [("mvn", 5 / 4000), pytest.param("iaf", 0.01, marks=pytest.mark.slow)]
+)
+def test_forward_kl_takes_the_frame_of_its_draws(guide, left):
+    """Maximum likelihood of 2,000 Gaussian draws, scales 0.01 and 50: what is lost to 2,000 draws
+    is P/(2n), for the 5 parameters of a Gaussian and the 40 of the flow that matter; thrice
+    that allowed."""
     target = Target(lambda: numpyro.sample("x", scattered()))
     draws = target.draws({"x": scattered().sample(jax.random.key(3), (2000,))})
-    fit = solved(target, "iaf", divergence=ForwardKL(draws), restarts=2)
+    fit = solved(target, guide, divergence=ForwardKL(draws), restarts=2)
     fresh = target.draws({"x": scattered().sample(jax.random.key(4), (20_000,))})
     at = fit.approximation.at(fresh)
     kl = np.asarray(at.log_p - at.log_q)
-    assert kl.mean() < 0.03 + 4 * kl.std() / np.sqrt(len(kl))
+    assert kl.mean() < 3 * left + 4 * kl.std() / np.sqrt(len(kl))
 
 
 def scattered():
