@@ -302,6 +302,33 @@ def test_stopped_cuts_the_parameters_from_the_gradient():
     assert np.abs(ravel_pytree(jax.grad(value)(q.params, False))[0]).max() > 0
 
 
+def many_sites(n: int = 30):
+    for i in range(n):
+        numpyro.sample(f"x{i}", dist.Normal(0.0, 1.0))
+
+
+def one_vector(n: int = 30):
+    numpyro.sample("x", dist.Normal(jnp.zeros(n), 1.0).to_event(1))
+
+
+@pytest.mark.parametrize("ask", ["draw", "strata", "log_prob"])
+def test_many_small_sites_cost_what_one_vector_costs(ask):
+    """XLA compiles every random number generator and every density of a site on its own: with
+    200 sites for three minutes. What depends on sites is where each parameter stands, a
+    concatenation of two inputs a site: so the program is as long but for its slices."""
+
+    def lines(model) -> int:
+        q = approximation("normal", Target(model), seed=0)
+        given = {"draw": (jax.random.key(0),), "strata": (jax.random.key(0), 4),
+                 "log_prob": (jnp.zeros(30),)}[ask]  # fmt: skip
+        asked = lambda params, *a: getattr(GuideApproximation(q.guide, params, q.target), ask)(*a)
+        jaxpr = jax.make_jaxpr(asked, static_argnums=2 if ask == "strata" else ())(q.params, *given)
+        return len(jaxpr.eqns)
+
+    # A reshape or a broadcast for each of two parameters of a site.
+    assert lines(many_sites) <= lines(one_vector) + 2 * 2 * 30
+
+
 # --- draws made elsewhere ---------------------------------------------------------------
 
 

@@ -215,17 +215,33 @@ class LaplaceFamily(GaussianFamily):
 
 @register(AutoNormal)
 class SiteNormalFamily(Family):
-    """Independent normals site by site: its density is that of its trace."""
+    """Independent normals site by site, drawn and evaluated as the one normal on the flat vector
+    that they are: XLA takes a minute for 200 sites one by one, and no longer than for one so."""
 
     covariances = holds = Covariances.DIAGONAL
     has_projection = can_be_framed = True
 
-    def to_mixture(self, params, target):
+    def posterior(self, params: dict, target: Target) -> dist.Distribution:
+        """q over u (d,)."""
         loc, scale = (
             target.ravel({s.name: params[self._name(s.name, what)] for s in target.sites})
             for what in ("loc", "scale")
         )
-        return single(loc, jnp.diag(scale**2))
+        return dist.Normal(loc, scale).to_event(1)
+
+    def draw(self, params, target, key):
+        return self.posterior(params, target).sample(key)
+
+    def log_prob(self, params, target, u):
+        return self.posterior(params, target).log_prob(u)
+
+    def strata(self, params, target, key, n):
+        u = self.posterior(params, target).rsample(key, (n,))
+        return jnp.zeros(1), jax.lax.optimization_barrier(u[None])
+
+    def to_mixture(self, params, target):
+        normal = self.posterior(params, target)
+        return single(normal.mean, jnp.diag(normal.variance))
 
     def from_mixture(self, mixture, target):
         scale = jnp.sqrt(jnp.diag(mixture.covariances[0]))
