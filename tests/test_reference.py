@@ -15,7 +15,7 @@ import numpyro.distributions as dist
 import pytest
 import xarray as xr
 from arviz_stats.base import array_stats
-from scipy import stats
+from scipy import special, stats
 from targets import ROOT, script
 
 from vi_compare import Given, Study
@@ -560,6 +560,29 @@ def test_nuts_draws_from_the_posterior_and_keeps_its_draws(tmp_path, monkeypatch
     other = Target(regression, (), {"x": jnp.asarray(x), "y": jnp.asarray(y) + 1e-9})
     with pytest.raises(TypeError):  # other data are drawn for anew
         nuts.nuts_reference(other, 0, 1000, quiet)
+
+
+def test_nuts_goes_round_a_circle(tmp_path, monkeypatch):
+    """Over u a mode at ±π is two, which no chain crosses; over the angle it is one. Two sites:
+    y leans on the angle. KS and the mean of y by five standard errors."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    centre = np.pi
+
+    def model():
+        angle = numpyro.sample("angle", dist.VonMises(centre, 4.0))
+        numpyro.sample("y", dist.Normal(3.0 * jnp.cos(angle), 0.5))
+
+    # As if something had been seen: a model that says all is drawn by running it.
+    target, quiet = Target(model), lambda done, total, words: None
+    found = nuts.nuts_reference(target, 0, 1000, quiet, nuts.Sampling(warmup=300))
+    assert found.doubts == ()
+    angle, y = (np.asarray(found.test.values[name]) for name in ("angle", "y"))
+    off = (angle - centre + np.pi) % (2 * np.pi) - np.pi
+    n = found.test.effective(off)
+    assert stats.kstest(off, stats.vonmises(4.0).cdf).statistic < 2.3 / np.sqrt(n)  # one in 20,000
+    mean = 3 * np.cos(centre) * special.ive(1, 4.0) / special.ive(0, 4.0)
+    assert abs(y.mean() - mean) < 5 * y.std() / np.sqrt(found.test.effective(y))
+    assert 0.4 < (angle > 0).mean() < 0.6
 
 
 # --- log Z on models -------------------------------------------------------------------

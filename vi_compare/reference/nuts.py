@@ -24,6 +24,7 @@ from vi_compare.evidence import Draws
 from vi_compare.randomness import key_for, split
 from vi_compare.reference import PARTS, Reference, from_chains, part
 from vi_compare.reference.chains import diagnose
+from vi_compare.reference.circles import angles, rolled, unrolled, unrolled_at
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 
@@ -110,7 +111,7 @@ def _sample(
     mcmc = _sampler(target, sampling)
     per_chain = -(-n // sampling.per_part)
     most = -(-per_chain // sampling.block)
-    starts = starting_points(target, start_key, sampling.chains)
+    starts = unrolled_at(target, starting_points(target, start_key, sampling.chains))
     blocks: list[np.ndarray] = []
     heights: list[np.ndarray] = []
     diverged, gradients = 0, 0
@@ -123,7 +124,7 @@ def _sample(
         else:
             mcmc.run(run_key, init_params=starts, extra_fields=fields)
         extra = mcmc.get_extra_fields(group_by_chain=True)
-        blocks.append(np.asarray(mcmc.get_samples(group_by_chain=True)))
+        blocks.append(np.asarray(rolled(target, mcmc.get_samples(group_by_chain=True))))
         heights.append(-np.asarray(extra["potential_energy"]))
         steps = int(np.asarray(extra["num_steps"]).sum())
         # Warm-up is not recorded; its trees are about as large.
@@ -140,8 +141,9 @@ def _sample(
 
 
 def _sampler(target: Target, sampling: Sampling) -> MCMC:
+    density = unrolled(target)
     kernel = NUTS(
-        potential_fn=lambda u: -target.log_density(u),
+        potential_fn=lambda x: -density(x),
         target_accept_prob=sampling.accept,
         dense_mass=target.dim <= sampling.dense,
     )
@@ -173,7 +175,7 @@ def _name(target: Target, seed: int, n: int, sampling: Sampling) -> str:
         array = np.asarray(constant)
         _add(digest, str(array.dtype), array)
     facts = {
-        "format": 2,  # of what is kept
+        "format": 3 if angles(target).any() else 2,  # of what is kept
         "settings": sampling.settings,
         "seed": seed,
         "n": n,
