@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -71,7 +72,7 @@ class PointScores(Scores):
         here = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
         log_p = self.target.log_density
         self._one = jax.jit(jax.value_and_grad(log_p)).lower(here).compile()
-        self._hessian = jax.jit(jax.hessian(log_p)).lower(here).compile()
+        self._hessian = _hessian.lower(self.target, here).compile()
 
     def at(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """log p () and its gradient (d,) at one point x (d,), finite or not."""
@@ -101,5 +102,21 @@ def _both(target: Target, x: Array) -> tuple[Array, Array]:
 @partial(jax.jit, static_argnums=0)
 def _curvature_times(target: Target, x: Array, v: Array) -> Array:
     """∇² log p(x) v (n, d), row by row of x and v (n, d)."""
-    gradient = jax.grad(target.log_density)
-    return jax.vmap(lambda x, v: jax.jvp(gradient, (x,), (v,))[1])(x, v)
+    return jax.vmap(partial(_turned, jax.grad(target.log_density)))(x, v)
+
+
+@partial(jax.jit, static_argnums=0)
+def _hessian(target: Target, x: Array) -> Array:
+    """∇² log p(x) (d, d) at x (d,)."""
+    times = partial(_turned, jax.grad(target.log_density))
+    return jax.vmap(times, (None, 0), -1)(x, jnp.eye(target.dim, dtype=x.dtype))
+
+
+def _turned(gradient: Callable[[Array], Array], x: Array, v: Array) -> Array:
+    """The derivative (d,) of the gradient at x (d,) along v (d,)."""
+    try:
+        return jax.jvp(gradient, (x,), (v,))[1]
+    except TypeError:
+        # A density with a gradient rule of its own, as that of an ODE solver, has no forward
+        # mode. Backwards through it twice is as exact and takes longer.
+        return jax.grad(lambda x: gradient(x) @ v)(x)

@@ -178,6 +178,14 @@ class Target:
         """Names of the plates that see a minibatch."""
         return self._structure.subsampled
 
+    @cached_property
+    def operations(self) -> float:
+        """Floating-point operations of one gradient of log p, as XLA counts them before it
+        compiles; 0 where it does not. A logarithm or an exponential counts as twenty."""
+        one = jax.ShapeDtypeStruct((self.dim,), jnp.result_type(float))
+        found = jax.jit(jax.grad(self.log_density)).lower(one).cost_analysis() or {}
+        return found.get("flops", 0.0) + 20 * found.get("transcendentals", 0.0)
+
     def unravel(self, u: Array) -> dict[str, Array]:
         """u (d,) -> {site: unconstrained value}."""
         out, start = {}, 0

@@ -28,6 +28,7 @@ from vi_compare.randomness import split
 from vi_compare.solvers import Cost, Fit, Problem, Restart
 from vi_compare.solvers._loop import Loop, Pace, Trajectory
 from vi_compare.solvers._restarts import choose
+from vi_compare.solvers._work import Budget
 from vi_compare.target import Target
 from vi_compare.verdict import Status
 
@@ -38,6 +39,7 @@ class StochasticTuning:
 
     Attributes:
         pace: how often the loop looks at the losses.
+        budget: what may be spent where log p takes long.
         search: Adam's step sizes in the search, as shares of the learning rate.
         polish: Adam's step size in the polish, likewise.
         draws: draws of a polish step, as a multiple of the divergence's own number.
@@ -48,6 +50,7 @@ class StochasticTuning:
     """
 
     pace: Pace = field(default_factory=Pace)
+    budget: Budget = field(default_factory=Budget)
     search: tuple[float, ...] = (1.0, 0.2)
     polish: float = 0.04
     draws: int = 8
@@ -111,7 +114,9 @@ class Stochastic:
         """Fit the guide from where `begin` says, in its coordinates; the best of the
         restarts is chosen on 2,048 draws."""
         target, guide, divergence = problem.target, problem.guide, problem.divergence
-        restarts, progress = problem.restarts, problem.progress
+        progress, budget = problem.progress, self.tuning.budget
+        strata = families.family(guide).num_components
+        restarts = budget.restarts(target, divergence, strata, problem.restarts)
         start_key, search_key, choose_key, polish_key = split(problem.key, 4)
         tuning = self.tuning
         loop = partial(self._loop, target, guide, begin.place)
@@ -122,7 +127,8 @@ class Stochastic:
         spent = _cost(guide, divergence, search, restarts)
         if best is None:
             return _broke_down(search.trajectory, rows, spent)
-        finer = divergence.with_particles(tuning.draws * divergence.num_particles)
+        more = budget.draws(target, divergence, strata, tuning.draws)
+        finer = divergence.with_particles(more * divergence.num_particles)
         polish = loop(finer, (tuning.polish,), tuning.averaged)
         start, before = jax.tree.map(lambda leaf: leaf[best : best + 1], (found, own))
         _, polished = polish.run(start, polish_key, progress)
@@ -130,13 +136,12 @@ class Stochastic:
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), last)
         q = GuideApproximation(guide, params, target)
         spent += _cost(guide, finer, polish, 1)
-        judging = divergence.with_particles(judged).evaluations(
-            families.family(guide).num_components
-        )
+        judging = divergence.with_particles(judged).evaluations(strata)
         spent += Cost(0.0, judging.log_density, 0)
         fit = self._fit(q, search.trajectory, polish, rows, best)
         doubt = divergence.why_doubtful(choose_key, q, polish.carried)
-        return replace(fit, cost=spent, doubt=doubt)
+        message = fit.message + _spared(restarts, problem.restarts, more, tuning.draws)
+        return replace(fit, cost=spent, doubt=doubt, message=message)
 
     def _loop(
         self,
@@ -217,6 +222,17 @@ def _chosen(
     best, rows, judged = choose(divergence, stacked, failed == "", key)
     told = (replace(row, status=why) if why else row for row, why in zip(rows, failed, strict=True))
     return best, tuple(told), judged
+
+
+def _spared(restarts: int, wanted: int, draws: int, finest: int) -> str:
+    """What was given up, as log p takes long; "" for nothing."""
+    given_up = []
+    if restarts < wanted:
+        given_up.append(f"{restarts} of {wanted} starts were followed")
+    if draws < finest:
+        given_up.append(f"the last steps had {draws / finest:.2g} of their draws")
+    words = " and ".join(given_up)
+    return f"; as log p takes long, {words}; minibatches would cost less" if words else ""
 
 
 def _broke_down(search: Trajectory, rows: tuple[Restart, ...], spent: Cost) -> Fit:
