@@ -336,3 +336,11 @@ def test_the_list_tells_what_cannot_be_used_and_goes_on(offer, tmp_path):
     assert "A section of somebody else's." in done.stdout
     assert "scoreboard" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_warning_of_ours_is_one_line_on_stderr(offer, tmp_path):
+    offer("elsewhere", {("guides", "mvn"): GUIDE})
+    done = command("list", cwd=tmp_path)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("vi-compare: the guide 'mvn' of elsewhere 0.1 is left out")

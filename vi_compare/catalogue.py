@@ -221,17 +221,6 @@ def load_all(kind: str) -> dict[str, ModuleType]:
     return {name: entry.load() for name, entry in entries(kind).items()}
 
 
-def broken(kind: str) -> dict[str, str]:
-    """{name: what is wrong} of the entries of one kind that cannot be used."""
-    out = {}
-    for name, entry in entries(kind).items():
-        try:
-            entry.load()
-        except InputError as error:
-            out[name] = str(error)
-    return out
-
-
 def summary(documented: Callable | ModuleType) -> str:
     """First line of a docstring."""
     return (inspect.getdoc(documented) or "").partition("\n")[0]

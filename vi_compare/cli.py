@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
@@ -484,12 +485,29 @@ def main(arguments: list[str] | None = None) -> int:
     line on stderr. Where stdout cannot be written, and no page was, it is 1, too; whoever reads
     stdout may leave when he has read enough.
     """
-    with unfailing() as out:
+    with unfailing() as out, _warnings_in_a_line():
         status = _told(sys.argv[1:] if arguments is None else arguments)
         if why := out.trouble:
             print(f"vi-compare: stdout cannot be written ({why})", file=sys.stderr)
             return status or Exit.FAILED
         return status
+
+
+@contextlib.contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """What this package warns of is said as what it refuses is, without the line of its code."""
+    plain, own = warnings.formatwarning, str(Path(__file__).parent)
+
+    def told(message, category, filename, lineno, line=None) -> str:
+        if str(filename).startswith(own):
+            return f"vi-compare: {message}\n"
+        return plain(message, category, filename, lineno, line)
+
+    warnings.formatwarning = told
+    try:
+        yield
+    finally:
+        warnings.formatwarning = plain
 
 
 def _told(arguments: list[str]) -> int:

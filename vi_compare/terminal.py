@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -18,6 +19,7 @@ from rich.text import Text
 from vi_compare import catalogue
 from vi_compare.comparison import Comparison
 from vi_compare.difference import LEVEL, Change, Difference
+from vi_compare.errors import InputError
 from vi_compare.formatting import SIGNS, count, fixed, percent, plain, with_error
 
 if TYPE_CHECKING:  # they need JAX or xarray, and what lists must not wait for that
@@ -128,31 +130,29 @@ def show_catalogue() -> bool:
     all of them can be used."""
     console, whole = _stdout(), True
     for kind in (*catalogue.KINDS, "sections"):
-        broken = catalogue.broken(kind)
-        console.print(_table(kind, HEADINGS, _entries(kind, broken)))
-        whole &= not broken
+        rows = []
+        for entry in catalogue.entries(kind).values():
+            try:
+                what, options = _described(kind, entry.load())
+            except InputError as error:
+                what, options, whole = f"cannot be used: {error}", "", False
+            rows.append((entry.name, what, options, _origin(entry)))
+        console.print(_table(kind, HEADINGS, rows))
     if scripts := sorted(Path("models").glob("*.py")):
         lines = ((str(path), _first_line(path)) for path in scripts)
         console.print(_table("models", ("script", "what it is"), lines))
     return whole
 
 
-def _entries(kind: str, broken: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
-    """Name, line, options and distribution of every entry of one kind; what is wrong with those
-    that are `broken`."""
-    for name, entry in catalogue.entries(kind).items():
-        origin = _origin(entry)
-        if name in broken:
-            yield name, f"cannot be used: {broken[name]}", "", origin
-            continue
-        module = entry.load()
-        if kind in ("metrics", "sections"):
-            line = module.ABOUT.meaning if kind == "metrics" else catalogue.summary(module)
-            yield name, line, "", origin
-            continue
-        known = catalogue.options(module.build).items()
-        options = ", ".join(f"{option}={parameter.default}" for option, parameter in known)
-        yield name, catalogue.summary(module.build), options, origin
+def _described(kind: str, module: ModuleType) -> tuple[str, str]:
+    """An entry's line and its options."""
+    if kind == "metrics":
+        return module.ABOUT.meaning, ""
+    if kind == "sections":
+        return catalogue.summary(module), ""
+    known = catalogue.options(module.build).items()
+    options = ", ".join(f"{option}={parameter.default}" for option, parameter in known)
+    return catalogue.summary(module.build), options
 
 
 def _stdout() -> Console:
