@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -22,6 +23,10 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vi-compare-tests"
+
+# Thousands of traces leave a heap of millions of objects that stay, and Python would walk it again
+# and again for the garbage of the next.
+gc.set_threshold(1_000_000, 50, 50)
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", str(CACHE))

@@ -11,9 +11,10 @@ import pytest
 from test_page_in_browser import CHROMIUM, DESK, PHONE, browser  # noqa: F401 (a fixture)
 from test_report import HOSTILE, Page, synthetic
 
+from vi_compare import catalogue
 from vi_compare.comparison import Comparison
 from vi_compare.metrics import abouts
-from vi_compare.report import render, sections
+from vi_compare.report import render
 from vi_compare.report.path import Path
 from vi_compare.report.path.words import alpha, finding
 from vi_compare.report.sections import path as section_of_paths
@@ -102,7 +103,11 @@ def with_path(path, comparison=None):
 def alone(comparison):
     """A page with this section only: the others take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sections, "modules", lambda: [section_of_paths])
+        entries = catalogue.entries
+        only = lambda kind: {
+            k: e for k, e in entries(kind).items() if kind != "sections" or k == "path"
+        }
+        patch.setattr(catalogue, "entries", only)
         return render(comparison)
 
 
