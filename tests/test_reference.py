@@ -588,6 +588,28 @@ def test_nuts_goes_round_a_circle(tmp_path, monkeypatch):
 # --- log Z on models -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_an_exact_fit_refutes_nothing(seed):
+    """Its ELBO is log Z, above which floating point alone can put it: by 1e-14 nats it did."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(3.0, 1.0, 40)
+
+    def model():
+        x = numpyro.sample("x", dist.Normal(0.0, 2.0))
+        numpyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    precision = 40 + 1 / 4
+    mean, sd = y.sum() / precision, precision**-0.5
+    exact = lambda key, n: {"x": mean + sd * jax.random.normal(key, (n,))}
+    study = Study(model, exact=exact, fits=["mvn/reverse-kl"], name="exact")
+    found = study.run(Settings(draws=2_000, restarts=1, seed=seed)).results
+    assert found["target"]["reference"]["doubts"] == []
+    covariance = np.eye(40) + 4.0
+    truth = stats.multivariate_normal(np.zeros(40), covariance).logpdf(y)
+    assert found["target"]["log_normalizer"]["value"] == pytest.approx(truth, abs=1e-6)
+    assert found["fits"][0]["verdict"]["word"] == "Faithful"
+
+
 @pytest.mark.parametrize("name", ["many_well", "conjugate_regression"])
 def test_log_z_of_a_model_is_found_within_its_error(name):
     """20 seeds with what every run can bridge to, against the script's closed form. The sd

@@ -150,8 +150,12 @@ class Prepared:
 
     def _elbos(self, draws: Sequence[Draws | None]) -> dict[str, Estimate]:
         """{fit: its ELBO in nats}, where it has a density."""
-        known = {plan.name: q.log_w for plan, q in zip(self.plans, draws, strict=True) if q}
-        return {k: Estimate.mean(log_w, "nats") for k, log_w in known.items() if log_w is not None}
+        known = {plan.name: q for plan, q in zip(self.plans, draws, strict=True) if q}
+        return {
+            name: Estimate.mean(q.log_w, "nats", rounding=q.rounding)
+            for name, q in known.items()
+            if q.log_w is not None
+        }
 
     def _check_basins(
         self, modes, fits: Sequence[Fit], draws: Sequence[Draws | None], log_z: Estimate
