@@ -404,9 +404,6 @@ def best_gaussian(label: str) -> float:
     return optimize.minimize(value, [0.5, 0.0], method="Nelder-Mead", options=options).fun
 
 
-QUICK = ("alpha:0.5", "log-variance")
-
-
 def solved(label: str, model, exact, guide: str, restarts: int, seed: int = 0):
     target = Target(model)
     wanted = parse_label(f"{guide}/{label}")
