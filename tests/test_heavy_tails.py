@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import integrate, stats
+from test_report import published
 
 from vi_compare import catalogue, formatting
 from vi_compare.evidence import ALL, Draws, Estimate, Evidence
+from vi_compare.report import render
 from vi_compare.report.blocks import measured
 from vi_compare.report.view import FitView
 from vi_compare.run.facts import _metric
@@ -80,3 +82,14 @@ def test_a_bound_is_kept_and_shown():
     assert measured(reading).text == "≥ 0.72"
     assert formatting.with_error(0.72, 0.07, "nats", "least") == "≥ 0.72 ± 0.07 nats"
     assert formatting.percent(0.43, 0.05, "most") == "≤ 43 ± 5 %"
+
+
+def test_the_page_says_what_the_sign_means_where_there_is_one():
+    plain, bounded = published(), published()
+    for fit in bounded.results["fits"]:
+        fit["metrics"]["forward_kl"]["bound"] = "least"
+    said = "a tail is too heavy for so many draws"
+    assert said not in render(plain)
+    text = render(bounded)
+    assert text.count(said) == 2  # the scoreboard and all numbers
+    assert "≥ " in text

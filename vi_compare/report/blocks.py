@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -239,6 +239,16 @@ def unconfirmed(cells: Sequence[Cell]) -> list[Cell]:
 
 def missing(reason: str) -> Cell:
     return Cell("not available", title=reason, reason=reason or "no reason was recorded")
+
+
+def bounds_among(readings: Iterable[Reading]) -> str:
+    """What ≥ and ≤ mean, for the caption of a table that has one; "" for others."""
+    if not any(reading.bound for reading in readings):
+        return ""
+    return (
+        " ≥ and ≤ stand where a tail is too heavy for so many draws: the truth is likely to lie "
+        "beyond, by more than the error tells."
+    )
 
 
 def measured(reading: Reading, *, marked: bool = False) -> Cell:

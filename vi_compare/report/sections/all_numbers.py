@@ -6,7 +6,16 @@ from dataclasses import replace
 
 from vi_compare import formatting
 from vi_compare.estimate import About
-from vi_compare.report.blocks import Cell, Column, Row, Section, Table, measured, unconfirmed
+from vi_compare.report.blocks import (
+    Cell,
+    Column,
+    Row,
+    Section,
+    Table,
+    bounds_among,
+    measured,
+    unconfirmed,
+)
 from vi_compare.report.marks import better
 from vi_compare.report.view import FitView, View
 
@@ -25,6 +34,7 @@ def section(view: View) -> Section | None:
         "modes or levels the worst is shown. A dash stands where the number does not exist; "
         "its reason is in results.json, and shown on hover."
     )
+    caption += bounds_among(fit.reading(metric) for fit in view.fits for metric in metrics)
     return Section(
         "numbers",
         "All numbers",

@@ -11,6 +11,7 @@ from vi_compare.report.blocks import (
     Row,
     Section,
     Table,
+    bounds_among,
     measured,
     missing,
     name_of,
@@ -40,6 +41,7 @@ def section(view: View) -> Section:
         "✓ within the limit, ! near it, ✗ outside; limits stand under Reproduce. "
         "± is one Monte Carlo standard error. Where there are several margins the worst is shown."
     )
+    caption += bounds_among(fit.reading(metric) for fit in view.fits for metric in shown)
     if relative:
         caption += (
             " The target is not normalised, so an absolute reverse KL does not exist; differences "
