@@ -126,7 +126,9 @@ def _faults(kind: str, module: ModuleType) -> Iterator[str]:
     if lacking:
         yield f"defines no {' and no '.join(lacking)}"
     elif kind == "metrics":
-        if type(module.ABOUT).__name__ != "About":
+        from vi_compare.estimate import About  # it needs NumPy, which `--help` does not wait for
+
+        if not isinstance(module.ABOUT, About):
             yield f"has an ABOUT of type {type(module.ABOUT).__name__}, which has to be an About"
     elif kind in GIVEN:
         yield from _faults_of_build(module.build, GIVEN[kind])

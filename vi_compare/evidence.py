@@ -186,10 +186,15 @@ class Evidence:
 
     def below(self, plus: Estimate | None = None) -> Estimate:
         """E_q[log q − log p̃] in nats, from draws of the fit, plus an independent term."""
-        log_w = self.q.log_w
-        if log_w is None:
-            return Estimate.missing(self.q.reason, "nats")
-        return Estimate.mean(-log_w, "nats", plus=plus, rounding=self.q.rounding, unbounded=True)
+        return below(self.q, plus)
+
+
+def below(q: Draws, plus: Estimate | None = None) -> Estimate:
+    """E_q[log q − log p̃] in nats, the negative ELBO, from draws of q, plus an independent term."""
+    log_w = q.log_w
+    if log_w is None:
+        return Estimate.missing(q.reason, "nats")
+    return Estimate.mean(-log_w, "nats", plus=plus, rounding=q.rounding, unbounded=True)
 
 
 def effective(x: np.ndarray, chains: int) -> float:

@@ -165,6 +165,11 @@ class Target:
         return self._structure.sites
 
     @property
+    def owners(self) -> list[Site]:
+        """The site that each entry of u belongs to (d,)."""
+        return [site for site in self.sites for _ in range(site.size)]
+
+    @property
     def dim(self) -> int:
         return sum(site.size for site in self.sites)
 

@@ -237,7 +237,7 @@ class SiteNormalFamily(Family):
 
     def strata(self, params, target, key, n):
         u = self.posterior(params, target).rsample(key, (n,))
-        return jnp.zeros(1), jax.lax.optimization_barrier(u[None])
+        return jnp.zeros(1), jax.lax.optimization_barrier(u[None])  # as in `FlatFamily.strata`
 
     def to_mixture(self, params, target):
         normal = self.posterior(params, target)

@@ -27,8 +27,7 @@ END = np.pi * (1 - 1e-9)
 
 def angles(target: Target) -> np.ndarray:
     """Which entries (d,) of u are angles."""
-    sites = target.sites
-    return np.repeat([site.is_circle for site in sites], [site.size for site in sites])
+    return np.array([site.is_circle for site in target.owners])
 
 
 def unrolled(target: Target) -> Callable[[Array], Array]:

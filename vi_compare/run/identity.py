@@ -26,7 +26,7 @@ from vi_compare.errors import InputError
 from vi_compare.estimate import entries, margin, margins
 from vi_compare.scores import values_and_slopes
 from vi_compare.starts import starting_points
-from vi_compare.target import Site, Target
+from vi_compare.target import Target
 
 
 @dataclass(frozen=True)
@@ -317,7 +317,7 @@ def _candidates(
 ) -> list[tuple[int, float]]:
     """Shifts of one coordinate by one period that leave log p at a point (d,) alone. Only a
     site that is the whole line can turn: elsewhere the Jacobian tells places apart."""
-    real = [i for i, site in enumerate(_owners(target)) if site.is_real]
+    real = [i for i, site in enumerate(target.owners) if site.is_real]
     shifts = [(i, period) for i in real for period in asked.periods]
     if not shifts:
         return []
@@ -336,11 +336,6 @@ def _shifted(target: Target, point: np.ndarray, shifts: list[tuple[int, float]])
     for row, (i, shift) in zip(moved, shifts, strict=True):
         row[i] += shift
     return values_and_slopes(target, moved)[0]
-
-
-def _owners(target: Target) -> list[Site]:
-    """The site that each entry of u belongs to."""
-    return [site for site in target.sites for _ in range(site.size)]
 
 
 def _named(target: Target, coordinates: list[int], asked: Questions) -> str:

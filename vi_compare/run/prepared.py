@@ -17,7 +17,7 @@ from vi_compare import catalogue
 from vi_compare.approximation import GuideApproximation
 from vi_compare.comparison import Comparison, fingerprint
 from vi_compare.errors import InputError, last_line, told
-from vi_compare.evidence import ALL, Draws, Estimate, Evidence
+from vi_compare.evidence import ALL, Draws, Estimate, Evidence, below
 from vi_compare.metrics import abouts
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
@@ -149,13 +149,9 @@ class Prepared:
         return log_normaliser(pilot, final, proposals)
 
     def _elbos(self, draws: Sequence[Draws | None]) -> dict[str, Estimate]:
-        """{fit: its ELBO in nats}, where it has a density."""
-        known = {plan.name: q for plan, q in zip(self.plans, draws, strict=True) if q}
-        return {
-            name: Estimate.mean(q.log_w, "nats", rounding=q.rounding)
-            for name, q in known.items()
-            if q.log_w is not None
-        }
+        """{fit: its ELBO in nats}; missing where it has no density."""
+        known = zip(self.plans, draws, strict=True)
+        return {plan.name: below(q).minus() for plan, q in known if q}
 
     def _check_basins(
         self, modes, fits: Sequence[Fit], draws: Sequence[Draws | None], log_z: Estimate
@@ -312,8 +308,9 @@ def _measured(entry: catalogue.Registered, evidence: Evidence) -> dict[str, Esti
     except InputError:
         raise
     except Exception as error:  # whatever somebody's metric raises
-        warnings.warn(entry.broke(error), stacklevel=2)
-        return {ALL: Estimate.missing(entry.broke(error))}
+        why = entry.broke(error)
+        warnings.warn(why, stacklevel=2)
+        return {ALL: Estimate.missing(why)}
     return {label: e.or_missing() for label, e in found.items()}
 
 

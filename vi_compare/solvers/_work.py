@@ -31,16 +31,16 @@ class Budget:
     def restarts(self, target: Target, divergence: Divergence, strata: int, wanted: int) -> int:
         """How many of the restarts `wanted` can be followed."""
         step = self._of_a_step(target, divergence, strata)
-        if not step:
-            return wanted
-        return min(wanted, max(self.fewest, int(self.operations / (step * self.search_steps))))
+        return self._afforded(step * self.search_steps, self.fewest, wanted)
 
     def draws(self, target: Target, divergence: Divergence, strata: int, wanted: int) -> int:
         """How many times the draws of a step a step of the polish can have, `wanted` at most."""
         step = self._of_a_step(target, divergence, strata)
-        if not step:
-            return wanted
-        return min(wanted, max(1, int(self.operations / (step * self.polish_steps))))
+        return self._afforded(step * self.polish_steps, 1, wanted)
+
+    def _afforded(self, each: float, fewest: int, wanted: int) -> int:
+        """How many of those `wanted` can be had, of so many operations each."""
+        return min(wanted, max(fewest, int(self.operations / each))) if each else wanted
 
     def _of_a_step(self, target: Target, divergence: Divergence, strata: int) -> float:
         """Operations of log p in a step of one restart; 0 where nobody need care: for a divergence

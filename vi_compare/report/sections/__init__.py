@@ -25,8 +25,9 @@ def all_of(view: View) -> list[Section]:
             except InputError:
                 raise
             except Exception as error:  # whatever somebody's section raises
-                warnings.warn(entry.broke(error), stacklevel=2)
-                section = Section(f"broken-{name}", name, blocks=[Note(entry.broke(error))])
+                why = entry.broke(error)
+                warnings.warn(why, stacklevel=2)
+                section = Section(f"broken-{name}", name, blocks=[Note(why)])
         if section:
             made[section.key] = section
     return sorted(made.values(), key=lambda section: section.order)
