@@ -12,6 +12,7 @@ from numpyro.infer.autoguide import AutoMultivariateNormal
 
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.solvers import Problem, svi
+from vi_compare.solvers._loop import Pace, Trajectory
 from vi_compare.target import Target
 
 
@@ -98,3 +99,28 @@ def test_restarts_begin_apart_and_the_same_key_gives_the_same_fit():
     assert np.array_equal(one.losses, two.losses, equal_nan=True)
     assert not np.array_equal(one.losses, other.losses, equal_nan=True)
     assert one.losses[0, 0] != one.losses[1, 0]
+
+
+def test_what_can_no_longer_become_the_best_keeps_nobody_waiting():
+    """One restart is far out and halves its distance in every half window: from 10⁶ nats to the
+    0.1 that the best is known to, that takes 23 of them. It is waited for once as many lie behind
+    it as before it, and not sooner; one that needs no longer than that is waited for at once."""
+    pace = Pace(chunk=200, window=6)
+
+    def still(far: float, chunks: int) -> bool:
+        seen = Trajectory(pace, failed=np.full(2, "", dtype=object))
+        for chunk in range(chunks):
+            # The best swings with the period of half a window: it does not fall, and its error is
+            # 0.1 / √2, from the variance 0.1² · 3/4 of three such values.
+            best = 0.1 * np.cos(2 * np.pi * chunk / pace.half)
+            behind = far * 0.5 ** (chunk / pace.half)
+            seen.losses.append(np.tile([[best], [behind]], pace.chunk))
+        fall, error = seen.fall()
+        assert fall[1] > 2 * error[1]
+        assert error[0] == pytest.approx(0.1 / np.sqrt(2))
+        return seen.still()
+
+    assert still(1e6, chunks=12)
+    assert still(1e6, chunks=30)
+    assert not still(1e6, chunks=54)
+    assert not still(10.0, chunks=12)

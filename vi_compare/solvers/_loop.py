@@ -34,12 +34,19 @@ class Pace:
         chunk: number of steps that run compiled between two looks: enough to hide the cost of
             a look, few enough to stop in time.
         window: number of last chunks. The loss has stopped falling when the mean of the newer
-            half of them is no lower than that of the older half by more than two standard
+            half of them is no lower than that of the older half by more than `certain` standard
             errors.
+        certain: see `window`.
     """
 
     chunk: int = 200
     window: int = 6
+    certain: float = 2.0
+
+    @property
+    def half(self) -> int:
+        """Chunks of the newer half of the window."""
+        return self.window - self.window // 2
 
 
 @dataclass
@@ -73,16 +80,33 @@ class Trajectory:
     def fall(self) -> tuple[np.ndarray, np.ndarray]:
         """Fall of the mean loss within the window (R,), and its standard error (R,)."""
         means = np.stack([chunk.mean(axis=1) for chunk in self.losses[-self.pace.window :]])
-        old, new = means[: len(means) // 2], means[len(means) // 2 :]
+        old, new = means[: -self.pace.half], means[-self.pace.half :]
         with np.errstate(invalid="ignore"):
             error = np.sqrt(old.var(axis=0, ddof=1) + new.var(axis=0, ddof=1))
             return old.mean(axis=0) - new.mean(axis=0), error / np.sqrt(len(old))
 
     def still(self) -> bool:
-        """Whether every restart that lives has stopped falling."""
-        fall, error = self.fall()
-        alive = self.failed == ""
-        return bool((fall[alive] <= 2 * error[alive]).all())
+        """Whether every restart that lives, and can still become the best, has stopped falling."""
+        fall, error = (x[self.failed == ""] for x in self.fall())
+        moving = fall > self.pace.certain * error
+        return not (moving & self._in_the_running(fall, error)).any()
+
+    def _in_the_running(self, fall: np.ndarray, error: np.ndarray) -> np.ndarray:
+        """Whether each restart that lives would be as good as the best, within the best one's
+        error, after as many more chunks as there were so far. Each half window is taken to close
+        the same share of its distance as the last one did.
+
+        A start far out can fall by thousands of nats for all the steps there are, and the others
+        would wait for it.
+        """
+        newer = np.mean([chunk.mean(axis=1) for chunk in self.losses[-self.pace.half :]], axis=0)
+        newer = newer[self.failed == ""]
+        best = np.argmin(newer)
+        behind = newer - newer[best]
+        before = behind + np.maximum(fall - fall[best], 0.0)
+        kept = np.divide(behind, before, out=np.zeros_like(before), where=before > 0)
+        left = behind * kept ** (len(self.losses) / self.pace.half)
+        return left <= self.pace.certain * error[best]
 
     def tail(self) -> np.ndarray:
         """(chunks, R, P) chunk means at the last step size."""

@@ -193,7 +193,7 @@ class Stochastic:
             remedy = f"raise {self.name}:steps={pace.chunk * self.tuning.averaged} or more"
             return Ended(Status.NOT_CONVERGED, "too few steps to tell", remedy)
         fall, error = (float(x[0]) for x in polish.fall())
-        window = pace.chunk * pace.window // 2
+        window = pace.chunk * pace.half
         change = with_error(-fall, error)
         message = f"the mean loss moved by {change} nats over the last {window} steps"
         if polish.stationary:
