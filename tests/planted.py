@@ -79,9 +79,10 @@ def mixture(name: str, weights, means, covariances) -> Known:
 
     def draw(rng, n, weights=weights, factor=1.0):
         member = rng.choice(len(weights), n, p=weights)
-        return means[member] + np.einsum(
-            "nij,nj->ni", _roots(covariances, factor)[member], rng.normal(size=(n, means.shape[1]))
-        )
+        u = rng.normal(size=(n, means.shape[1]))
+        for k, root in enumerate(_roots(covariances, factor)):
+            u[member == k] = means[k] + u[member == k] @ root.T
+        return u
 
     def log_parts(u, factor=1.0):
         return _log_parts(u, means, _roots(covariances, factor))

@@ -114,23 +114,6 @@ def test_one_solver_is_the_default(guide, divergence):
 # --- divergences -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("guide", "divergence"), DIFFERENTIATED)
-def test_a_constant_in_log_p_changes_no_gradient(guide, divergence):
-    made = GUIDES[guide].build(plane)
-    unconstrained, constrain = away(made, PLANE)
-    loss = DIVERGENCES[divergence].build(SimpleNamespace(train=some_draws(64)))
-
-    @once
-    @jax.grad
-    def slope(params, constant):
-        return loss.loss(jax.random.key(3), constrain(params), plane, made, constant=constant)
-
-    plain, shifted = (ravel_pytree(slope(unconstrained, c))[0] for c in (0.0, 100.0))
-    assert np.linalg.norm(plain) > 1e-3  # a gradient that is zero would prove nothing
-    # Adding 100 to numbers of order 1 rounds off 1e-14 each; 1e-11 leaves room for sums.
-    np.testing.assert_allclose(shifted, plain, atol=1e-11 * max(1.0, np.abs(plain).max()))
-
-
 def exactly(name: str, seed: int = 1):
     """A target that is exactly a member of the guide's family: (q, p, draw).
 
@@ -151,31 +134,60 @@ def exactly(name: str, seed: int = 1):
     return q, lambda: numpyro.sample("z", made), lambda key, n: made.sample(key, (n,))
 
 
-@pytest.mark.parametrize(("guide", "divergence"), DIFFERENTIATED)
-def test_at_q_equal_p_the_mean_gradient_is_zero(guide, divergence):
+class Slopes:
+    """Gradients (n, P) of a divergence in the unconstrained parameters of a guide, against a
+    target of its family; one program, of a few batches, for all that is asked of a pair."""
+
+    batches, rows, few = 400, 128, 40
+
+    def __init__(self, guide: str, divergence: str):
+        q, p, draw = exactly(guide)
+        self.at_p, constrain = away(q.guide, PLANE, 1)
+        self.elsewhere = away(q.guide, PLANE)[0]
+        self.u = draw(jax.random.key(11), self.batches * self.rows)
+        self.u = self.u.reshape(self.batches, self.rows, 2)
+        self.log_p = jax.vmap(jax.vmap(Target(p).log_density))(self.u)
+        self.keys = jax.random.split(jax.random.key(12), self.batches)
+
+        def shifted(constant):
+            p()
+            numpyro.factor("constant", constant)
+
+        def slope(params, constant, key, u, log_p):
+            reference = SimpleNamespace(train=Draws(u, {"z": u}, log_p))
+            loss = DIVERGENCES[divergence].build(reference)
+            at = lambda params: loss.loss(key, constrain(params), shifted, q.guide, constant)
+            return ravel_pytree(jax.grad(at)(params))[0]
+
+        self._slope = once(jax.vmap(slope, (None, None, 0, 0, 0)))
+
+    def __call__(self, params, batches: int, constant: float = 0.0) -> np.ndarray:
+        data = self.keys, self.u, self.log_p + constant
+        ends = range(self.few, batches + 1, self.few)
+        some = lambda end: jax.tree.map(lambda x: x[end - self.few : end], data)
+        return np.concatenate([self._slope(params, constant, *some(end)) for end in ends])
+
+
+@pytest.fixture(scope="module", params=DIFFERENTIATED, ids="-".join)
+def slopes(request) -> Slopes:
+    return Slopes(*request.param)
+
+
+def test_a_constant_in_log_p_changes_no_gradient(slopes):
+    plain, shifted = (slopes(slopes.elsewhere, slopes.few, constant) for constant in (0.0, 100.0))
+    assert np.linalg.norm(plain) > 1e-3  # a gradient that is zero would prove nothing
+    # Adding 100 to numbers of order 1 rounds off 1e-14 each; 1e-11 leaves room for sums.
+    np.testing.assert_allclose(shifted, plain, atol=1e-11 * max(1.0, np.abs(plain).max()))
+
+
+def test_at_q_equal_p_the_mean_gradient_is_zero(slopes):
     """With 400 batches (t distribution), shared among its parameters, a right gradient fails
     one pair in 2,000; over 60 pairs together once in 30 seeds."""
-    q, p, draw = exactly(guide)
-    unconstrained, constrain = away(q.guide, PLANE, 1)
-    batches, rows = 400, 128
-    target = Target(p)
-    u = draw(jax.random.key(11), batches * rows).reshape(batches, rows, 2)
-    log_p = jax.vmap(jax.vmap(target.log_density))(u)
-
-    @once
-    @jax.vmap
-    def slope(key, u, log_p):
-        reference = SimpleNamespace(train=Draws(u, {"z": u}, log_p))
-        loss = DIVERGENCES[divergence].build(reference)
-        return ravel_pytree(
-            jax.grad(lambda params: loss.loss(key, constrain(params), p, q.guide))(unconstrained)
-        )[0]
-
-    g = np.asarray(slope(jax.random.split(jax.random.key(12), batches), u, log_p))
-    error = g.std(axis=0, ddof=1) / np.sqrt(batches)
+    g = slopes(slopes.at_p, slopes.batches)
+    error = g.std(axis=0, ddof=1) / np.sqrt(len(g))
     # A direction that changes nothing (the common level of logits) is zero to rounding, and
     # doubly reparameterised gradients are so in every direction and at every draw.
-    limit = stats.t.isf(1 / 2000 / 2 / max(1, (error > 0).sum()), batches - 1)
+    limit = stats.t.isf(1 / 2000 / 2 / max(1, (error > 0).sum()), len(g) - 1)
     assert (np.abs(g.mean(axis=0)) <= limit * error + 1e-12).all(), g.mean(axis=0) / error
 
 

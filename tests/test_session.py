@@ -27,37 +27,63 @@ def exact(key, n):
 
 
 study = Study(model, exact=exact, fits=["mvn/reverse-kl", "mvn/forward-kl"])
-comparison = study.run(Settings(draws=2000, restarts=1, {settings}))
+"""
+
+RUNS = """
 try:
     study.main()
 except Exception as error:
     said = str(error)
-print(json.dumps({{
-    "x64": jax.config.jax_enable_x64,
-    "precision": comparison.results["environment"]["precision"],
-    "dtype": str(comparison.draws["reference/posterior"]["x"].dtype),
-    "verdicts": comparison.verdicts,
-    "forward": [f["metrics"]["forward_kl"]["value"] for f in comparison.fits],
-    "repr": repr(comparison),
-    "html": comparison._repr_html_(),
-    "main": said,
-}}))
+
+
+def told(**settings):
+    comparison = study.run(Settings(draws=2000, restarts=1, **settings))
+    return {
+        "x64": jax.config.jax_enable_x64,
+        "precision": comparison.results["environment"]["precision"],
+        "dtype": str(comparison.draws["reference/posterior"]["x"].dtype),
+        "verdicts": comparison.verdicts,
+        "forward": [f["metrics"]["forward_kl"]["value"] for f in comparison.fits],
+        "repr": repr(comparison),
+        "html": comparison._repr_html_(),
+        "main": said,
+    }
+
+
+double = told()
+single = [told(float32=True, seed=seed) for seed in (2**63 + 5, 7)]
+print(json.dumps({"double": double, "single": single}))
+"""
+
+PREPARED = """
+def scored():
+    model()
+    numpyro.factor("nothing", 0.0)
+
+
+prepared = Study(scored, exact=exact).prepare(Settings(draws=1000))
+print(json.dumps({"dim": prepared.target.dim, "z": prepared.reference.check.passed}))
 """
 
 
-def session(tmp_path, settings="", first="") -> dict:
-    text = SESSION.format(settings=settings, first=first)
-    # from stdin: there is no script, as in a notebook
+def session(folder, then: str, first: str = "") -> dict:
     done = subprocess.run(
-        [sys.executable, "-"],
-        input=text, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+        [sys.executable, "-"],  # from stdin: there is no script, as in a notebook
+        input=SESSION.format(first=first) + then,
+        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_study_computes_in_double_precision_whatever_jax_is_set_to(tmp_path):
-    found = session(tmp_path)
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Three runs of one session: it may ask for one precision after the other."""
+    return session(tmp_path_factory.mktemp("session"), RUNS)
+
+
+def test_a_study_computes_in_double_precision_whatever_jax_is_set_to(runs):
+    found = runs["double"]
     assert found["x64"] is False  # left as it was found
     assert found["precision"] == "float64"
     assert found["dtype"] == "float64"
@@ -70,9 +96,9 @@ def test_a_study_computes_in_double_precision_whatever_jax_is_set_to(tmp_path):
     assert "in a notebook call study.run()" in found["main"]
 
 
-@pytest.mark.parametrize("seed", ["seed=2**63 + 5", "seed=7"])
-def test_single_precision_is_there_on_request(tmp_path, seed):
-    found = session(tmp_path, f"float32=True, {seed}")
+@pytest.mark.parametrize("which", [0, 1], ids=["a seed of 64 bits", "a small seed"])
+def test_single_precision_is_there_on_request(runs, which):
+    found = runs["single"][which]
     assert found["precision"] == "float32"
     assert found["dtype"] == "float32"
     # float32 has 7 digits and log p of some ten nats: errors of 1e-5 nats are rounding.
@@ -80,5 +106,6 @@ def test_single_precision_is_there_on_request(tmp_path, seed):
 
 
 def test_arviz_may_be_imported_first(tmp_path):
-    found = session(tmp_path, first="import arviz")
-    assert found["precision"] == "float64"
+    """It leaves NumPyro a lazy module, in which distributions and factors are not to be found
+    before something has asked for them."""
+    assert session(tmp_path, PREPARED, "import arviz") == {"dim": 2, "z": True}

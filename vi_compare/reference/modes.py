@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.spatial.distance import cdist
 
 from vi_compare.batches import BATCH, in_batches
 from vi_compare.evidence import Draws, Modes, effective
@@ -254,7 +255,8 @@ def _rate(step: Array, fell: Array, rate: Array) -> Array:
 
 
 def _distance(a: np.ndarray, b: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return np.sqrt((((a[:, None] - b[None]) / scale) ** 2).mean(axis=2))
+    """Root mean square over the coordinates (n, m), of a (n, d) from b (m, d)."""
+    return cdist(a / scale, b / scale) / np.sqrt(len(scale))
 
 
 def _merge(
