@@ -38,7 +38,7 @@ from vi_compare.report.blocks import Section
 from vi_compare.report.marks import limits, mark
 from vi_compare.report.view import View
 from vi_compare.run.labels import parse_part
-from vi_compare.solvers import Cost, Fit, Problem, Restart
+from vi_compare.solvers import Cost, Fit, Foresees, Problem, Restart
 from vi_compare.target import Target
 from vi_compare.verdict import Status
 
@@ -651,6 +651,17 @@ def check_fit(fit: Fit, problem: Problem) -> None:
     assert np.isfinite(best.loss)
 
 
+def check_foresight(method, problem: Problem, fit: Fit):
+    """What a solver expects to take is within a factor of ten of what it took: a normal is the
+    easiest of targets, and a search of few steps ends sooner than the usual one."""
+    if not isinstance(method, Foresees):
+        return
+    expected, took = method.expected(problem), fit.cost.gradient_evaluations
+    assert expected.programs >= 0
+    assert expected.seconds >= 0
+    assert took / 10 <= expected.gradients <= 10 * took
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_solver_solves_a_normal(solver):
     """Its mean within 0.15 of its sds, which 512 draws of it miss by 0.04."""
@@ -665,6 +676,7 @@ def test_a_solver_solves_a_normal(solver):
         method = replace(method, params=families.first_parameters(made, PLANE, problem.key))
     fit = method.solve(problem)
     check_fit(fit, problem)
+    check_foresight(method, problem, fit)
     assert all(done >= 0 and words for done, _, words in seen)
     assert all(done <= total for done, total, _ in seen if total is not None)
     if loss is not None:

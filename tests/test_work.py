@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,13 +11,15 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from vi_compare import catalogue
+from vi_compare import Settings, Study, catalogue
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
+from vi_compare.reference.nuts import Sampling
 from vi_compare.solvers import Problem, svi
 from vi_compare.solvers._stochastic import Stochastic, StochasticTuning
 from vi_compare.solvers._work import Budget
 from vi_compare.target import Target
+from vi_compare.target.work import operations
 
 ROWS = 20_000
 
@@ -79,3 +83,99 @@ def test_a_fit_says_what_it_gave_up_and_is_right_all_the_same(operations):
     scale = [float(fit.approximation.params[f"{name}_auto_scale"]) for name in "ab"]
     assert (abs(found - mean) < 0.1 * sd).all()
     np.testing.assert_allclose(scale, sd, rtol=0.05)
+
+
+# --- loops -------------------------------------------------------------------------------
+
+ROUNDS = 50
+
+
+def summed(body, rounds=ROUNDS):
+    """The body (5,) -> (5,) so many times over, as Python writes it out: no loop is left."""
+
+    def run(x):
+        for _ in range(rounds):
+            x = body(x)
+        return x.sum()
+
+    return run
+
+
+def body(x):
+    return x + 0.01 * x * x
+
+
+def scanned(x):
+    return jax.lax.scan(lambda c, _: (body(c), None), x, length=ROUNDS)[0].sum()
+
+
+def until(limit):
+    """A loop that ends by its numbers: the first entry counts the rounds."""
+
+    def run(x):
+        going = lambda carry: carry[0] < limit(x)
+        return jax.lax.while_loop(going, lambda c: (c[0] + 1, body(c[1])), (0.0, x))[1].sum()
+
+    return run
+
+
+def nested(x):
+    inner = lambda x: jax.lax.while_loop(
+        lambda c: c[0] < 5.0, lambda c: (c[0] + 1, body(c[1])), (0.0, x)
+    )[1]
+    return jax.lax.scan(lambda c, _: (inner(c), None), x, length=ROUNDS // 5)[0].sum()
+
+
+@pytest.mark.parametrize("loop", [scanned, until(lambda x: ROUNDS), jax.jit(nested)])
+def test_loops_are_counted_as_often_as_they_run(loop):
+    """Against the same steps without a loop. A loop's own bookkeeping, and what XLA shares among
+    steps that it sees whole, are some of the 15 operations of a step, and not a multiple."""
+    points = jnp.ones((3, 5))
+    plain = operations(summed(body), points)
+    assert plain >= 15 * ROUNDS  # two products and a sum of five numbers each
+    assert 0.8 * plain < operations(loop, points) < 1.6 * plain
+
+
+def test_loops_side_by_side_end_with_the_last_of_them():
+    loop = until(lambda x: 10 * x[0])
+    points = jnp.outer(jnp.array([1.0, 5.0]), jnp.ones(5))
+    alone = operations(loop, points[1:])
+    assert operations(loop, points) == pytest.approx(alone, rel=0.3)
+
+
+def test_a_branch_is_counted_and_gradients_too():
+    """A gradient of a loop goes over it forwards and backwards."""
+    points = jnp.ones((2, 5))
+    branch = lambda x: jax.lax.cond(x[0] > 0, nested, lambda x: x.sum(), x)
+    assert operations(branch, points) > 15 * ROUNDS
+    assert operations(jax.grad(scanned), points) > 1.5 * operations(scanned, points)
+
+
+# --- NUTS ----------------------------------------------------------------------------------
+
+
+def test_nuts_is_cut_to_what_it_may_spend_and_left_out_where_that_is_too_little():
+    sampling = Sampling()
+    small, large, huge = (straight(rows)[0] for rows in (100, ROWS // 2, 5 * ROWS))
+    assert sampling.within(small) == sampling
+    cut = sampling.within(large)
+    assert cut.is_possible
+    assert cut.enough * large.operations <= 1.01 * sampling.operations
+    assert cut.most == pytest.approx(2 * cut.enough, abs=1)
+    assert sampling.fewest <= cut.warmup < sampling.warmup
+    assert not sampling.within(huge).is_possible
+
+
+def test_where_nuts_is_left_out_a_run_says_so_and_a_fit_to_draws_still_has_it():
+    target, *_ = straight(5 * ROWS)
+    told = []
+    told_of = SimpleNamespace(begin=lambda *a, **k: None, progress=lambda *a: None,
+                              end=lambda text: told.append(text))  # fmt: skip
+    study = Study(target.model, target.kwargs)
+    prepared = study.prepare(Settings(), told_of, chains=False)
+    assert prepared.reference is None
+    assert {plan.name for plan in prepared.plans} == {"mvn/reverse-kl", "mixture:2/reverse-kl"}
+    assert any("--reference nuts draws all the same" in text for text in told)
+    forward = Study(target.model, target.kwargs, fits=["mvn/forward-kl"])
+    assert forward._source(target, Settings()) == "nuts"
+    assert forward._source(target, Settings(reference="none")) == "none"

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from vi_compare import catalogue, formatting
@@ -27,7 +28,7 @@ from vi_compare.reference import (
     exact_reference,
     from_given,
 )
-from vi_compare.reference.nuts import nuts_reference
+from vi_compare.reference.nuts import Sampling, nuts_reference
 from vi_compare.report import Comparison
 from vi_compare.run.draws import refuse_what_cannot_be_kept
 from vi_compare.run.identity import (
@@ -155,13 +156,32 @@ class Study:
 
     def _source(self, target: Target, settings: Settings) -> str:
         """Where draws come from: what is asked for; else the script's exact, or the model
-        itself where nothing is observed; else NUTS."""
+        itself where nothing is observed; else NUTS, unless log p takes too long for it and
+        no fit needs its draws."""
         if settings.source is not None:
             return settings.source
-        return "exact" if self.exact or target.normalised else "nuts"
+        if self.exact or target.normalised:
+            return "exact"
+        possible = Sampling().within(target).is_possible
+        return "nuts" if possible or self._needs_draws(target) else "none"
+
+    def _needs_draws(self, target: Target) -> bool:
+        """Whether a fit that the study names is fitted to draws of the target."""
+        named = (as_wanted(fit, self.guides) for fit in self.fits)
+        stand_in = SimpleNamespace(train=Draws(jnp.zeros((2, target.dim)), {}))
+        return any(
+            fit.divergence.build(stand_in).draws is not None
+            for fit in named
+            if isinstance(fit, FitLabel)
+        )
 
     def _no_draws(self, target: Target, settings: Settings, observer: Observer) -> None:
-        return None
+        if settings.source is None:
+            observer.begin("reference: none")
+            observer.end(
+                "log p takes too long for NUTS; --reference nuts draws all the same, and a file of "
+                "draws made elsewhere is taken"
+            )
 
     def _exact_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
         exact = self.exact or (by_running_the_model(target) if target.normalised else None)
@@ -202,24 +222,27 @@ class Study:
         """
         observer = observer or Silent()
         observer.begin("checking the model and its data", quiet=True)
-        has_draws = settings.source != "none"
-        wanted = [as_wanted(fit, self.guides) for fit in self.fits or self._default_fits(has_draws)]
+        named = [as_wanted(fit, self.guides) for fit in self.fits]
         require_device()
-        target, points = self._asked_who_it_is(settings, len(wanted))
+        at_most = len(named or self._default_fits(draws=True))
+        target, points = self._asked_who_it_is(settings, at_most)
+        source = self._source(target, settings)
+        has_draws = source != "none"
+        wanted = named or [as_wanted(fit, self.guides) for fit in self._default_fits(has_draws)]
         restarts = settings.restarts or self.restarts
         planner = Planner(target, settings.seed, self.guides, restarts)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
         stand_in = SimpleNamespace(train=Draws(points, {}))
         self._check(planner, wanted, stand_in, has_draws)
         observer.end("")
-        waits = self._source(target, settings) == "nuts" and not chains
+        waits = source == "nuts" and not chains
         draws = None if waits else self.reference(target, settings, observer)
         observer.begin("setting up the fits", quiet=True)
         plans = [planner.plan(fit, stand_in if waits else draws) for fit in wanted]
         observer.end("")
         self._tell_of_data(observer)
         known = (self.name, self.description, settings, target)
-        return Prepared(*known, draws, tuple(plans), tuple(self.published), restarts)
+        return Prepared(*known, draws, tuple(plans), tuple(self.published), restarts, source)
 
     def _asked_who_it_is(self, settings: Settings, fits: int) -> tuple[Target, Array]:
         """The target, which a comparison can be made of, and points (n, d) where it can be used.

@@ -206,9 +206,15 @@ def show_check(found: Inspection) -> None:
         console.print(Text(line), soft_wrap=True)
     sites = ((name, str(shape), support) for name, shape, support in found.sites)
     console.print(_table("sites", ("site", "shape", "support"), sites))
-    when = lambda seconds: "a few seconds" if seconds is None else f"about {seconds:.0f} s"
-    fits = ((name, solver, when(seconds)) for name, solver, seconds in found.fits)
+    fits = ((name, solver, _about(seconds)) for name, solver, seconds in found.fits)
     console.print(_table("fits", ("fit", "solver", "time"), fits))
+
+
+def _about(seconds: float | None) -> str:
+    """A prediction, in two digits: it is right within a factor of three."""
+    if seconds is None:
+        return "not known"
+    return "no time" if seconds == 0 else f"about {float(f'{max(seconds, 1):.2g}'):.0f} s"
 
 
 def _facts(found: Inspection) -> Iterator[str]:
@@ -222,7 +228,7 @@ def _facts(found: Inspection) -> Iterator[str]:
         z, limit = found.stein
         yield f"reference: largest Stein z {z:.1f} (a good sample stays below {limit:.1f})"
     elif found.chains:
-        yield "reference: NUTS, which the run begins with and keeps"
+        yield f"reference: NUTS, {_about(found.chains)}, which the run begins with and keeps"
     else:
         yield "reference: none; missed mass cannot be seen"
     for doubt in found.doubts:

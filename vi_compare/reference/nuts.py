@@ -8,7 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,10 @@ class Sampling:
         dense: maximum dimension for a dense mass matrix; above it, a diagonal one.
         accept: target acceptance probability; high, because steps that are too long for
             the curvature diverge.
+        operations: of `enough` gradients, at most; some minute of one core. Where log p takes
+            longer there are fewer of them, of warm-up draws, and of draws between two looks.
+        fewest: warm-up draws, and draws between two looks, that there are in any case.
+        steps: of a trajectory, as many as are usual.
     """
 
     chains: int = 2 * len(PARTS)
@@ -54,6 +58,26 @@ class Sampling:
     draws: int = 10_000
     dense: int = 60
     accept: float = 0.95
+    operations: float = 6e10
+    fewest: int = 200
+    steps: int = 16
+
+    def within(self, target: Target) -> Sampling:
+        """The same, cut to what may be spent on a target."""
+        share = self.operations / max(target.operations * self.enough, self.operations)
+        cut = lambda number, least=1: max(least, round(share * number))
+        return replace(
+            self,
+            warmup=cut(self.warmup, self.fewest),
+            block=cut(self.block, self.fewest),
+            enough=cut(self.enough),
+            most=cut(self.most),
+        )
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether what may be spent is as much as the least that chains take."""
+        return self.chains * (self.warmup + self.block) * self.steps <= self.enough
 
     @property
     def per_part(self) -> int:
@@ -85,6 +109,7 @@ def nuts_reference(
     Blocks of draws until there are enough of them with good R-hat and ESS, or
     `sampling.most` gradients are spent; what is then wrong stands in the reference's doubts.
     """
+    sampling = sampling.within(target)
     n = min(n, sampling.draws)
     store = cache_folder() / "nuts" / f"{_name(target, seed, n, sampling)}.npz"
     found = _read(store, (sampling.chains, target.dim))

@@ -6,13 +6,17 @@ import time
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from vi_compare import families
 from vi_compare.randomness import key_for
+from vi_compare.reference.nuts import Sampling
 from vi_compare.run.identity import told
+from vi_compare.run.plans import Plan
 from vi_compare.run.prepared import Prepared
+from vi_compare.scores import ROWS
+from vi_compare.solvers import Foresees, Problem
 from vi_compare.starts import starting_points
+from vi_compare.target import Target
 from vi_compare.verdict import Doubt
 
 
@@ -26,10 +30,10 @@ class Inspection:
         told: what is good to know about the sites, a clause each.
         starts: number of usable starting points.
         stein: largest z-score of the reference's check and its limit, or None.
-        chains: whether the reference will be NUTS, which `run` begins with.
+        chains: predicted seconds of NUTS, where `run` begins with it; else None.
         doubts: why the reference should not be believed.
         gradient_seconds: of one gradient of log p, in a batch of `starts`.
-        fits: (name, solver, predicted seconds or None where nothing is iterated on p).
+        fits: (name, solver, predicted seconds or None where the solver does not foresee them).
     """
 
     name: str
@@ -40,7 +44,7 @@ class Inspection:
     told: tuple[str, ...]
     starts: int
     stein: tuple[float, float] | None
-    chains: bool
+    chains: float | None
     doubts: tuple[Doubt, ...]
     gradient_seconds: float
     fits: tuple[tuple[str, str, float | None], ...]
@@ -50,11 +54,11 @@ def inspect(prepared: Prepared, n: int = 1024) -> Inspection:
     """Everything that `check` shows; `prepared` has passed every rule about input.
 
     Args:
-        n: number of starting points, and of gradients that are timed together.
+        n: number of starting points.
     """
     target, settings, reference = prepared.target, prepared.settings, prepared.reference
     points = starting_points(target, key_for(settings.seed, "check"), n)
-    seconds = _seconds_of_gradient(target, points)
+    price = _Price.of(target, points[:ROWS])
     return Inspection(
         prepared.name,
         tuple((s.name, s.shape, s.support) for s in target.sites),
@@ -64,41 +68,53 @@ def inspect(prepared: Prepared, n: int = 1024) -> Inspection:
         told(target),
         len(points),
         (reference.check.z, reference.check.limit) if reference else None,
-        reference is None and settings.source != "none",
+        price.of_nuts(target) if reference is None and prepared.source == "nuts" else None,
         reference.doubts if reference else (),
-        seconds,
-        tuple(
-            (p.name, p.solver_text, _predict(p, prepared.restarts, seconds)) for p in prepared.plans
-        ),
+        price.gradient,
+        tuple((p.name, p.solver_text, price.of_fit(prepared, p)) for p in prepared.plans),
     )
 
 
-def _seconds_of_gradient(target, points: jax.Array) -> float:
-    gradient = jax.jit(jax.vmap(jax.grad(target.log_density)))
-    jax.block_until_ready(gradient(points))
-    times = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        jax.block_until_ready(gradient(points))
-        times.append(time.perf_counter() - begin)
-    return float(jnp.median(jnp.asarray(times))) / len(points)
+@dataclass(frozen=True)
+class _Price:
+    """Measured seconds, from which those of fits are predicted.
 
-
-def _predict(
-    plan,
-    restarts: int,
-    gradient_seconds: float,
-    steps: int = 3_000,
-    compile_seconds: float = 8.0,
-) -> float | None:
-    """Rough seconds of a stochastic fit; None where the target is not evaluated.
-
-    `steps` of each restart are about what it takes to converge.
+    Attributes:
+        gradient: of one gradient of log p, `ROWS` side by side.
+        compiling: of compiling that.
+        program: of compiling a solver's program, about.
+        steps_of_nuts: gradients that NUTS takes in vain for one that counts: its chains wait for
+            the longest trajectory.
     """
-    if plan.divergence is None:
-        return None
-    strata = families.family(plan.guide).num_components
-    points = plan.divergence.evaluations(strata).log_density
-    if not points:
-        return None
-    return compile_seconds + 2 * steps * restarts * points * gradient_seconds
+
+    gradient: float
+    compiling: float
+    program: float = 5.0
+    steps_of_nuts: float = 5.0
+
+    @classmethod
+    def of(cls, target: Target, points: jax.Array, times: int = 5) -> _Price:
+        """Of a target, at points (n, d)."""
+        gradient = jax.jit(jax.vmap(jax.grad(target.log_density)))
+        seconds = []
+        for _ in range(1 + times):
+            begin = time.perf_counter()
+            jax.block_until_ready(gradient(points))
+            seconds.append(time.perf_counter() - begin)
+        return cls(float(np.median(seconds[1:])) / len(points), seconds[0])
+
+    def of_fit(self, prepared: Prepared, plan: Plan) -> float | None:
+        """Of a fit, from what its solver expects; None where that cannot tell."""
+        if not isinstance(plan.solver, Foresees):
+            return None
+        key = key_for(prepared.settings.seed, plan.full)
+        restarts = prepared.restarts
+        problem = Problem(prepared.target, plan.guide, plan.divergence, key, restarts)
+        expected = plan.solver.expected(problem)
+        asks = self.compiling + expected.gradients * self.gradient if expected.gradients else 0.0
+        return expected.seconds + self.program * expected.programs + asks
+
+    def of_nuts(self, target: Target) -> float:
+        """Of as many gradients as NUTS usually takes."""
+        gradients = self.steps_of_nuts * Sampling().within(target).enough
+        return self.program + self.compiling + gradients * self.gradient

@@ -58,6 +58,7 @@ class Prepared:
         name, description: of the target.
         settings, target, reference, plans, published: what to run.
         restarts: of every fit.
+        source: where draws of the target come from: "exact", "nuts", "file" or "none".
     """
 
     name: str
@@ -68,6 +69,7 @@ class Prepared:
     plans: tuple[Plan, ...]
     published: tuple[Published, ...]
     restarts: int
+    source: str
 
     @property
     def bytes_to_keep(self) -> int:

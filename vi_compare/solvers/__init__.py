@@ -162,8 +162,30 @@ class Fit:
     left: Estimate | None = None
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What a fit is likely to take, before it is made.
+
+    Attributes:
+        gradients: of log p at one point.
+        programs: that are compiled for it, besides log p and its gradient.
+        seconds: of all else, on one core.
+    """
+
+    gradients: float = 0.0
+    programs: float = 0.0
+    seconds: float = 0.0
+
+
 @runtime_checkable
 class Solver(Protocol):
     """Reaches the optimum of a divergence over a guide's parameters."""
 
     def solve(self, problem: Problem) -> Fit: ...
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A solver that can say what a problem will take; ``vi-compare check`` asks it."""
+
+    def expected(self, problem: Problem) -> Expected: ...

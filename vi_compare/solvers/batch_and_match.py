@@ -28,7 +28,7 @@ from vi_compare.gaussian.gaussians import MOST_FULL, FullRank, enough_draws, jef
 from vi_compare.gaussian.natural_gradient import LOST
 from vi_compare.randomness import generator, split
 from vi_compare.scores import Scores
-from vi_compare.solvers import Cost, Fit, Problem, Restart
+from vi_compare.solvers import Cost, Expected, Fit, Problem, Restart
 from vi_compare.solvers._restarts import choose, side_by_side
 from vi_compare.verdict import Status
 
@@ -92,6 +92,12 @@ class BatchAndMatch:
 
     steps: int
     tuning: MatchTuning = MatchTuning()
+
+    def expected(self, problem: Problem) -> Expected:
+        """Its survey, and batches of some draws for each dimension."""
+        draws = enough_draws(8 * problem.target.dim, self.tuning.least_draws)
+        starts = min(self.tuning.starts, problem.restarts)
+        return Expected(20_000 + 100 * starts * draws, seconds=2)
 
     def solve(self, problem: Problem) -> Fit:
         """Fit the guide from the best Gaussians on quasi-Newton ascents.

@@ -21,7 +21,7 @@ from vi_compare import families
 from vi_compare.divergences import Divergence
 from vi_compare.gaussian.frames import Frame, Survey, from_draws, from_paths
 from vi_compare.randomness import generator, split
-from vi_compare.solvers import Cost, Fit, Problem
+from vi_compare.solvers import Cost, Expected, Fit, Problem
 from vi_compare.solvers._stochastic import Begin, Stochastic
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -42,6 +42,9 @@ class FramedVI:
     """See the module."""
 
     stochastic: Stochastic
+
+    def expected(self, problem: Problem) -> Expected:
+        return self.stochastic.expected(problem)
 
     def solve(self, problem: Problem) -> Fit:
         """Fit the guide; in the target's own coordinates where no Gaussian on

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vi_compare.approximation import DrawsApproximation, GuideApproximation
-from vi_compare.solvers import Cost, Fit, Problem
+from vi_compare.solvers import Cost, Expected, Fit, Problem
 from vi_compare.verdict import Status
 
 
@@ -31,6 +31,10 @@ class GivenParameters:
 
     params: dict[str, Any]
 
+    def expected(self, problem: Problem) -> Expected:
+        """Nothing is searched for."""
+        return Expected()
+
     def solve(self, problem: Problem) -> Fit:
         q = GuideApproximation(problem.guide, self.params, problem.target)
         message = "parameters as they stand; nothing was fitted"
@@ -44,6 +48,10 @@ class GivenDraws:
     """
 
     approximation: DrawsApproximation
+
+    def expected(self, problem: Problem) -> Expected:
+        """Nothing is searched for."""
+        return Expected()
 
     def solve(self, problem: Problem) -> Fit:
         message = f"{len(self.approximation.draws)} draws as they stand; nothing was fitted"

@@ -28,7 +28,7 @@ from vi_compare.errors import InputError
 from vi_compare.formatting import minus
 from vi_compare.randomness import split
 from vi_compare.scores import PointScores
-from vi_compare.solvers import Cost, Fit, Problem, Restart
+from vi_compare.solvers import Cost, Expected, Fit, Problem, Restart
 from vi_compare.solvers._restarts import grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -107,6 +107,10 @@ class ModeFinder:
     iterations: int
     tolerance: float
     tuning: ModeTuning = ModeTuning()
+
+    def expected(self, problem: Problem) -> Expected:
+        """Two ascents of some points for each dimension."""
+        return Expected(gradients=20 + 10 * problem.target.dim, seconds=1)
 
     def solve(self, problem: Problem) -> Fit:
         """The highest of the modes that `restarts` ascents end at."""

@@ -9,7 +9,7 @@ from functools import partial
 from jax import Array
 
 from vi_compare.divergences import Divergence
-from vi_compare.solvers import Fit, Problem
+from vi_compare.solvers import Expected, Fit, Problem
 from vi_compare.solvers._stochastic import Begin, Stochastic
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -30,6 +30,9 @@ class PlainVI:
     """Restarts from random places, in the coordinates of the target itself."""
 
     stochastic: Stochastic
+
+    def expected(self, problem: Problem) -> Expected:
+        return self.stochastic.expected(problem)
 
     def solve(self, problem: Problem) -> Fit:
         """Fit the guide; the best of `restarts` is chosen on 2,048 draws."""

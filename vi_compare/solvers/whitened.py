@@ -55,7 +55,7 @@ from vi_compare.gaussian.pathfinder import (
 from vi_compare.gaussian.quasi_newton import Limited, descend, together
 from vi_compare.randomness import generator, split
 from vi_compare.scores import Scores
-from vi_compare.solvers import Cost, Fit, Problem, Progress, Restart
+from vi_compare.solvers import Cost, Expected, Fit, Problem, Progress, Restart
 from vi_compare.solvers._restarts import SAME_BASIN, Selection, grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -241,6 +241,17 @@ class WhitenedVI:
 
     starts: int
     tuning: WhitenedTuning = WhitenedTuning()
+
+    def expected(self, problem: Problem) -> Expected:
+        """As fits of the gallery take, from 2 to 100 dimensions; one of low rank is searched for
+        as long again, and once more by its projections."""
+        if problem.target.subsampled:
+            return catalogue.load("solvers", "framed").build().expected(problem)
+        gradients = 60_000 + 600 * problem.target.dim
+        covariances = families.family(problem.guide).covariances
+        if covariances == families.Covariances.LOW_RANK:
+            return Expected(3 * gradients, programs=1, seconds=5)
+        return Expected(gradients, seconds=1)
 
     def solve(self, problem: Problem) -> Fit:
         """The best Gaussian that the starts lead to; SVI in the frame of one for minibatches.
