@@ -296,7 +296,7 @@ class Breaks:
 def test_a_solver_that_breaks_costs_its_own_fit_alone(offer, study, what, words):
     offer("elsewhere", {("solvers", "breaks"): SOLVER.replace("{what}", what)})
     both = Study(study.model, fits=["mvn/reverse-kl/breaks", "mvn/reverse-kl"], name="plugged")
-    with pytest.warns(UserWarning, match="it broke"):
+    with pytest.warns(UserWarning, match="mvn/reverse-kl/breaks: it broke"):
         broken, whole = both.run(Settings(draws=1_000, restarts=1)).fits
     assert broken["status"] == "failed"
     assert words in broken["message"]

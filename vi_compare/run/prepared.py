@@ -32,7 +32,7 @@ from vi_compare.run.plans import Plan
 from vi_compare.run.progress import Observer
 from vi_compare.run.published import Published, compare
 from vi_compare.settings import Settings
-from vi_compare.solvers import Cost, Fit, Problem, Solver
+from vi_compare.solvers import Cost, Fit, Problem
 from vi_compare.solvers._asked import asked
 from vi_compare.target import Target
 from vi_compare.timing import timed
@@ -118,7 +118,7 @@ class Prepared:
         )
         with timed("fitting"), timed(plan.name):
             began = time.perf_counter()
-            fit = _solved(plan.solver, problem, self.reference.test if self.reference else None)
+            fit = _solved(plan, problem, self.reference.test if self.reference else None)
             seconds = time.perf_counter() - began
         observer.end("; ".join(filter(None, (f"{fit.status}: {fit.message}", fit.doubt))))
         return fit, seconds
@@ -283,11 +283,11 @@ class Prepared:
         return grid, np.asarray(nowhere.log_p), np.stack(log_q)
 
 
-def _solved(solver: Solver, problem: Problem, held_out: Draws | None) -> Fit:
-    """What the solver makes of the problem, asked what it has left to gain; a refusal, or a
+def _solved(plan: Plan, problem: Problem, held_out: Draws | None) -> Fit:
+    """What the plan's solver makes of the problem, asked what it has left to gain; a refusal, or a
     fault, ends this fit and no other. `held_out` are draws of the target that no solver sees."""
     try:
-        found = solver.solve(problem)
+        found = plan.solver.solve(problem)
         if not isinstance(found, Fit):
             raise TypeError(f"the solver returned a {type(found).__name__}, and no Fit")
         return asked(problem, found, held_out)
@@ -295,7 +295,7 @@ def _solved(solver: Solver, problem: Problem, held_out: Draws | None) -> Fit:
         why = str(error)
     except Exception as error:  # whatever a guide, a divergence or a solver raises
         why = f"it broke: {told(error)} ({last_line(error)})"
-        warnings.warn(why, stacklevel=2)
+        warnings.warn(f"{plan.name}: {why}", stacklevel=2)
     return Fit(None, Status.FAILED, why, np.zeros((0, 0)), cost=Cost.nothing())
 
 

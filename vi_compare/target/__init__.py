@@ -189,7 +189,9 @@ class Target:
         """Floating-point operations of one gradient of log p, at points such as searches begin
         at; 0 where XLA does not count them."""
         points = np.random.default_rng(0).uniform(-2, 2, (32, self.dim))
-        return operations(jax.grad(self.log_density), jnp.asarray(points))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in `check`
+            return operations(jax.grad(self.log_density), jnp.asarray(points))
 
     def unravel(self, u: Array) -> dict[str, Array]:
         """u (d,) -> {site: unconstrained value}."""
