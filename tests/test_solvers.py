@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ TRILS = np.array([np.eye(2), [[1.08, 0.0], [0.12, 1.0]], [[0.5, 0.0], [0.3, 2.0]
 SEEDS = 40
 
 
+@cache
 def gaussians() -> GuideApproximation:
     """Three restarts, two of them near each other."""
     target, guide = Target(plane), AutoMultivariateNormal(plane)
