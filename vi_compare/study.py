@@ -145,25 +145,37 @@ class Study:
         Raises:
             InputError: when they cannot be had as asked for, or do not fit the model.
         """
+        return self._draws_of(
+            self._source(target, settings), target, settings, observer or Silent()
+        )
+
+    def _draws_of(
+        self, source: str, target: Target, settings: Settings, observer: Observer
+    ) -> Reference | None:
         makers = {
             "none": self._no_draws,
             "exact": self._exact_draws,
             "nuts": self._nuts_draws,
             "file": self._draws_of_files,
         }
-        make = makers[self._source(target, settings)]
-        return make(target, settings, observer or Silent())
+        return makers[source](target, settings, observer)
 
     def _source(self, target: Target, settings: Settings) -> str:
         """Where draws come from: what is asked for; else the script's exact, or the model
         itself where nothing is observed; else NUTS, unless log p takes too long for it and
         no fit needs its draws."""
+        if self._is_exact(target, settings):
+            return "exact"
         if settings.source is not None:
             return settings.source
-        if self.exact or target.normalised:
-            return "exact"
         possible = Sampling().within(target).is_possible
         return "nuts" if possible or self._needs_draws(target) else "none"
+
+    def _is_exact(self, target: Target, settings: Settings) -> bool:
+        """Whether exact draws are asked for, or there are some and nothing else is."""
+        if settings.source is not None:
+            return settings.source == "exact"
+        return self.exact is not None or target.normalised
 
     def _needs_draws(self, target: Target) -> bool:
         """Whether a fit that the study names is fitted to draws of the target."""
@@ -236,7 +248,7 @@ class Study:
         self._check(planner, wanted, stand_in, has_draws)
         observer.end("")
         waits = source == "nuts" and not chains
-        draws = None if waits else self.reference(target, settings, observer)
+        draws = None if waits else self._draws_of(source, target, settings, observer)
         observer.begin("setting up the fits", quiet=True)
         plans = [planner.plan(fit, stand_in if waits else draws) for fit in wanted]
         observer.end("")
@@ -260,8 +272,8 @@ class Study:
 
     def _require_memory(self, target: Target, settings: Settings, fits: int) -> None:
         """Refuse more draws than fit; NUTS and files have their own numbers of draws."""
-        exact = self._source(target, settings) == "exact"
-        require_for_draws(target, settings.draws, fits + (len(PARTS) if exact else 0))
+        parts = len(PARTS) if self._is_exact(target, settings) else 0
+        require_for_draws(target, settings.draws, fits + parts)
 
     def _tell_of_data(self, observer: Observer) -> None:
         if isinstance(self.data, FileData) and self.data.told:

@@ -32,7 +32,7 @@ class Inspection:
         stein: largest z-score of the reference's check and its limit, or None.
         chains: predicted seconds of NUTS, where `run` begins with it; else None.
         doubts: why the reference should not be believed.
-        gradient_seconds: of one gradient of log p, in a batch of `starts`.
+        gradient_seconds: of one gradient of log p, in a batch of `ROWS`.
         fits: (name, solver, predicted seconds or None where the solver does not foresee them).
     """
 
@@ -83,14 +83,14 @@ class _Price:
         gradient: of one gradient of log p, `ROWS` side by side.
         compiling: of compiling that.
         program: of compiling a solver's program, about.
-        steps_of_nuts: gradients that NUTS takes in vain for one that counts: its chains wait for
-            the longest trajectory.
+        slower_in_nuts: times as long a gradient takes there: few chains side by side, which wait
+            for the longest trajectory.
     """
 
     gradient: float
     compiling: float
     program: float = 5.0
-    steps_of_nuts: float = 5.0
+    slower_in_nuts: float = 5.0
 
     @classmethod
     def of(cls, target: Target, points: jax.Array, times: int = 5) -> _Price:
@@ -116,5 +116,5 @@ class _Price:
 
     def of_nuts(self, target: Target) -> float:
         """Of as many gradients as NUTS usually takes."""
-        gradients = self.steps_of_nuts * Sampling().within(target).enough
-        return self.program + self.compiling + gradients * self.gradient
+        gradients = Sampling().within(target).enough
+        return self.program + self.compiling + self.slower_in_nuts * gradients * self.gradient

@@ -256,11 +256,10 @@ class Prepared:
         return Comparison(out, tree)
 
     def _settings(self) -> dict[str, Any]:
-        source = self.reference.source if self.reference else "none"
         return {
             "draws": self.settings.draws,
             "restarts": self.restarts,
-            "reference": source,
+            "reference": self.source,
         }
 
     def _curves(self, measured: list[Measured]):

@@ -79,11 +79,15 @@ class Trajectory:
 
     def fall(self) -> tuple[np.ndarray, np.ndarray]:
         """Fall of the mean loss within the window (R,), and its standard error (R,)."""
-        means = np.stack([chunk.mean(axis=1) for chunk in self.losses[-self.pace.window :]])
-        old, new = means[: -self.pace.half], means[-self.pace.half :]
+        old, new = self._halves()
         with np.errstate(invalid="ignore"):
             error = np.sqrt(old.var(axis=0, ddof=1) + new.var(axis=0, ddof=1))
             return old.mean(axis=0) - new.mean(axis=0), error / np.sqrt(len(old))
+
+    def _halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean losses of the chunks of the older and of the newer half of the window, (n, R)."""
+        means = np.stack([chunk.mean(axis=1) for chunk in self.losses[-self.pace.window :]])
+        return means[: -self.pace.half], means[-self.pace.half :]
 
     def still(self) -> bool:
         """Whether every restart that lives, and can still become the best, has stopped falling."""
@@ -99,8 +103,7 @@ class Trajectory:
         A start far out can fall by thousands of nats for all the steps there are, and the others
         would wait for it.
         """
-        newer = np.mean([chunk.mean(axis=1) for chunk in self.losses[-self.pace.half :]], axis=0)
-        newer = newer[self.failed == ""]
+        newer = self._halves()[1].mean(axis=0)[self.failed == ""]
         best = np.argmin(newer)
         behind = newer - newer[best]
         before = behind + np.maximum(fall - fall[best], 0.0)

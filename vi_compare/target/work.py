@@ -1,7 +1,8 @@
-"""How many floating-point operations a function takes, before anything of it is compiled.
+"""How many floating-point operations a function takes.
 
-XLA counts the operations of a program and takes every loop to run once: a state space model of
-500 steps, or an ODE, would seem to cost one step. Here loops are counted as often as they run.
+XLA counts the operations of a program before it compiles it, and takes every loop to run once: a
+state space model of 500 steps, or an ODE, would seem to cost one step. Here loops are counted as
+often as they run.
 """
 
 from __future__ import annotations
@@ -65,15 +66,16 @@ def _has(jaxpr: Jaxpr, names: Sequence[str]) -> bool:
 
 def _more(closed: ClosedJaxpr) -> float:
     """What loops of known length add to what is counted once."""
-    total = 0.0
-    for eqn in closed.jaxpr.eqns:
-        inner = sum(_more(one) for one in _inner(eqn.params))
-        if eqn.primitive.name == "scan":
-            body, length = eqn.params["jaxpr"], eqn.params["length"]
-            total += (length - 1) * _once(body) + length * inner
-        else:
-            total += inner
-    return total
+    return sum(map(_more_of, closed.jaxpr.eqns))
+
+
+def _more_of(eqn: JaxprEqn) -> float:
+    """The same of one operation."""
+    inner = sum(map(_more, _inner(eqn.params)))
+    if eqn.primitive.name != "scan":
+        return inner
+    length = eqn.params["length"]
+    return (length - 1) * _once(eqn.params["jaxpr"]) + length * inner
 
 
 # --- loops that end by their numbers --------------------------------------------------
@@ -110,9 +112,7 @@ def _one(eqn: JaxprEqn, args: list[Any]) -> tuple[list[Any], Any]:
     if name in _CALLS and len(inner) == 1:
         return _run(inner[0], args)
     out = eqn.primitive.bind(*args, **eqn.params)
-    more = (eqn.params["length"] - 1) * _once(inner[0]) if name == "scan" else 0.0
-    more += sum(map(_more, inner)) * eqn.params.get("length", 1)
-    return (list(out) if eqn.primitive.multiple_results else [out]), more
+    return (list(out) if eqn.primitive.multiple_results else [out]), _more_of(eqn)
 
 
 def _branch(one: ClosedJaxpr, args: Sequence[Any]) -> tuple[list[Any], Array]:
@@ -126,7 +126,6 @@ def _while(params: dict[str, Any], args: list[Any]) -> tuple[list[Any], Any]:
     second = first + params["body_nconsts"]
     for_test, for_body, start = args[:first], args[first:second], args[second:]
     each = _once(body)
-
     test = lambda state: _run(goes_on, [*for_test, *state])[0][0]
 
     def more(carry):
