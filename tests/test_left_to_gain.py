@@ -19,9 +19,11 @@ from vi_compare import Settings, Study, families
 from vi_compare.approximation import GuideApproximation, set_up
 from vi_compare.divergences.fisher import Fisher
 from vi_compare.divergences.reverse_kl import ReverseKL
+from vi_compare.families import GaussianMixture
 from vi_compare.gaussian.natural_gradient import ENOUGH
 from vi_compare.solvers import Fit, Problem, moments
 from vi_compare.solvers._asked import asked
+from vi_compare.solvers._pair import nearest_pair
 from vi_compare.target import Target
 from vi_compare.verdict import Status, judge
 
@@ -74,6 +76,54 @@ def test_a_mixture_is_asked_over_all_of_its_components():
     kl = float((q * np.log(q / p)).sum()) * 0.01
     assert fit.status == Status.NOT_CONVERGED
     assert fit.left.value == pytest.approx(kl, abs=4 * fit.left.standard_error + 2e-3)
+
+
+@pytest.mark.parametrize(
+    ("means", "scale"), [([2.0, 2.0], 0.3), ([0.1, -0.1], 1.6)], ids=["on one peak", "over all"]
+)
+def test_two_components_that_are_one_are_asked_whether_one_would_do(means, scale):
+    """Two of three peaks could be had; to the slopes of the loss both are the best there is."""
+    kind = study.mixture_that_misses()
+    params = {"auto_logits": np.array([2.0, 0.0]), "auto_locs": np.array(means)[:, None],
+              "auto_scale_trils": np.full((2, 1, 1), scale)}  # fmt: skip
+    q = at(kind, params)
+    _, above = kind.left(q)
+    fit = kind.asked(q, seed=0)
+    assert fit.status == Status.NOT_CONVERGED
+    # No more than there is, and most of it: the search is to see a gap and not to close it.
+    assert above / 2 < fit.left.value < above + 4 * fit.left.standard_error
+
+
+def test_a_pair_keeps_its_mass_mean_and_covariance():
+    rng = np.random.default_rng(0)
+    means = np.array([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.2, 0.1, -0.3]])
+    factors = np.tril(rng.normal(size=(3, 3, 3))) + 2 * np.eye(3)
+    factors[2] = 1.1 * factors[0]
+    mixture = GaussianMixture(
+        np.array([0.5, 0.2, 0.3]), means, factors @ factors.transpose(0, 2, 1)
+    )
+    pair = nearest_pair(mixture)
+    assert pair.places == [0, 2]
+    made = pair.apart(rng.normal(size=3))
+    for part, before in zip(made, mixture, strict=True):
+        np.testing.assert_array_equal(part[1], before[1])
+    whole = [_moments(GaussianMixture(*(part[[0, 2]] for part in m))) for m in (mixture, made)]
+    for before, after in zip(*whole, strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-12, atol=1e-12)
+    assert np.linalg.eigvalsh(made.covariances).min() > 0
+    # Far enough, and no farther, in units of the pair's own covariance.
+    off = pair.around(rng, 500, 3.0) - pair.mean
+    far = np.sqrt(np.einsum("ni,ij,nj->n", off, np.linalg.inv(whole[0][2]), off))
+    assert 3 <= far.min() < 3.1
+    assert 5.9 < far.max() <= 6
+
+
+def _moments(mixture):
+    """Mass, mean and covariance, component by component."""
+    mass = mixture.weights.sum()
+    mean = sum(w * m for w, m in zip(mixture.weights, mixture.means, strict=True)) / mass
+    square = sum(w * (c + np.outer(m, m)) for w, m, c in zip(*mixture, strict=True)) / mass
+    return mass, mean, square - np.outer(mean, mean)
 
 
 def test_forward_kl_is_judged_on_draws_that_it_did_not_see():

@@ -35,10 +35,13 @@ from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws
+from vi_compare.families import GaussianMixture
 from vi_compare.gaussian.natural_gradient import ENOUGH, LOST
 from vi_compare.gaussian.quasi_newton import Limited, descend, together
-from vi_compare.randomness import split
+from vi_compare.randomness import generator, split
+from vi_compare.scores import values_and_slopes
 from vi_compare.solvers import Cost
+from vi_compare.solvers._pair import Pair, nearest_pair
 from vi_compare.solvers._restarts import jeffreys
 
 
@@ -76,6 +79,9 @@ class LeftEffort:
             parameter as this, between the two limits.
         parameters: maximum number for a dense Fisher information; above it its diagonal is
             taken.
+        directions: number of those along which two components of a mixture are moved apart.
+        distances: how far from the two, in their standard deviations, one of them is put, where
+            log p is highest of `around` points; the best of all these is searched from.
     """
 
     draws: int = 2048
@@ -95,6 +101,9 @@ class LeftEffort:
     tolerance: float = 1e-4
     fisher_draws: tuple[int, int, int] = (4, 2048, 8192)
     parameters: int = 1000
+    directions: int = 4
+    distances: tuple[float, ...] = (3.0, 6.0, 12.0)
+    around: int = 256
 
     def dealt(self, divergence: Divergence, q: GuideApproximation) -> tuple[int, int]:
         """Draws of one estimate, and the number of estimates."""
@@ -165,10 +174,10 @@ class _Question:
 
     def run(self, key: Array) -> Estimate:
         """The gain in nats."""
-        fixed_key, fisher_key, choose_key, measure_key, apart_key = split(key, 5)
+        fixed_key, fisher_key, choose_key, measure_key, apart_key, pair_key = split(key, 6)
         if not np.isfinite(self.start).all():
             return Estimate.missing("a parameter is at the edge of what it can be", "nats")
-        chosen = self._search(fisher_key, fixed_key, choose_key)
+        chosen = self._search(fisher_key, fixed_key, choose_key, pair_key)
         if chosen is None:
             return Estimate.missing("no step of a search from its end can be judged", "nats")
         gain = self._measured(chosen, measure_key, self.effort.measuring)
@@ -185,10 +194,12 @@ class _Question:
             return Estimate.missing("too many estimates of the divergence are not finite", "nats")
         return Estimate.mean(gains, "nats")
 
-    def _search(self, fisher_key: Array, fixed_key: Array, choose_key: Array) -> np.ndarray | None:
+    def _search(
+        self, fisher_key: Array, fixed_key: Array, choose_key: Array, pair_key: Array
+    ) -> np.ndarray | None:
         """The end of the stage that gained most on fresh draws; each begins where those before
         it have gained. None where the first cannot begin, or none ended at a density."""
-        fisher = self._fisher(fisher_key)
+        fisher = self._fisher(self.start, fisher_key)
         keys = jax.random.split(fixed_key, self.estimates)
         here, gained = np.asarray(self.start, float), 0.0
         chosen, most = None, -np.inf
@@ -196,25 +207,60 @@ class _Question:
             end = self._stage(here, _whitening(fisher, damping), keys)
             if end is None:
                 break
-            gain = _mean(self._gains(end, choose_key, self.effort.choosing))
-            if not self._is_a_density(end, fisher_key):
-                continue
+            gain = self._gain(end, choose_key, fisher_key)
             if gain > most:
                 chosen, most = end, gain
             if gain > gained:
                 here, gained = end, gain
+        end = self._with_a_pair_elsewhere(keys, fisher_key, pair_key)
+        if end is not None and self._gain(end, choose_key, fisher_key) > max(most, gained):
+            return end
         return chosen
 
-    def _fisher(self, key: Array) -> np.ndarray:
+    def _with_a_pair_elsewhere(
+        self, keys: Array, fisher_key: Array, pair_key: Array
+    ) -> np.ndarray | None:
+        """The end of a stage from where the two nearest components of a mixture are apart; None
+        where q has no two that could be, or log p is not finite there."""
+        mixture = self.q.mixture()
+        if mixture is None or len(mixture.weights) < 2 or not self.q.family.has_projection:
+            return None
+        try:
+            pair = nearest_pair(mixture)
+        except np.linalg.LinAlgError:  # a component that has lost its width
+            return None
+        rng = generator(pair_key)
+        ways = rng.normal(size=(self.effort.directions, self.q.target.dim))
+        others = [pair.apart(way) for way in ways]
+        others += [pair.one_at(self._highest(pair, rng, far)) for far in self.effort.distances]
+        begins = [_projected(self.q, other) for other in others]
+        values = np.array([self._ask(begin, keys, self.seen)[0].mean() for begin in begins])
+        begin = begins[int(np.argmin(np.where(np.isfinite(values), values, np.inf)))]
+        way = _whitening(self._fisher(begin, fisher_key), self.effort.damping[-1])
+        return self._stage(begin, way, keys)
+
+    def _highest(self, pair: Pair, rng: np.random.Generator, far: float) -> np.ndarray:
+        """Where log p is highest of some points so far from a pair."""
+        u = pair.around(rng, self.effort.around, far)
+        log_p, _ = values_and_slopes(self.q.target, u)
+        return u[int(np.argmax(np.where(np.isfinite(log_p), log_p, -np.inf)))]
+
+    def _gain(self, end: np.ndarray, choose_key: Array, draw_key: Array) -> float:
+        """What an end gained on fresh draws; none where it is no density."""
+        gain = _mean(self._gains(end, choose_key, self.effort.choosing))
+        return gain if self._is_a_density(end, draw_key) else -np.inf
+
+    def _fisher(self, flat: np.ndarray, key: Array) -> np.ndarray:
         """The Fisher information (P, P), or its diagonal (P,), at draws of every component alike:
         one of little weight would else be free to go anywhere in a single step."""
+        q = _there(self.q, jnp.asarray(flat, self.start.dtype))
         draws = self.effort.for_fisher(self.start.size)
         try:
-            u = _of_strata(-(-draws // self.q.family.num_components), self.q, key)
+            u = _of_strata(-(-draws // q.family.num_components), q, key)
         except InputError:  # what is not reparameterised has none
-            u = self.q.points(key, draws)
+            u = q.points(key, draws)
         dense = self.start.size <= self.effort.parameters
-        return np.asarray(_fisher(dense, self.q, self.start, u), float)
+        return np.asarray(_fisher(dense, q, jnp.asarray(flat, self.start.dtype), u), float)
 
     def _stage(self, begin: np.ndarray, way: np.ndarray, keys: Array) -> np.ndarray | None:
         """The end of a search on fixed draws, in the directions `way` (P, r); None where the
@@ -285,6 +331,13 @@ class _Question:
 def _as_asked(divergence: Divergence, particles: int) -> Divergence:
     """The same object for every fit by one divergence, so that what is compiled serves them."""
     return divergence.with_particles(particles).quiet()
+
+
+@jax.jit
+def _projected(q: GuideApproximation, mixture: GaussianMixture) -> Array:
+    """The guide's parameters (P,) for a mixture, in their unconstrained space."""
+    params = q.params | q.family.from_mixture(mixture, q.target)
+    return ravel_pytree(families.unconstrained(q.guide, q.target, params))[0]
 
 
 @jax.jit
