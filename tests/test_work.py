@@ -17,7 +17,7 @@ from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.reference.nuts import Sampling
 from vi_compare.solvers import Problem, svi
 from vi_compare.solvers._stochastic import Stochastic, StochasticTuning
-from vi_compare.solvers._work import Budget
+from vi_compare.solvers._work import Budget, operations_of_a_step
 from vi_compare.target import Target
 from vi_compare.target.work import operations
 
@@ -54,18 +54,32 @@ def test_operations_grow_with_the_rows_and_are_those_of_the_formula():
 def test_only_what_takes_long_is_spared():
     budget, loss = Budget(), ReverseKL()
     small, large = straight(100)[0], straight(ROWS)[0]
-    assert budget.restarts(small, loss, 2, 16) == 16
-    assert budget.draws(small, loss, 2, 8) == 8
-    for strata in (1, 2, 8):
-        found = budget.restarts(large, loss, strata, 16)
-        step = strata * loss.num_particles * large.operations
+    assert budget.restarts(of_mixture(small, 2)) == 16
+    assert budget.draws(of_mixture(small, 2), 8) == 8
+    for components in (1, 2, 8):
+        found = budget.restarts(of_mixture(large, components))
+        step = components * loss.num_particles * large.operations
         assert found == 2 or found * step * budget.search_steps <= budget.operations
         assert 2 <= found < 16
-    assert budget.restarts(large, loss, 1, 16) >= budget.restarts(large, loss, 8, 16)
+    assert budget.restarts(of_mixture(large, 1)) >= budget.restarts(of_mixture(large, 8))
     # Rows that a step does not see, and a loss that never asks for log p, cost nothing.
-    assert budget.restarts(straight(ROWS, 10)[0], loss, 2, 16) == 16
+    assert budget.restarts(of_mixture(straight(ROWS, 10)[0], 2)) == 16
     draws = large.complete(jnp.zeros((4, 2)))
-    assert budget.restarts(large, ForwardKL(draws), 2, 16) == 16
+    assert budget.restarts(of_mixture(large, 2, ForwardKL(draws))) == 16
+
+
+def test_a_guide_of_many_parameters_is_spared_too():
+    """log q of a full covariance in 100 dimensions is two products of a matrix and a vector, and
+    twice as much in its gradient: 6 d² operations, and log p of a standard normal a few hundred."""
+    d = 100
+    target = Target(lambda: numpyro.sample("x", dist.Normal(0.0, 1.0).expand([d]).to_event(1)))
+    found = operations_of_a_step(of_mixture(target, 1)) / ReverseKL().num_particles
+    assert 6 * d**2 < found < 8 * d**2
+
+
+def of_mixture(target, components, loss=None):
+    guide = catalogue.load("guides", "mixture").build(target.model, components)
+    return Problem.of(target, guide, loss or ReverseKL(), jax.random.key(0), 16)
 
 
 @pytest.mark.parametrize("operations", [Budget().operations, 1e8])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
 
 from vi_compare.families import GaussianMixture
@@ -19,7 +20,7 @@ class Pair:
     """Two components of a mixture, and the Gaussian with their mass, mean and covariance.
 
     Attributes:
-        mixture: what they are of, on numpy arrays.
+        mixture: what they are of.
         places: their two indices.
         mass: both weights together.
         mean, factor: (d,) and lower triangular (d, d) of the Gaussian.
@@ -55,10 +56,10 @@ class Pair:
         return self.mean + radii * e / np.linalg.norm(e, axis=1, keepdims=True) @ self.factor.T
 
     def _with(self, means: np.ndarray, covariance: np.ndarray) -> GaussianMixture:
-        weights, every, covariances = (part.copy() for part in self.mixture)
+        weights, every, covariances = (np.array(part) for part in self.mixture)
         weights[self.places] = self.mass / 2
         every[self.places], covariances[self.places] = means, covariance
-        return GaussianMixture(weights, every, covariances)
+        return GaussianMixture(*map(jnp.asarray, (weights, every, covariances)))
 
 
 def nearest_pair(mixture: GaussianMixture) -> Pair:
@@ -74,8 +75,7 @@ def nearest_pair(mixture: GaussianMixture) -> Pair:
     mean = inner @ means[places]
     off = means[places] - mean
     whole = np.einsum("k,kij->ij", inner, covariances[places] + off[:, :, None] * off[:, None, :])
-    known = GaussianMixture(weights, means, covariances)
-    return Pair(known, places, float(mass), mean, np.linalg.cholesky(whole))
+    return Pair(mixture, places, float(mass), mean, np.linalg.cholesky(whole))
 
 
 def _nearest(means: np.ndarray, covariances: np.ndarray) -> list[int]:

@@ -113,11 +113,11 @@ class Stochastic:
     def expected(self, problem: Problem, asked: int = 100_000) -> Expected:
         """Of the usual numbers of steps, and of asking what is left to gain, which takes some
         `asked` gradients for every component; a step that costs nothing else is a millisecond."""
-        target, divergence, budget = problem.target, problem.divergence, self.tuning.budget
+        budget = self.tuning.budget
         strata = families.family(problem.guide).num_components
-        each = divergence.evaluations(strata).gradient
-        restarts = budget.restarts(target, divergence, strata, problem.restarts)
-        more = budget.draws(target, divergence, strata, self.tuning.draws)
+        each = problem.divergence.evaluations(strata).gradient
+        restarts = budget.restarts(problem)
+        more = budget.draws(problem, self.tuning.draws)
         steps = budget.search_steps + budget.polish_steps
         searched = restarts * budget.search_steps + more * budget.polish_steps
         gradients = each * searched + (asked * strata if each else 0)
@@ -128,8 +128,7 @@ class Stochastic:
         restarts is chosen on 2,048 draws."""
         target, guide, divergence = problem.target, problem.guide, problem.divergence
         progress, budget = problem.progress, self.tuning.budget
-        strata = families.family(guide).num_components
-        restarts = budget.restarts(target, divergence, strata, problem.restarts)
+        restarts = budget.restarts(problem)
         start_key, search_key, choose_key, polish_key = split(problem.key, 4)
         tuning = self.tuning
         loop = partial(self._loop, target, guide, begin.place)
@@ -140,7 +139,7 @@ class Stochastic:
         spent = _cost(guide, divergence, search, restarts)
         if best is None:
             return _broke_down(search.trajectory, rows, spent)
-        more = budget.draws(target, divergence, strata, tuning.draws)
+        more = budget.draws(problem, tuning.draws)
         finer = divergence.with_particles(more * divergence.num_particles)
         polish = loop(finer, (tuning.polish,), tuning.averaged)
         start, before = jax.tree.map(lambda leaf: leaf[best : best + 1], (found, own))
@@ -149,6 +148,7 @@ class Stochastic:
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), last)
         q = GuideApproximation(guide, params, target)
         spent += _cost(guide, finer, polish, 1)
+        strata = families.family(guide).num_components
         judging = divergence.with_particles(judged).evaluations(strata)
         spent += Cost(0.0, judging.log_density, 0)
         fit = self._fit(q, search.trajectory, polish, rows, best)

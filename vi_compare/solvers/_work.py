@@ -1,4 +1,4 @@
-"""What a stochastic search can afford where log p takes long: fewer starts, fewer draws.
+"""What a stochastic search can afford where log p, or log q, takes long: fewer starts, fewer draws.
 
 Work is counted in operations of the program that XLA compiles, and not in seconds, so that the
 same command does the same everywhere.
@@ -8,8 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vi_compare.divergences import Divergence
-from vi_compare.target import Target
+import jax
+
+from vi_compare import families
+from vi_compare.solvers import Problem
+
+# Operations that log q takes for each parameter of the guide, at one draw: each is used once by the
+# density, and twice by its gradient, in a product and a sum.
+FOR_A_PARAMETER = 6
 
 
 @dataclass(frozen=True)
@@ -28,22 +34,31 @@ class Budget:
     polish_steps: int = 6_000
     fewest: int = 2
 
-    def restarts(self, target: Target, divergence: Divergence, strata: int, wanted: int) -> int:
-        """How many of the restarts `wanted` can be followed."""
-        step = self._of_a_step(target, divergence, strata)
-        return self._afforded(step * self.search_steps, self.fewest, wanted)
+    def restarts(self, problem: Problem) -> int:
+        """How many of the problem's restarts can be followed."""
+        each = operations_of_a_step(problem) * self.search_steps
+        return self._afforded(each, self.fewest, problem.restarts)
 
-    def draws(self, target: Target, divergence: Divergence, strata: int, wanted: int) -> int:
+    def draws(self, problem: Problem, wanted: int) -> int:
         """How many times the draws of a step a step of the polish can have, `wanted` at most."""
-        step = self._of_a_step(target, divergence, strata)
-        return self._afforded(step * self.polish_steps, 1, wanted)
+        return self._afforded(operations_of_a_step(problem) * self.polish_steps, 1, wanted)
 
     def _afforded(self, each: float, fewest: int, wanted: int) -> int:
         """How many of those `wanted` can be had, of so many operations each."""
         return min(wanted, max(fewest, int(self.operations / each))) if each else wanted
 
-    def _of_a_step(self, target: Target, divergence: Divergence, strata: int) -> float:
-        """Operations of log p in a step of one restart; 0 where nobody need care: for a divergence
-        that does not ask for it, and for a model that sees minibatches."""
-        asked = divergence.evaluations(strata).gradient
-        return asked * target.operations if asked and not target.subsampled else 0.0
+
+def operations_of_a_step(problem: Problem) -> float:
+    """Operations of log p and of log q in a step of one restart; 0 where nobody need care: for a
+    divergence that does not ask for log p, and for a model that sees minibatches."""
+    target, guide = problem.target, problem.guide
+    asked = problem.divergence.evaluations(families.family(guide).num_components).gradient
+    if not asked or target.subsampled:
+        return 0.0
+    return asked * (target.operations + FOR_A_PARAMETER * _parameters(problem))
+
+
+def _parameters(problem: Problem) -> int:
+    """Number of the guide's parameters."""
+    first = lambda key: families.first_parameters(problem.guide, problem.target, key)
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(first, jax.random.key(0))))

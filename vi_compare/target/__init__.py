@@ -24,7 +24,10 @@ from numpyro.primitives import Messenger
 from vi_compare.batches import in_batches
 from vi_compare.errors import InputError, first_line
 from vi_compare.evidence import Draws
-from vi_compare.target.work import operations
+from vi_compare.target.work import has_while, largest, operations
+
+# Bytes of an array of which a cache holds as many as there are rows of a batch.
+CACHED = 2**16
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,14 @@ class Target:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in `check`
             return operations(jax.grad(self.log_density), jnp.asarray(points))
+
+    @cached_property
+    def one_by_one(self) -> bool:
+        """Whether many points take less time one after another than side by side: where an array
+        in log p is so large that a cache would not hold several (memory is then what takes the
+        time), or where a loop ends sooner at some points than at others, which would wait."""
+        here = jnp.zeros(self.dim)
+        return largest(self.log_density, here) > CACHED or has_while(self.log_density, here)
 
     def unravel(self, u: Array) -> dict[str, Array]:
         """u (d,) -> {site: unconstrained value}."""

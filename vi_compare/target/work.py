@@ -1,4 +1,4 @@
-"""How many floating-point operations a function takes.
+"""How many floating-point operations a function takes, and how much memory at a time.
 
 XLA counts the operations of a program before it compiles it, and takes every loop to run once: a
 state space model of 500 steps, or an ODE, would seem to cost one step. Here loops are counted as
@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
 # What a logarithm, an exponential or the like costs, in operations.
@@ -38,6 +39,23 @@ def operations(function: Callable, points: Array) -> float:
     except (KeyError, TypeError, ValueError):  # another JAX, whose loops are built otherwise
         more = _more(every)
     return (_once(every) + more) / len(points)
+
+
+def has_while(function: Callable, point: Array) -> bool:
+    """Whether the function has a loop that takes longer at some points (d,) than at others."""
+    return _has(jax.make_jaxpr(function)(point).jaxpr, ("while",))
+
+
+def largest(function: Callable, point: Array) -> int:
+    """Bytes of the largest array that the function makes of a point (d,)."""
+    return _largest(jax.make_jaxpr(function)(point).jaxpr)
+
+
+def _largest(jaxpr: Jaxpr) -> int:
+    made = [out.aval for eqn in jaxpr.eqns for out in eqn.outvars]
+    sizes = [a.size * a.dtype.itemsize for a in made if isinstance(a, ShapedArray)]
+    inner = [_largest(one.jaxpr) for eqn in jaxpr.eqns for one in _inner(eqn.params)]
+    return max((*sizes, *inner), default=0)
 
 
 def _once(closed: ClosedJaxpr) -> float:
