@@ -178,6 +178,8 @@ def test_nuts_is_cut_to_what_it_may_spend_and_left_out_where_that_is_too_little(
     assert cut.most == pytest.approx(2 * cut.enough, abs=1)
     assert sampling.fewest <= cut.warmup < sampling.warmup
     assert not sampling.within(huge).is_possible
+    assert f"{cut.enough:,} gradients" in cut.spared
+    assert not sampling.within(small).spared
 
 
 def test_where_nuts_is_left_out_a_run_says_so_and_a_fit_to_draws_still_has_it():

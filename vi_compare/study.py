@@ -208,7 +208,8 @@ class Study:
     def _nuts_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
         observer.begin("reference: NUTS")
         found = nuts_reference(target, settings.seed, settings.draws, observer.progress)
-        observer.end(_of_chains(found))
+        spared = Sampling().within(target).spared
+        observer.end("; ".join(filter(None, (_of_chains(found), spared))))
         return found
 
     def _draws_of_files(self, target: Target, settings: Settings, observer: Observer) -> Reference:

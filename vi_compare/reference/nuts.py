@@ -75,6 +75,17 @@ class Sampling:
         )
 
     @property
+    def spared(self) -> str:
+        """What was given up, as log p takes long; "" for nothing."""
+        usual = Sampling()
+        if self.enough >= usual.enough:
+            return ""
+        return (
+            f"as log p takes long, sampling ends after {self.enough:,} gradients where they are "
+            f"enough, and not after {usual.enough:,}"
+        )
+
+    @property
     def is_possible(self) -> bool:
         """Whether what may be spent is as much as the least that chains take."""
         return self.chains * (self.warmup + self.block) * self.steps <= self.enough

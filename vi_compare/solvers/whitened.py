@@ -196,11 +196,6 @@ def _either(x: np.ndarray, gradient: np.ndarray, precision: np.ndarray):
     return (full_rank if len(x) <= MOST_FULL else mean_field)(x, gradient, precision)
 
 
-def _plain(x: np.ndarray, make: Make, scale: float) -> FullRank | MeanField:
-    """A Gaussian at x (d,) with standard deviations `scale`."""
-    return make(x, np.zeros_like(x), np.eye(len(x)) / scale**2)[0]
-
-
 @dataclass(eq=False)
 class Start:
     """One start on its way to an optimum.
@@ -337,11 +332,22 @@ class GaussianSearch:
         ]
         self._tell("paths")
         self._thin(self._varied(self._alive(self.runs)), tuning.followed)
-        plain = [_plain(x, make, tuning.plain_scale) for x in points[paths : -tuning.donors]]
-        self.runs += [Start(q, -np.inf) for q in plain]
+        self.runs += [self._plain(x) for x in points[paths : -tuning.donors]]
         for one in self._alive(self.runs):
             assert one.gaussian is not None
             one.gaussian = self.family.into(one.gaussian, self.rng)
+
+    def _plain(self, x: np.ndarray) -> Start:
+        """A start at x (d,), which first goes near the target's mass as a mean field: that
+        takes a fraction of the draws of a round, and shows where it leads."""
+        scale = self.tuning.plain_scale
+        one = Start(MeanField(x, np.full(x.shape, scale), scale * np.eye(len(x))), -np.inf)
+        self._improve(one, even_pairs(self.rng, enough_draws(0), len(x)), "plain start")
+        q = one.gaussian
+        if q is not None and not one.why:
+            precision = np.diag(1 / np.diag(q.root) ** 2)
+            one.gaussian = self.family.make(q.mean, np.zeros_like(x), precision)[0]
+        return one
 
     def _rounds(self, live: list[Start]) -> list[Start]:
         """Rounds of L-BFGS on ever more draws; after each, fewer of the starts go on."""
@@ -352,10 +358,20 @@ class GaussianSearch:
             if number and draws > most:
                 break
             e = even_pairs(self.rng, draws, self.scores.dim)
-            for one in live:
-                self._improve(one, e, f"round {number + 1}, {draws} draws")
+            self._improve_all(live, e, f"round {number + 1}, {draws} draws")
             live = self._thin(self._ranked(self._alive(live)), self.tuning.carried)
         return live
+
+    def _improve_all(self, live: list[Start], e: np.ndarray, what: str) -> None:
+        """One round of every start, but of those on the way to where another has arrived."""
+        shared = even_pairs(self.rng, self.tuning.ranking_draws, self.scores.dim)
+        arrived: list[Start] = []
+        for one in live:
+            same = (other for other in arrived if self._same(one, other, self.tuning.alike, shared))
+            one.merged_with = next(same, None)
+            if one.merged_with is None:
+                self._improve(one, e, what)
+                arrived += self._alive([one])
 
     def _varied(self, runs: list[Start]) -> list[Start]:
         """Best first; those near a better one come after all others."""
