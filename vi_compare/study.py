@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from vi_compare import catalogue, formatting
+from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError, blamed, guarded
 from vi_compare.evidence import Draws
 from vi_compare.files.data import FileData, entries
@@ -44,10 +45,14 @@ from vi_compare.run.prepared import Prepared
 from vi_compare.run.progress import Observer, Silent, watching
 from vi_compare.run.published import Published, check_published
 from vi_compare.settings import Settings
+from vi_compare.solvers._work import Budget
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
 from vi_compare.timing import timed
 from vi_compare.values import check_text, check_whole, listed
+
+# The guides of a study that names no fit, and where log p takes too long for a mixture.
+USUAL, CHEAP = ("mvn", "mixture:2"), ("normal", "mvn")
 
 # What may stand in a study's lists, what the lists are called, and what is right.
 _FITS = (
@@ -237,17 +242,18 @@ class Study:
         observer.begin("checking the model and its data", quiet=True)
         named = [as_wanted(fit, self.guides) for fit in self.fits]
         require_device()
-        at_most = len(named or self._default_fits(draws=True))
+        at_most = len(named or self._default_fits(USUAL, draws=True))
         target, points = self._asked_who_it_is(settings, at_most)
         source = self._source(target, settings)
         has_draws = source != "none"
-        wanted = named or [as_wanted(fit, self.guides) for fit in self._default_fits(has_draws)]
+        wanted = named or self._usual_fits(target, has_draws)
         restarts = settings.restarts or self.restarts
         planner = Planner(target, settings.seed, self.guides, restarts)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
         stand_in = SimpleNamespace(train=Draws(points, {}))
         self._check(planner, wanted, stand_in, has_draws)
         observer.end("")
+        self._tell_of_fits(target, observer)
         waits = source == "nuts" and not chains
         draws = None if waits else self._draws_of(source, target, settings, observer)
         observer.begin("setting up the fits", quiet=True)
@@ -304,11 +310,23 @@ class Study:
         guides = {plan.name: plan.guide for plan in plans}
         check_published(self.published, guides, planner.target, metrics)
 
-    def _default_fits(self, draws: bool) -> tuple[str, ...]:
-        """The fits of a study that names none: one and two Gaussians by reverse KL, where
-        there are draws of the target by forward KL too, and the script's own guides."""
+    def _usual_fits(self, target: Target, draws: bool) -> list[FitLabel | Given]:
+        """The fits of a study that names none."""
+        guides = USUAL if _has_time_for_mixtures(target) else CHEAP
+        return [as_wanted(fit, self.guides) for fit in self._default_fits(guides, draws)]
+
+    def _tell_of_fits(self, target: Target, observer: Observer) -> None:
+        if not self.fits and not _has_time_for_mixtures(target):
+            observer.begin("fits")
+            observer.end(
+                "normal instead of mixture:2, as log p takes long; --guide mixture:2 has it"
+            )
+
+    def _default_fits(self, guides: Sequence[str], draws: bool) -> tuple[str, ...]:
+        """These guides by reverse KL, where there are draws of the target by forward KL too, and
+        the script's own guides."""
         divergences = ("reverse-kl", "forward-kl") if draws else ("reverse-kl",)
-        usual = (f"{guide}/{d}" for d in divergences for guide in ("mvn", "mixture:2"))
+        usual = (f"{guide}/{d}" for d in divergences for guide in guides)
         return (*usual, *(f"{name}/reverse-kl" for name in self.guides))
 
     def run(self, settings: Settings | None = None, observer: Observer | None = None) -> Comparison:
@@ -348,6 +366,11 @@ class Study:
             )
         sys.argv[:1] = ["vi-compare", "run", str(script)]
         runpy.run_module("vi_compare", run_name="__main__")
+
+
+def _has_time_for_mixtures(target: Target) -> bool:
+    """Whether log p is fast enough for the many steps that a mixture of two needs."""
+    return Budget().is_enough_for(target, 2 * ReverseKL().num_particles)
 
 
 def _of_chains(reference: Reference) -> str:

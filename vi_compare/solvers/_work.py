@@ -12,6 +12,7 @@ import jax
 
 from vi_compare import families
 from vi_compare.solvers import Problem
+from vi_compare.target import Target
 
 # Operations that log q takes for each parameter of the guide, at one draw: each is used once by the
 # density, and twice by its gradient, in a product and a sum.
@@ -27,12 +28,14 @@ class Budget:
             some 30 seconds of one core each.
         search_steps, polish_steps: what they usually take.
         fewest: restarts that are followed in any case.
+        beyond: how many times `operations` the fewest may take in a fit that nobody named.
     """
 
     operations: float = 6e10
     search_steps: int = 4_000
     polish_steps: int = 6_000
     fewest: int = 2
+    beyond: float = 4.0
 
     def restarts(self, problem: Problem) -> int:
         """How many of the problem's restarts can be followed."""
@@ -42,6 +45,13 @@ class Budget:
     def draws(self, problem: Problem, wanted: int) -> int:
         """How many times the draws of a step a step of the polish can have, `wanted` at most."""
         return self._afforded(operations_of_a_step(problem) * self.polish_steps, 1, wanted)
+
+    def is_enough_for(self, target: Target, gradients: int) -> bool:
+        """Whether the fewest restarts of a search with so many gradients of log p in a step are
+        not far beyond it."""
+        steps = self.fewest * self.search_steps
+        spent = 0.0 if target.subsampled else steps * gradients * target.operations
+        return spent <= self.beyond * self.operations
 
     def _afforded(self, each: float, fewest: int, wanted: int) -> int:
         """How many of those `wanted` can be had, of so many operations each."""
