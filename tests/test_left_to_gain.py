@@ -107,7 +107,10 @@ def test_a_pair_keeps_its_mass_mean_and_covariance():
     made = pair.apart(rng.normal(size=3))
     for part, before in zip(made, mixture, strict=True):
         np.testing.assert_array_equal(part[1], before[1])
-    whole = [_moments(GaussianMixture(*(part[[0, 2]] for part in m))) for m in (mixture, made)]
+    whole = [
+        _moments(GaussianMixture(*(np.asarray(part)[[0, 2]] for part in m)))
+        for m in (mixture, made)
+    ]
     for before, after in zip(*whole, strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-12, atol=1e-12)
     assert np.linalg.eigvalsh(made.covariances).min() > 0
