@@ -96,8 +96,7 @@ def values_and_slopes(target: Target, x: np.ndarray) -> tuple[np.ndarray, np.nda
 
 @partial(jax.jit, static_argnums=0)
 def _both(target: Target, x: Array) -> tuple[Array, Array]:
-    each = jax.value_and_grad(target.log_density)
-    return jax.lax.map(each, x) if target.one_by_one else jax.vmap(each)(x)
+    return target.over_points(jax.value_and_grad(target.log_density))(x)
 
 
 @partial(jax.jit, static_argnums=0)

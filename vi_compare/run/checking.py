@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import numpy as np
@@ -96,8 +95,7 @@ class _Price:
     @classmethod
     def of(cls, target: Target, points: jax.Array, times: int = 5) -> _Price:
         """Of a target, at points (n, d)."""
-        one = jax.grad(target.log_density)
-        gradient = jax.jit(partial(jax.lax.map, one) if target.one_by_one else jax.vmap(one))
+        gradient = jax.jit(target.over_points(jax.grad(target.log_density)))
         seconds = []
         for _ in range(1 + times):
             begin = time.perf_counter()

@@ -49,7 +49,7 @@ from vi_compare.solvers._restarts import jeffreys
 class LeftEffort:
     """How hard the question looks: some 70,000 gradients of log p for each component where
     there is nothing left to gain, a few per cent of what a stochastic fit takes, and at most
-    125,000.
+    125,000; up to half as many again for a mixture, whose nearest components are tried elsewhere.
 
     Attributes:
         draws: number of draws of each component that the search holds fixed.
@@ -158,7 +158,7 @@ class _Question:
         self.q, self.effort = q, effort
         self.seen, self.unseen = _of_one_length(divergence.draws, held_out)
         self.start = _flat(q)
-        self.asked = 0
+        self.asked = self.looked = 0
         began = time.perf_counter()
         keys = jax.random.split(jax.random.key(0), self.estimates)
         values, _ = self._ask(self.start, keys, self.seen)
@@ -170,7 +170,8 @@ class _Question:
     def cost(self) -> Cost:
         each = self.divergence.evaluations(self.q.family.num_components)
         estimates = self.asked * self.estimates
-        return Cost(self.compile_seconds, estimates * each.log_density, estimates * each.gradient)
+        densities, gradients = (n * estimates + self.looked for n in each)
+        return Cost(self.compile_seconds, densities, gradients)
 
     def run(self, key: Array) -> Estimate:
         """The gain in nats."""
@@ -243,6 +244,7 @@ class _Question:
         """Where log p is highest of some points so far from a pair."""
         u = pair.around(rng, self.effort.around, far)
         log_p, _ = values_and_slopes(self.q.target, u)
+        self.looked += len(u)
         return u[int(np.argmax(np.where(np.isfinite(log_p), log_p, -np.inf)))]
 
     def _gain(self, end: np.ndarray, choose_key: Array, draw_key: Array) -> float:
@@ -253,14 +255,15 @@ class _Question:
     def _fisher(self, flat: np.ndarray, key: Array) -> np.ndarray:
         """The Fisher information (P, P), or its diagonal (P,), at draws of every component alike:
         one of little weight would else be free to go anywhere in a single step."""
-        q = _there(self.q, jnp.asarray(flat, self.start.dtype))
+        here = jnp.asarray(flat, self.start.dtype)
+        q = _there(self.q, here)
         draws = self.effort.for_fisher(self.start.size)
         try:
             u = _of_strata(-(-draws // q.family.num_components), q, key)
         except InputError:  # what is not reparameterised has none
             u = q.points(key, draws)
         dense = self.start.size <= self.effort.parameters
-        return np.asarray(_fisher(dense, q, jnp.asarray(flat, self.start.dtype), u), float)
+        return np.asarray(_fisher(dense, q, here, u), float)
 
     def _stage(self, begin: np.ndarray, way: np.ndarray, keys: Array) -> np.ndarray | None:
         """The end of a search on fixed draws, in the directions `way` (P, r); None where the

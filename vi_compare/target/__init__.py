@@ -201,8 +201,12 @@ class Target:
         """Whether many points take less time one after another than side by side: where an array
         in log p is so large that a cache would not hold several (memory is then what takes the
         time), or where a loop ends sooner at some points than at others, which would wait."""
-        here = jnp.zeros(self.dim)
-        return largest(self.log_density, here) > CACHED or has_while(self.log_density, here)
+        program = jax.make_jaxpr(self.log_density)(jnp.zeros(self.dim)).jaxpr
+        return largest(program) > CACHED or has_while(program)
+
+    def over_points(self, function: Callable) -> Callable:
+        """The function of a point (d,), which asks for log p, as one of many (n, d)."""
+        return partial(jax.lax.map, function) if self.one_by_one else jax.vmap(function)
 
     def unravel(self, u: Array) -> dict[str, Array]:
         """u (d,) -> {site: unconstrained value}."""

@@ -41,20 +41,16 @@ def operations(function: Callable, points: Array) -> float:
     return (_once(every) + more) / len(points)
 
 
-def has_while(function: Callable, point: Array) -> bool:
-    """Whether the function has a loop that takes longer at some points (d,) than at others."""
-    return _has(jax.make_jaxpr(function)(point).jaxpr, ("while",))
+def has_while(jaxpr: Jaxpr) -> bool:
+    """Whether a program has a loop that takes longer at some points than at others."""
+    return _has(jaxpr, ("while",))
 
 
-def largest(function: Callable, point: Array) -> int:
-    """Bytes of the largest array that the function makes of a point (d,)."""
-    return _largest(jax.make_jaxpr(function)(point).jaxpr)
-
-
-def _largest(jaxpr: Jaxpr) -> int:
+def largest(jaxpr: Jaxpr) -> int:
+    """Bytes of the largest array that a program makes."""
     made = [out.aval for eqn in jaxpr.eqns for out in eqn.outvars]
     sizes = [a.size * a.dtype.itemsize for a in made if isinstance(a, ShapedArray)]
-    inner = [_largest(one.jaxpr) for eqn in jaxpr.eqns for one in _inner(eqn.params)]
+    inner = [largest(one.jaxpr) for eqn in jaxpr.eqns for one in _inner(eqn.params)]
     return max((*sizes, *inner), default=0)
 
 
