@@ -39,6 +39,9 @@ class ModeSearch:
         pilot: draws of each set that are followed first. For most targets one batch of all
             sets together shows that there is one mode: a basin with 1 % of a set is hit by
             300 draws of it in 95 cases of 100.
+        operations: of log p, at most, that following `draws` may take, some 15 seconds of one
+            core: where log p takes longer, fewer are followed, and as many as `pilot` in any case.
+        ascent: evaluations of one ascent, about.
         saddle: smallest depth of a dent in log p, in nats, that separates two modes.
         close: distance below which two end points are one mode.
         longest_step: maximum length of a step of an ascent.
@@ -54,6 +57,8 @@ class ModeSearch:
     dimensions: int = 50
     draws: int = 20_000
     pilot: int = 400
+    operations: float = 3e10
+    ascent: int = 60
     saddle: float = 0.1
     close: float = 0.02
     longest_step: float = 0.1
@@ -62,6 +67,11 @@ class ModeSearch:
     nearest: int = 5
     caught: float = 0.1
     finishing: int = 100_000
+
+    def afforded(self, target: Target, sets: int) -> int:
+        """How many draws of each of so many sets are followed to their modes."""
+        each = max(1.0, sets * self.ascent * target.operations)
+        return min(self.draws // target.dim, max(self.pilot, int(self.operations / each)))
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ def find_modes(
     """Modes found from the draws of all sets, or the reason why they are not looked for."""
     if target.dim > search.dimensions:
         return NoModes(f"modes are not looked for above {search.dimensions} dimensions")
-    few, most = min(search.pilot, BATCH // len(sets)), search.draws // target.dim
+    few, most = min(search.pilot, BATCH // len(sets)), search.afforded(target, len(sets))
     try:
         pilot = _follow(target, sets, few, search, np.empty((0, target.dim)))
         if len(pilot.names) == 1 or most <= few:
@@ -243,7 +253,7 @@ def _ascend(
         _, x, log_p, *_ = jax.lax.while_loop(more, step, start)
         return x * scale, log_p
 
-    return jax.vmap(ascent)(u / scale)
+    return target.over_points(ascent)(u / scale)
 
 
 def _rate(step: Array, fell: Array, rate: Array) -> Array:

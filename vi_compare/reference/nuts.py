@@ -21,12 +21,17 @@ from numpyro.infer import MCMC, NUTS
 
 from vi_compare.cache import folder as cache_folder
 from vi_compare.evidence import Draws
-from vi_compare.randomness import key_for, split
+from vi_compare.gaussian.frames import Frame, Survey, from_paths
+from vi_compare.randomness import generator, key_for, split
 from vi_compare.reference import PARTS, Reference, from_chains, part
-from vi_compare.reference.chains import diagnose
+from vi_compare.reference.chains import Limits, diagnose
 from vi_compare.reference.circles import angles, rolled, unrolled, unrolled_at
+from vi_compare.scores import values_and_slopes
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
+
+# Of the distance of a start from its Gaussian's mean, until log p is finite there.
+_HALVINGS = 20
 
 
 @dataclass(frozen=True)
@@ -35,30 +40,37 @@ class Sampling:
 
     Attributes:
         chains: number of chains, a multiple of the parts of a reference.
-        warmup: warm-up draws of each chain.
+        warmup: warm-up draws of each chain, in the frame of a Gaussian.
+        settle: the same in the frame of those draws, which follows.
+        warmup_unframed: the same where there is none.
         block: draws of each chain between two looks at R-hat and ESS.
         enough: gradients, warm-up included, after which sampling ends if the draws are
             good. Counted, not timed, so that the same command gives the same draws.
         most: gradients after which it ends in any case.
         draws: maximum number of draws of one part.
-        dense: maximum dimension for a dense mass matrix; above it, a diagonal one.
+        dense: maximum dimension for a dense mass matrix; above it, and in a frame, which has
+            the correlations, a diagonal one: as good there, and learned from a few draws.
         accept: target acceptance probability; high, because steps that are too long for
             the curvature diverge.
-        operations: of `enough` gradients, at most; some minute of one core. Where log p takes
+        careful: the same where they did so nevertheless.
+        operations: of `enough` gradients, at most; some minute. Where log p takes
             longer there are fewer of them, of warm-up draws, and of draws between two looks.
         fewest: warm-up draws, and draws between two looks, that there are in any case.
         steps: of a trajectory, as many as are usual.
     """
 
     chains: int = 2 * len(PARTS)
-    warmup: int = 1000
+    warmup: int = 150
+    settle: int = 75
+    warmup_unframed: int = 1000
     block: int = 1000
-    enough: int = 300_000
-    most: int = 600_000
+    enough: int = 250_000
+    most: int = 750_000
     draws: int = 10_000
     dense: int = 60
     accept: float = 0.95
-    operations: float = 6e10
+    careful: float = 0.99
+    operations: float = 4e10
     fewest: int = 200
     steps: int = 16
 
@@ -68,7 +80,7 @@ class Sampling:
         cut = lambda number, least=1: max(least, round(share * number))
         return replace(
             self,
-            warmup=cut(self.warmup, self.fewest),
+            warmup_unframed=cut(self.warmup_unframed, self.fewest),
             block=cut(self.block, self.fewest),
             enough=cut(self.enough),
             most=cut(self.most),
@@ -88,7 +100,8 @@ class Sampling:
     @property
     def is_possible(self) -> bool:
         """Whether what may be spent is as much as the least that chains take."""
-        return self.chains * (self.warmup + self.block) * self.steps <= self.enough
+        least = self.warmup + self.settle + self.block
+        return self.chains * least * self.steps <= self.enough
 
     @property
     def per_part(self) -> int:
@@ -100,9 +113,10 @@ class Sampling:
         """As plain data, for the results and for the name of what is kept."""
         return {
             "chains": self.chains,
-            "warmup": self.warmup,
+            "warmup": [self.warmup, self.settle],
+            "warmup_unframed": self.warmup_unframed,
             "block": self.block,
-            "target_accept_prob": self.accept,
+            "target_accept_prob": [self.accept, self.careful],
             "dense_mass": self.dense,
             "gradients": [self.enough, self.most],
         }
@@ -139,58 +153,145 @@ def _chains(target: Target, u: np.ndarray) -> Draws:
     return Draws(draws.u, draws.values, draws.log_p, chains=len(u))
 
 
+class _Chains:
+    """Chains over v, where u = mean + tril v in the frame of a Gaussian near the target's mass.
+
+    In the target's own coordinates a chain spends most of its gradients on finding out how long
+    each of them is: its first trees are up to a thousand steps deep. The first frame is that of
+    the best Gaussian of some quasi-Newton ascents, which now and then is a poor one; the second
+    is that of the draws of all chains in the first.
+    """
+
+    def __init__(self, target: Target, key: Array, sampling: Sampling):
+        survey_key, self._start_key = split(key, 2)
+        self.target, self.sampling = target, sampling
+        # The Gaussians are over u, which an angle is not moved over.
+        survey = Survey(()) if angles(target).any() else from_paths(target, survey_key)
+        self.frames, self.gradients = survey.frames, survey.gradients
+        self.frame = self.frames[0] if self.frames else Frame.identity(target.dim)
+        if self.frames:
+            self.stages = (sampling.warmup, sampling.settle)
+        else:
+            self.stages = (sampling.warmup_unframed,)
+        self.mcmc = self._sampler(self.stages[0], sampling.accept)
+
+    def _sampler(self, warmup: int, accept: float) -> MCMC:
+        density, sampling = unrolled(self.target), self.sampling
+        mean, tril = jnp.asarray(self.frame.mean), jnp.asarray(self.frame.tril)
+        kernel = NUTS(
+            potential_fn=lambda v: -density(mean + tril @ v),
+            target_accept_prob=accept,
+            dense_mass=not self.frames and self.target.dim <= sampling.dense,
+        )
+        return MCMC(
+            kernel,
+            num_warmup=warmup,
+            num_samples=sampling.block,
+            num_chains=sampling.chains,
+            chain_method="vectorized",
+            progress_bar=False,
+        )
+
+    def warm_up(self, key: Array) -> None:
+        """From the starts; what that takes is counted."""
+        first, second = split(key, 2)
+        self._warm_up(first, self._starts())
+        if self.frames:
+            self._settle(second)
+
+    def take_care(self, key: Array) -> None:
+        """Warm up again, from where the chains are, to steps as short as the curvature asks."""
+        now = self.mcmc.last_state.z
+        self.mcmc = self._sampler(self.stages[-1], self.sampling.careful)
+        self._warm_up(key, now)
+
+    def _warm_up(self, key: Array, starts: Array) -> None:
+        fields = ("num_steps",)
+        self.mcmc.warmup(key, init_params=starts, extra_fields=fields, collect_warmup=True)
+        self._count()
+
+    def _settle(self, key: Array) -> None:
+        """Warm up in the frame of the chains' own draws. The covariance is that within chains, as
+        these may be in several modes, drawn towards the frame's as if that were `dim` draws."""
+        v = np.asarray(self.mcmc.get_samples(group_by_chain=True))[:, self.stages[0] // 3 :]
+        apart = (v - v.mean(axis=1, keepdims=True)).reshape(-1, self.target.dim)
+        free = len(apart) - len(v)
+        identity = np.eye(self.target.dim)
+        within = (apart.T @ apart + len(identity) * identity) / (free + len(identity))
+        old, now = self.frame, np.asarray(self.mcmc.last_state.z)
+        mean = old.mean + old.tril @ v.mean(axis=(0, 1))
+        self.frame = Frame(mean, old.tril @ np.linalg.cholesky(within))
+        self.mcmc = self._sampler(self.stages[-1], self.sampling.accept)
+        self._warm_up(key, jnp.asarray(self.frame.into(old.mean + now @ old.tril.T)))
+
+    def block(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """u (chains, block, d), log p (chains, block) up to a constant, and how many transitions
+        diverged."""
+        fields = ("diverging", "num_steps", "potential_energy")
+        self.mcmc.run(self.mcmc.post_warmup_state.rng_key, extra_fields=fields)
+        self.mcmc.post_warmup_state = self.mcmc.last_state
+        self._count()
+        extra = self.mcmc.get_extra_fields(group_by_chain=True)
+        v = self.mcmc.get_samples(group_by_chain=True)
+        u = rolled(self.target, self.frame.mean + v @ self.frame.tril.T)
+        heights = -np.asarray(extra["potential_energy"])
+        return np.asarray(u), heights, int(np.asarray(extra["diverging"]).sum())
+
+    def _count(self) -> None:
+        self.gradients += int(np.asarray(self.mcmc.get_extra_fields()["num_steps"]).sum())
+
+    def _starts(self) -> Array:
+        """v (chains, d): draws of the Gaussians, one after another, so that chains which nothing
+        joins show that there are several modes; anywhere where there is none."""
+        n = self.sampling.chains
+        if not self.frames:
+            anywhere = starting_points(self.target, self._start_key, n)
+            return unrolled_at(self.target, anywhere)
+        rng = generator(self._start_key)
+        frames = [self.frames[i % len(self.frames)] for i in range(n)]
+        e = rng.standard_normal((n, self.target.dim))
+        for _ in range(_HALVINGS):
+            u = np.stack([f.mean + f.tril @ row for f, row in zip(frames, e, strict=True)])
+            log_p, slopes = values_and_slopes(self.target, u)
+            bad = ~(np.isfinite(log_p) & np.isfinite(slopes).all(axis=1))
+            if not bad.any():
+                break
+            e[bad] /= 2
+        return jnp.asarray(self.frame.into(u))
+
+
 def _sample(
     target: Target, key: Array, n: int, progress: Callable, sampling: Sampling
 ) -> dict[str, Any]:
     """u (chains, draws, d), the share of divergent transitions, and gradients spent."""
-    start_key, run_key = split(key, 2)
-    mcmc = _sampler(target, sampling)
+    start_key, run_key, careful_key = split(key, 3)
     per_chain = -(-n // sampling.per_part)
     most = -(-per_chain // sampling.block)
-    starts = unrolled_at(target, starting_points(target, start_key, sampling.chains))
+    chains = _Chains(target, start_key, sampling)
+    progress(0, None, f"{sampling.chains} chains warm up, {sum(chains.stages)} steps each")
+    chains.warm_up(run_key)
     blocks: list[np.ndarray] = []
     heights: list[np.ndarray] = []
-    diverged, gradients = 0, 0
-    progress(0, None, f"{sampling.chains} chains warm up, {sampling.warmup} steps each")
+    diverged: list[int] = []
+    is_careful = False
     while True:
-        fields = ("diverging", "num_steps", "potential_energy")
-        if blocks:
-            mcmc.post_warmup_state = mcmc.last_state
-            mcmc.run(mcmc.post_warmup_state.rng_key, extra_fields=fields)
-        else:
-            mcmc.run(run_key, init_params=starts, extra_fields=fields)
-        extra = mcmc.get_extra_fields(group_by_chain=True)
-        blocks.append(np.asarray(rolled(target, mcmc.get_samples(group_by_chain=True))))
-        heights.append(-np.asarray(extra["potential_energy"]))
-        steps = int(np.asarray(extra["num_steps"]).sum())
-        # Warm-up is not recorded; its trees are about as large.
-        gradients += 2 * steps if len(blocks) == 1 else steps
-        diverged += int(np.asarray(extra["diverging"]).sum())
-        u = np.concatenate(blocks, axis=1)
+        u, log_p, failed = chains.block()
+        if not is_careful and failed > Limits().divergences * log_p.size:
+            is_careful = True
+            progress(0, None, "steps were too long for the curvature; the chains warm up again")
+            chains.take_care(careful_key)
+            continue
+        blocks.append(u)
+        heights.append(log_p)
+        diverged.append(failed)
+        u, log_p = np.concatenate(blocks, axis=1), np.concatenate(heights, axis=1)
         # More than were wanted are drawn until the chains agree: nobody knows how many.
         total = most if len(blocks) < most else None
-        progress(len(blocks), total, f"{u.shape[0] * u.shape[1]} draws")
-        spent_well = gradients >= sampling.enough or len(blocks) >= most
-        log_p = np.concatenate(heights, axis=1)
-        if gradients >= sampling.most or (spent_well and not _doubtful(u, log_p)):
-            return {"u": u, "diverged": diverged / (u.size // u.shape[2]), "gradients": gradients}
-
-
-def _sampler(target: Target, sampling: Sampling) -> MCMC:
-    density = unrolled(target)
-    kernel = NUTS(
-        potential_fn=lambda x: -density(x),
-        target_accept_prob=sampling.accept,
-        dense_mass=target.dim <= sampling.dense,
-    )
-    return MCMC(
-        kernel,
-        num_warmup=sampling.warmup,
-        num_samples=sampling.block,
-        num_chains=sampling.chains,
-        chain_method="vectorized",
-        progress_bar=False,
-    )
+        progress(len(blocks), total, f"{log_p.size} draws")
+        spent_well = chains.gradients >= sampling.enough or len(blocks) >= most
+        if chains.gradients >= sampling.most or (spent_well and not _doubtful(u, log_p)):
+            share = sum(diverged) / log_p.size
+            return {"u": u, "diverged": share, "gradients": chains.gradients}
 
 
 def _doubtful(u: np.ndarray, log_p: np.ndarray) -> bool:
@@ -211,7 +312,7 @@ def _name(target: Target, seed: int, n: int, sampling: Sampling) -> str:
         array = np.asarray(constant)
         _add(digest, str(array.dtype), array)
     facts = {
-        "format": 3 if angles(target).any() else 2,  # of what is kept
+        "format": 4,  # of what is kept
         "settings": sampling.settings,
         "seed": seed,
         "n": n,

@@ -85,12 +85,14 @@ class _Price:
         program: of compiling a solver's program, about.
         slower_in_nuts: times as long a gradient takes there: few chains side by side, which wait
             for the longest trajectory.
+        programs_of_nuts: that are compiled: two of the warm-up and one of the draws.
     """
 
     gradient: float
     compiling: float
     program: float = 5.0
     slower_in_nuts: float = 5.0
+    programs_of_nuts: int = 3
 
     @classmethod
     def of(cls, target: Target, points: jax.Array, times: int = 5) -> _Price:
@@ -117,4 +119,5 @@ class _Price:
     def of_nuts(self, target: Target) -> float:
         """Of as many gradients as NUTS usually takes."""
         gradients = Sampling().within(target).enough
-        return self.program + self.compiling + self.slower_in_nuts * gradients * self.gradient
+        asks = self.compiling + self.slower_in_nuts * gradients * self.gradient
+        return self.programs_of_nuts * self.program + asks

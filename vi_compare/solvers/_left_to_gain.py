@@ -55,6 +55,10 @@ class LeftEffort:
         draws: number of draws of each component that the search holds fixed.
         draws_of_data: the same for a model that sees minibatches: the question asks for all
             data each time, and a fit of it is measured on some 20,000 such draws.
+        operations: of log p at all draws that the search asks for, at most, some 15 seconds of one
+            core: where log p takes longer, there are fewer `draws`.
+        fewest: that there are in any case.
+        passes: over all draws, of a search that finds nothing.
         fixed_draws: the same for a divergence against fixed draws, which costs no log p and has
             no less noise the nearer q is.
         particles: minimum number of draws of one estimate, of which there are as many as these
@@ -86,6 +90,9 @@ class LeftEffort:
 
     draws: int = 2048
     draws_of_data: int = 1024
+    operations: float = 3e10
+    fewest: int = 512
+    passes: int = 34
     fixed_draws: int = 8192
     particles: int = 32
     estimates: int = 16
@@ -107,11 +114,15 @@ class LeftEffort:
 
     def dealt(self, divergence: Divergence, q: GuideApproximation) -> tuple[int, int]:
         """Draws of one estimate, and the number of estimates."""
-        draws = self.draws_of_data if q.target.subsampled else self.draws
+        draws = self.draws_of_data if q.target.subsampled else self._afforded(q)
         if divergence.draws is not None:
             draws = self.fixed_draws
         each = max(divergence.num_particles, self.particles)
         return each, max(self.estimates, draws // each)
+
+    def _afforded(self, q: GuideApproximation) -> int:
+        each = self.passes * q.family.num_components * q.target.operations
+        return min(self.draws, max(self.fewest, int(self.operations / max(each, 1.0))))
 
     def for_fisher(self, parameters: int) -> int:
         each, least, most = self.fisher_draws
