@@ -22,16 +22,12 @@ from numpyro.infer import MCMC, NUTS
 from vi_compare.cache import folder as cache_folder
 from vi_compare.evidence import Draws
 from vi_compare.gaussian.frames import Frame, Survey, from_paths
-from vi_compare.randomness import generator, key_for, split
+from vi_compare.randomness import key_for, split
 from vi_compare.reference import PARTS, Reference, from_chains, part
 from vi_compare.reference.chains import Limits, diagnose
 from vi_compare.reference.circles import angles, rolled, unrolled, unrolled_at
-from vi_compare.scores import values_and_slopes
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
-
-# Of the distance of a start from its Gaussian's mean, until log p is finite there.
-_HALVINGS = 20
 
 
 @dataclass(frozen=True)
@@ -53,9 +49,15 @@ class Sampling:
         accept: target acceptance probability; high, because steps that are too long for
             the curvature diverge.
         careful: the same where they did so nevertheless.
+        settlings: how often a frame is made of the draws in the one before, at most: once, and
+            again while more than `full` of the trees are as large as they may be.
+        full: share of the trees.
+        depths: maximum depth of a tree in the first frame, in later ones, and where there is
+            none. A frame that asks for deeper trees is a poor one, and the next is better.
+        several: transitions that diverged, at least, where so many are held to be too many.
         operations: of `enough` gradients, at most; some minute. Where log p takes
-            longer there are fewer of them, of warm-up draws, and of draws between two looks.
-        fewest: warm-up draws, and draws between two looks, that there are in any case.
+            longer there are fewer of them, and of `warmup_unframed`.
+        fewest: of the latter, and draws of each chain, that there have to be in any case.
         steps: of a trajectory, as many as are usual.
     """
 
@@ -63,13 +65,17 @@ class Sampling:
     warmup: int = 150
     settle: int = 75
     warmup_unframed: int = 1000
-    block: int = 1000
-    enough: int = 250_000
-    most: int = 750_000
+    block: int = 100
+    enough: int = 300_000
+    most: int = 900_000
     draws: int = 10_000
     dense: int = 60
     accept: float = 0.95
     careful: float = 0.99
+    settlings: int = 4
+    full: float = 0.2
+    depths: tuple[int, int, int] = (7, 8, 10)
+    several: int = 3
     operations: float = 4e10
     fewest: int = 200
     steps: int = 16
@@ -81,7 +87,6 @@ class Sampling:
         return replace(
             self,
             warmup_unframed=cut(self.warmup_unframed, self.fewest),
-            block=cut(self.block, self.fewest),
             enough=cut(self.enough),
             most=cut(self.most),
         )
@@ -100,8 +105,16 @@ class Sampling:
     @property
     def is_possible(self) -> bool:
         """Whether what may be spent is as much as the least that chains take."""
-        least = self.warmup + self.settle + self.block
+        least = self.warmup + self.settle + self.fewest
         return self.chains * least * self.steps <= self.enough
+
+    def too_many(self, diverged: int, transitions: int) -> bool:
+        """Whether more of the transitions diverged than a reference may have."""
+        return diverged > max(self.several - 1, Limits().divergences * transitions)
+
+    def thinning(self, drawn: int, n: int) -> int:
+        """Which of the draws of a chain are kept for a part to have at most `n`: every such one."""
+        return max(1, -(-drawn * self.per_part // n))
 
     @property
     def per_part(self) -> int:
@@ -113,11 +126,12 @@ class Sampling:
         """As plain data, for the results and for the name of what is kept."""
         return {
             "chains": self.chains,
-            "warmup": [self.warmup, self.settle],
+            "warmup": [self.warmup, self.settle, self.settlings],
             "warmup_unframed": self.warmup_unframed,
             "block": self.block,
             "target_accept_prob": [self.accept, self.careful],
             "dense_mass": self.dense,
+            "max_tree_depth": list(self.depths),
             "gradients": [self.enough, self.most],
         }
 
@@ -142,9 +156,14 @@ def nuts_reference(
         found = _sample(target, key_for(seed, "reference/nuts"), n, progress, sampling)
         _write(store, found)
     u, diverged, steps = found["u"], float(found["diverged"]), int(found["gradients"])
-    thin = max(1, -(-u.shape[1] * sampling.per_part // n))
     settings = sampling.settings | {"gradients_spent": steps}
-    return from_chains("nuts", target, _chains(target, u[:, ::thin]), diverged, settings)
+    return from_chains(
+        "nuts",
+        target,
+        _chains(target, u[:, :: sampling.thinning(u.shape[1], n)]),
+        diverged,
+        settings,
+    )
 
 
 def _chains(target: Target, u: np.ndarray) -> Draws:
@@ -158,8 +177,8 @@ class _Chains:
 
     In the target's own coordinates a chain spends most of its gradients on finding out how long
     each of them is: its first trees are up to a thousand steps deep. The first frame is that of
-    the best Gaussian of some quasi-Newton ascents, which now and then is a poor one; the second
-    is that of the draws of all chains in the first.
+    the best Gaussian of some quasi-Newton ascents, which now and then is a poor one; each other
+    is that of the draws of all chains in the one before.
     """
 
     def __init__(self, target: Target, key: Array, sampling: Sampling):
@@ -169,19 +188,21 @@ class _Chains:
         survey = Survey(()) if angles(target).any() else from_paths(target, survey_key)
         self.frames, self.gradients = survey.frames, survey.gradients
         self.frame = self.frames[0] if self.frames else Frame.identity(target.dim)
+        first, later, unframed = sampling.depths
+        # Draws of each stage of the warm-up, and the maximum depth of its trees.
+        self.stages = [(sampling.warmup_unframed, unframed)]
         if self.frames:
-            self.stages = (sampling.warmup, sampling.settle)
-        else:
-            self.stages = (sampling.warmup_unframed,)
-        self.mcmc = self._sampler(self.stages[0], sampling.accept)
+            self.stages = [(sampling.warmup, first), (sampling.settle, later)]
+        self.mcmc = self._sampler(*self.stages[0], sampling.accept)
 
-    def _sampler(self, warmup: int, accept: float) -> MCMC:
+    def _sampler(self, warmup: int, depth: int, accept: float) -> MCMC:
         density, sampling = unrolled(self.target), self.sampling
         mean, tril = jnp.asarray(self.frame.mean), jnp.asarray(self.frame.tril)
         kernel = NUTS(
             potential_fn=lambda v: -density(mean + tril @ v),
             target_accept_prob=accept,
             dense_mass=not self.frames and self.target.dim <= sampling.dense,
+            max_tree_depth=depth,
         )
         return MCMC(
             kernel,
@@ -196,13 +217,15 @@ class _Chains:
         """From the starts; what that takes is counted."""
         first, second = split(key, 2)
         self._warm_up(first, self._starts())
-        if self.frames:
-            self._settle(second)
+        for settle_key in split(second, self.sampling.settlings) if self.frames else ():
+            self._settle(settle_key)
+            if not self._is_full():
+                break
 
     def take_care(self, key: Array) -> None:
         """Warm up again, from where the chains are, to steps as short as the curvature asks."""
         now = self.mcmc.last_state.z
-        self.mcmc = self._sampler(self.stages[-1], self.sampling.careful)
+        self.mcmc = self._sampler(*self.stages[-1], self.sampling.careful)
         self._warm_up(key, now)
 
     def _warm_up(self, key: Array, starts: Array) -> None:
@@ -210,10 +233,16 @@ class _Chains:
         self.mcmc.warmup(key, init_params=starts, extra_fields=fields, collect_warmup=True)
         self._count()
 
+    def _is_full(self) -> bool:
+        """Whether many of the last trees were as large as they may be: the frame is poor."""
+        steps = np.asarray(self.mcmc.get_extra_fields()["num_steps"])
+        return bool((steps >= 2 ** self.stages[-1][1] - 1).mean() > self.sampling.full)
+
     def _settle(self, key: Array) -> None:
         """Warm up in the frame of the chains' own draws. The covariance is that within chains, as
         these may be in several modes, drawn towards the frame's as if that were `dim` draws."""
-        v = np.asarray(self.mcmc.get_samples(group_by_chain=True))[:, self.stages[0] // 3 :]
+        v = np.asarray(self.mcmc.get_samples(group_by_chain=True))
+        v = v[:, v.shape[1] // 3 :]
         apart = (v - v.mean(axis=1, keepdims=True)).reshape(-1, self.target.dim)
         free = len(apart) - len(v)
         identity = np.eye(self.target.dim)
@@ -221,7 +250,7 @@ class _Chains:
         old, now = self.frame, np.asarray(self.mcmc.last_state.z)
         mean = old.mean + old.tril @ v.mean(axis=(0, 1))
         self.frame = Frame(mean, old.tril @ np.linalg.cholesky(within))
-        self.mcmc = self._sampler(self.stages[-1], self.sampling.accept)
+        self.mcmc = self._sampler(*self.stages[-1], self.sampling.accept)
         self._warm_up(key, jnp.asarray(self.frame.into(old.mean + now @ old.tril.T)))
 
     def block(self) -> tuple[np.ndarray, np.ndarray, int]:
@@ -241,23 +270,10 @@ class _Chains:
         self.gradients += int(np.asarray(self.mcmc.get_extra_fields()["num_steps"]).sum())
 
     def _starts(self) -> Array:
-        """v (chains, d): draws of the Gaussians, one after another, so that chains which nothing
-        joins show that there are several modes; anywhere where there is none."""
-        n = self.sampling.chains
-        if not self.frames:
-            anywhere = starting_points(self.target, self._start_key, n)
-            return unrolled_at(self.target, anywhere)
-        rng = generator(self._start_key)
-        frames = [self.frames[i % len(self.frames)] for i in range(n)]
-        e = rng.standard_normal((n, self.target.dim))
-        for _ in range(_HALVINGS):
-            u = np.stack([f.mean + f.tril @ row for f, row in zip(frames, e, strict=True)])
-            log_p, slopes = values_and_slopes(self.target, u)
-            bad = ~(np.isfinite(log_p) & np.isfinite(slopes).all(axis=1))
-            if not bad.any():
-                break
-            e[bad] /= 2
-        return jnp.asarray(self.frame.into(u))
+        """v (chains, d) of places that have nothing to do with the frame: chains that start at
+        draws of a Gaussian which is a poor one stay in its spike or in a funnel's neck."""
+        anywhere = starting_points(self.target, self._start_key, self.sampling.chains)
+        return jnp.asarray(self.frame.into(np.asarray(unrolled_at(self.target, anywhere))))
 
 
 def _sample(
@@ -268,28 +284,31 @@ def _sample(
     per_chain = -(-n // sampling.per_part)
     most = -(-per_chain // sampling.block)
     chains = _Chains(target, start_key, sampling)
-    progress(0, None, f"{sampling.chains} chains warm up, {sum(chains.stages)} steps each")
+    steps = sum(draws for draws, _ in chains.stages)
+    progress(0, None, f"{sampling.chains} chains warm up, {steps} steps each")
     chains.warm_up(run_key)
     blocks: list[np.ndarray] = []
     heights: list[np.ndarray] = []
     diverged: list[int] = []
     is_careful = False
     while True:
-        u, log_p, failed = chains.block()
-        if not is_careful and failed > Limits().divergences * log_p.size:
-            is_careful = True
-            progress(0, None, "steps were too long for the curvature; the chains warm up again")
-            chains.take_care(careful_key)
-            continue
-        blocks.append(u)
-        heights.append(log_p)
+        draws, height, failed = chains.block()
+        blocks.append(draws)
+        heights.append(height)
         diverged.append(failed)
         u, log_p = np.concatenate(blocks, axis=1), np.concatenate(heights, axis=1)
+        spent_well = chains.gradients >= sampling.enough or len(blocks) >= most
+        if not (is_careful or spent_well) and sampling.too_many(sum(diverged), log_p.size):
+            progress(0, None, "steps were too long for the curvature; the chains warm up again")
+            chains.take_care(careful_key)
+            is_careful, blocks, heights, diverged = True, [], [], []
+            continue
         # More than were wanted are drawn until the chains agree: nobody knows how many.
         total = most if len(blocks) < most else None
         progress(len(blocks), total, f"{log_p.size} draws")
-        spent_well = chains.gradients >= sampling.enough or len(blocks) >= most
-        if chains.gradients >= sampling.most or (spent_well and not _doubtful(u, log_p)):
+        kept = (slice(None), slice(None, None, sampling.thinning(u.shape[1], n)))
+        good = spent_well and not _doubtful(u[kept], log_p[kept])
+        if good or chains.gradients >= sampling.most:
             share = sum(diverged) / log_p.size
             return {"u": u, "diverged": share, "gradients": chains.gradients}
 
