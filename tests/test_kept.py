@@ -12,11 +12,11 @@ import pytest
 from jinja2 import FileSystemBytecodeCache
 from targets import plane
 
-from vi_compare.reference import nuts
+from vi_compare.reference import nuts, nuts_chains
 from vi_compare.report import page
 from vi_compare.target import Target
 
-FEW = nuts.Sampling(warmup=20, block=50, enough=1, most=1)
+FEW = nuts_chains.Sampling(warmup=20, block=50, enough=1, most=1)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def cache(tmp_path, monkeypatch):
         sampled.append(np.random.default_rng(0).normal(size=(8, 50, 2)))
         return {"u": sampled[-1], "diverged": 0.0, "gradients": 1}
 
-    monkeypatch.setattr(nuts, "_sample", sample)
+    monkeypatch.setattr(nuts, "sample", sample)
     return SimpleNamespace(folder=tmp_path / "nuts", sampled=sampled)
 
 

@@ -23,7 +23,7 @@ from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws, Evidence, effective
 from vi_compare.files.draws import read_draws
-from vi_compare.reference import PARTS, from_chains, nuts, part
+from vi_compare.reference import PARTS, from_chains, nuts, nuts_chains, part
 from vi_compare.reference.basins import check_basins
 from vi_compare.reference.copula import Copula
 from vi_compare.reference.log_z import (
@@ -554,7 +554,7 @@ def test_nuts_draws_from_the_posterior_and_keeps_its_draws(tmp_path, monkeypatch
     assert (abs(u.mean(axis=0) - mean) < 5 * sd / np.sqrt(n)).all()
     assert (abs(u.std(axis=0) / sd - 1) < 5 / np.sqrt(2 * np.array(n))).all()
 
-    monkeypatch.setattr(nuts, "_sample", None)  # nothing is drawn again
+    monkeypatch.setattr(nuts, "sample", None)  # nothing is drawn again
     again = nuts.nuts_reference(target, 0, 1000, quiet)
     np.testing.assert_array_equal(again.test.u, u)
     other = Target(regression, (), {"x": jnp.asarray(x), "y": jnp.asarray(y) + 1e-9})
@@ -574,7 +574,7 @@ def test_nuts_goes_round_a_circle(tmp_path, monkeypatch):
 
     # As if something had been seen: a model that says all is drawn by running it.
     target, quiet = Target(model), lambda done, total, words: None
-    found = nuts.nuts_reference(target, 0, 1000, quiet, nuts.Sampling(warmup=300))
+    found = nuts.nuts_reference(target, 0, 1000, quiet, nuts_chains.Sampling(warmup=300))
     assert found.doubts == ()
     angle, y = (np.asarray(found.test.values[name]) for name in ("angle", "y"))
     off = (angle - centre + np.pi) % (2 * np.pi) - np.pi

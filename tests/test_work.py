@@ -14,7 +14,7 @@ import pytest
 from vi_compare import Settings, Study, catalogue
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
-from vi_compare.reference.nuts import Sampling
+from vi_compare.reference.nuts_chains import Sampling
 from vi_compare.solvers import Problem, svi
 from vi_compare.solvers._stochastic import Stochastic, StochasticTuning
 from vi_compare.solvers._work import Budget, operations_of_a_step

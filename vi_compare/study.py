@@ -29,7 +29,8 @@ from vi_compare.reference import (
     exact_reference,
     from_given,
 )
-from vi_compare.reference.nuts import Sampling, nuts_reference
+from vi_compare.reference.nuts import nuts_reference
+from vi_compare.reference.nuts_chains import Sampling
 from vi_compare.report import Comparison
 from vi_compare.run.draws import refuse_what_cannot_be_kept
 from vi_compare.run.identity import (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpyro.infer import MCMC, NUTS
 
-from vi_compare.reference.nuts import Sampling, _Chains
+from vi_compare.reference.nuts_chains import FramedChains, Sampling
 from vi_compare.script import load
 from vi_compare.starts import starting_points
 
@@ -18,6 +18,7 @@ MODELS = Path(__file__).parents[2] / "models"
 # Of the gallery, those that NUTS can be believed on and that have no exact draws.
 NAMES = ("breast_cancer", "eight_schools_noncentred", "gaussian_process",
          "stochastic_volatility", "varying_slopes")  # fmt: skip
+DRAWS = 1000  # of each chain
 WANTED = 1000  # ESS, of the worst coordinate and of its square
 SEEDS = 3
 
@@ -30,11 +31,11 @@ def least_ess(u):
 
 def in_frame(target, seed):
     """(gradients of the warm-up, of the draws, ESS)"""
-    chains = _Chains(target, jax.random.key(seed), Sampling())
+    chains = FramedChains(target, jax.random.key(seed), Sampling())
     chains.warm_up(jax.random.key(100 + seed))
     warm = chains.gradients
-    u, _, _ = chains.block()
-    return warm, chains.gradients - warm, least_ess(u)
+    blocks = [chains.block()[0] for _ in range(DRAWS // chains.sampling.block)]
+    return warm, chains.gradients - warm, least_ess(np.concatenate(blocks, axis=1))
 
 
 def as_it_comes(target, seed):
@@ -45,7 +46,7 @@ def as_it_comes(target, seed):
         target_accept_prob=s.accept,
         dense_mass=target.dim <= s.dense,
     )
-    mcmc = MCMC(kernel, num_warmup=1000, num_samples=s.block, num_chains=s.chains,
+    mcmc = MCMC(kernel, num_warmup=1000, num_samples=DRAWS, num_chains=s.chains,
                 chain_method="vectorized", progress_bar=False)  # fmt: skip
     starts = starting_points(target, jax.random.key(seed), s.chains)
     mcmc.warmup(jax.random.key(100 + seed), init_params=starts, extra_fields=("num_steps",),

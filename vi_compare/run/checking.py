@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from vi_compare.randomness import key_for
-from vi_compare.reference.nuts import Sampling
+from vi_compare.reference.nuts_chains import USUAL
 from vi_compare.run.identity import told
 from vi_compare.run.plans import Plan
 from vi_compare.run.prepared import Prepared
@@ -118,6 +118,6 @@ class _Price:
 
     def of_nuts(self, target: Target) -> float:
         """Of as many gradients as NUTS usually takes."""
-        gradients = Sampling().within(target).enough
+        gradients = USUAL.within(target).enough
         asks = self.compiling + self.slower_in_nuts * gradients * self.gradient
         return self.programs_of_nuts * self.program + asks
