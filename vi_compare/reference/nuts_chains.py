@@ -33,6 +33,8 @@ class Sampling:
         block: draws of each chain between two looks at R-hat and ESS.
         enough: gradients, warm-up included, after which sampling ends if the draws are
             good. Counted, not timed, so that the same command gives the same draws.
+        least: draws of each chain before that, as a fit to draws in many dimensions needs more
+            of them than R-hat and ESS ask for.
         most: gradients after which it ends in any case.
         draws: maximum number of draws of one part.
         dense: maximum dimension for a dense mass matrix; above it, and in a frame, which has
@@ -47,8 +49,8 @@ class Sampling:
             none. A frame that asks for deeper trees is a poor one, and the next is better.
         several: transitions that diverged, at least, where so many are held to be too many.
         operations: of `enough` gradients, at most; some minute. Where log p takes
-            longer there are fewer of them, and of `warmup_unframed`.
-        fewest: of the latter, and draws of each chain, that there have to be in any case.
+            longer there are fewer of them, of `least` and of `warmup_unframed`.
+        fewest: of the last two, that there have to be in any case.
         steps: of a trajectory, as many as are usual.
     """
 
@@ -58,6 +60,7 @@ class Sampling:
     warmup_unframed: int = 1000
     block: int = 100
     enough: int = 300_000
+    least: int = 1000
     most: int = 900_000
     draws: int = 10_000
     dense: int = 60
@@ -79,6 +82,7 @@ class Sampling:
             self,
             warmup_unframed=cut(self.warmup_unframed, self.fewest),
             enough=cut(self.enough),
+            least=cut(self.least, self.fewest),
             most=cut(self.most),
         )
 
@@ -122,6 +126,7 @@ class Sampling:
             "target_accept_prob": [self.accept, self.careful],
             "dense_mass": self.dense,
             "max_tree_depth": list(self.depths),
+            "draws": self.least,
             "gradients": [self.enough, self.most],
         }
 
@@ -254,7 +259,8 @@ def sample(
         heights.append(height)
         diverged.append(failed)
         u, log_p = np.concatenate(blocks, axis=1), np.concatenate(heights, axis=1)
-        spent_well = chains.gradients >= sampling.enough or len(blocks) >= most
+        enough = chains.gradients >= sampling.enough and u.shape[1] >= sampling.least
+        spent_well = enough or len(blocks) >= most
         if not (is_careful or spent_well) and sampling.too_many(sum(diverged), log_p.size):
             progress(0, None, "steps were too long for the curvature; the chains warm up again")
             chains.take_care(careful_key)
