@@ -26,6 +26,7 @@ from vi_compare.randomness import power_of_two
 from vi_compare.reference.circles import across_the_seam
 from vi_compare.scores import ROWS, values_and_slopes
 from vi_compare.target import Target
+from vi_compare.target.work import afforded
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,10 @@ class ModeSearch:
     caught: float = 0.1
     finishing: int = 100_000
 
-    def afforded(self, target: Target, sets: int) -> int:
+    def followed(self, target: Target, sets: int) -> int:
         """How many draws of each of so many sets are followed to their modes."""
-        each = max(1.0, sets * self.ascent * target.operations)
-        return min(self.draws // target.dim, max(self.pilot, int(self.operations / each)))
+        each = sets * self.ascent * target.operations
+        return afforded(self.operations, each, self.pilot, self.draws // target.dim)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def find_modes(
     """Modes found from the draws of all sets, or the reason why they are not looked for."""
     if target.dim > search.dimensions:
         return NoModes(f"modes are not looked for above {search.dimensions} dimensions")
-    few, most = min(search.pilot, BATCH // len(sets)), search.afforded(target, len(sets))
+    few, most = min(search.pilot, BATCH // len(sets)), search.followed(target, len(sets))
     try:
         pilot = _follow(target, sets, few, search, np.empty((0, target.dim)))
         if len(pilot.names) == 1 or most <= few:

@@ -43,6 +43,7 @@ from vi_compare.scores import values_and_slopes
 from vi_compare.solvers import Cost
 from vi_compare.solvers._pair import Pair, nearest_pair
 from vi_compare.solvers._restarts import jeffreys
+from vi_compare.target.work import afforded
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,16 @@ class LeftEffort:
 
     def dealt(self, divergence: Divergence, q: GuideApproximation) -> tuple[int, int]:
         """Draws of one estimate, and the number of estimates."""
-        draws = self.draws_of_data if q.target.subsampled else self._afforded(q)
+        draws = self.draws_of_data if q.target.subsampled else self._fixed(q)
         if divergence.draws is not None:
             draws = self.fixed_draws
         each = max(divergence.num_particles, self.particles)
         return each, max(self.estimates, draws // each)
 
-    def _afforded(self, q: GuideApproximation) -> int:
+    def _fixed(self, q: GuideApproximation) -> int:
+        """Draws of each component, as many as can be had."""
         each = self.passes * q.family.num_components * q.target.operations
-        return min(self.draws, max(self.fewest, int(self.operations / max(each, 1.0))))
+        return afforded(self.operations, each, self.fewest, self.draws)
 
     def for_fisher(self, parameters: int) -> int:
         each, least, most = self.fisher_draws

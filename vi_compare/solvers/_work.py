@@ -13,6 +13,7 @@ import jax
 from vi_compare import families
 from vi_compare.solvers import Problem
 from vi_compare.target import Target
+from vi_compare.target.work import afforded
 
 # Operations that log q takes for each parameter of the guide, at one draw: each is used once by the
 # density, and twice by its gradient, in a product and a sum.
@@ -40,11 +41,12 @@ class Budget:
     def restarts(self, problem: Problem) -> int:
         """How many of the problem's restarts can be followed."""
         each = operations_of_a_step(problem) * self.search_steps
-        return self._afforded(each, self.fewest, problem.restarts)
+        return afforded(self.operations, each, self.fewest, problem.restarts)
 
     def draws(self, problem: Problem, wanted: int) -> int:
         """How many times the draws of a step a step of the polish can have, `wanted` at most."""
-        return self._afforded(operations_of_a_step(problem) * self.polish_steps, 1, wanted)
+        each = operations_of_a_step(problem) * self.polish_steps
+        return afforded(self.operations, each, 1, wanted)
 
     def is_enough_for(self, target: Target, gradients: int) -> bool:
         """Whether the fewest restarts of a search with so many gradients of log p in a step are
@@ -52,10 +54,6 @@ class Budget:
         steps = self.fewest * self.search_steps
         spent = 0.0 if target.subsampled else steps * gradients * target.operations
         return spent <= self.beyond * self.operations
-
-    def _afforded(self, each: float, fewest: int, wanted: int) -> int:
-        """How many of those `wanted` can be had, of so many operations each."""
-        return min(wanted, max(fewest, int(self.operations / each))) if each else wanted
 
 
 def operations_of_a_step(problem: Problem) -> float:

@@ -41,6 +41,12 @@ def operations(function: Callable, points: Array) -> float:
     return (_once(every) + more) / len(points)
 
 
+def afforded(operations: float, each: float, fewest: int, wanted: int) -> int:
+    """How many of those `wanted` can be had for so many operations, of `each` a piece; at least the
+    `fewest`, and all where what one takes is not known (0)."""
+    return min(wanted, max(fewest, int(operations / each))) if each else wanted
+
+
 def has_while(jaxpr: Jaxpr) -> bool:
     """Whether a program has a loop that takes longer at some points than at others."""
     return _has(jaxpr, ("while",))
