@@ -77,7 +77,7 @@ def _scores(target: Target, u: Array) -> dict[str, np.ndarray]:
 
 @partial(jax.jit, static_argnums=0)
 def _gradient(target: Target, u: Array) -> Array:
-    return jax.vmap(jax.grad(target.log_density))(u)
+    return target.over_points(jax.grad(target.log_density))(u)
 
 
 def _stein(u: np.ndarray, gradient: np.ndarray) -> dict[str, np.ndarray]:

@@ -284,7 +284,7 @@ def _log_density(target: Target, u: Array) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def _evaluate(target: Target, u: Array):
-    return jax.vmap(lambda one: (target.log_density(one), target.constrain(one)))(u)
+    return target.over_points(lambda one: (target.log_density(one), target.constrain(one)))(u)
 
 
 @partial(jax.jit, static_argnums=0)
