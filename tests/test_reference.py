@@ -15,7 +15,7 @@ import numpyro.distributions as dist
 import pytest
 import xarray as xr
 from arviz_stats.base import array_stats
-from scipy import special, stats
+from scipy import linalg, special, stats
 from targets import ROOT, script
 
 from vi_compare import Given, Study
@@ -23,6 +23,7 @@ from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws, Evidence, effective
 from vi_compare.files.draws import read_draws
+from vi_compare.gaussian.frames import Frame, Survey
 from vi_compare.reference import PARTS, from_chains, nuts, nuts_chains, part
 from vi_compare.reference.basins import check_basins
 from vi_compare.reference.copula import Copula
@@ -574,7 +575,7 @@ def test_nuts_goes_round_a_circle(tmp_path, monkeypatch):
 
     # As if something had been seen: a model that says all is drawn by running it.
     target, quiet = Target(model), lambda done, total, words: None
-    found = nuts.nuts_reference(target, 0, 1000, quiet, nuts_chains.Sampling(warmup=300))
+    found = nuts.nuts_reference(target, 0, 1000, quiet, nuts_chains.Sampling(warmup_unframed=300))
     assert found.doubts == ()
     angle, y = (np.asarray(found.test.values[name]) for name in ("angle", "y"))
     off = (angle - centre + np.pi) % (2 * np.pi) - np.pi
@@ -583,6 +584,44 @@ def test_nuts_goes_round_a_circle(tmp_path, monkeypatch):
     mean = 3 * np.cos(centre) * special.ive(1, 4.0) / special.ive(0, 4.0)
     assert abs(y.mean() - mean) < 5 * y.std() / np.sqrt(found.test.effective(y))
     assert 0.4 < (angle > 0).mean() < 0.6
+
+
+def skewed(sds):
+    """A Gaussian of such standard deviations, the first two coordinates with correlation 0.99."""
+    tril = np.diag(sds)
+    tril[1, :2] = sds[1] * np.array([0.99, np.sqrt(1 - 0.99**2)])
+
+    def model():
+        u = dist.MultivariateNormal(jnp.arange(3.0), scale_tril=jnp.asarray(tril))
+        numpyro.sample("u", u)
+
+    return Target(model), tril @ tril.T
+
+
+def test_chains_make_themselves_a_frame_where_theirs_is_a_poor_one(monkeypatch):
+    """A tenth to a hundred-thousandth as wide as the target, far from it, without its correlation.
+    Draws in so poor a frame lean on each other, so the next is held to a factor of ten in variance,
+    where the first is off by 100 and more in each direction, 10¹⁰ in one."""
+    target, covariance = skewed(np.array([1.0, 100.0, 0.01]))
+    poor = Survey((Frame(np.full(3, 5.0), 1e-3 * np.eye(3)),), gradients=7)
+    monkeypatch.setattr(nuts_chains, "from_paths", lambda target, key: poor)
+    chains = nuts_chains.FramedChains(target, jax.random.key(0), nuts_chains.USUAL)
+    assert chains.gradients == 7
+    chains.warm_up(jax.random.key(1))
+    ratios = linalg.eigvalsh(chains.frame.covariance, covariance)
+    assert 0.1 < ratios.min() <= ratios.max() < 10
+    before = chains.gradients
+    chains.block()
+    # In units of the target a trajectory is a few steps long.
+    assert chains.gradients - before < 32 * nuts_chains.USUAL.chains * nuts_chains.USUAL.block
+
+
+def test_only_several_divergences_are_too_many():
+    usual = nuts_chains.USUAL
+    assert not usual.too_many(2, 800)
+    assert usual.too_many(3, 800)
+    assert not usual.too_many(8, 8000)
+    assert usual.too_many(9, 8000)
 
 
 # --- log Z on models -------------------------------------------------------------------

@@ -60,6 +60,10 @@ class Frame:
         """Whiten: u (n, d) -> v (n, d)."""
         return linalg.solve_triangular(self.tril, (u - self.mean).T, lower=True).T
 
+    def out_of(self, v: np.ndarray) -> np.ndarray:
+        """Undo `into`: v (..., d) -> u (..., d)."""
+        return self.mean + v @ self.tril.T
+
     def reordered(self, rows: np.ndarray) -> Frame:
         """The same Gaussian over u[rows]."""
         return Frame(self.mean[rows], lower(self.tril[rows]))

@@ -139,7 +139,7 @@ class MixtureFamily(FlatFamily):
             moved = {locs: frame.mean + stretch * params[locs], scales: stretch * params[scales]}
         else:
             moved = {
-                locs: frame.mean + params[locs] @ frame.tril.T,
+                locs: frame.out_of(params[locs]),
                 trils: frame.tril @ params[trils],
             }
         return params | moved

@@ -48,8 +48,8 @@ class Sampling:
         depths: maximum depth of a tree in the first frame, in later ones, and where there is
             none. A frame that asks for deeper trees is a poor one, and the next is better.
         several: transitions that diverged, at least, where so many are held to be too many.
-        operations: of `enough` gradients, at most; some minute. Where log p takes
-            longer there are fewer of them, of `least` and of `warmup_unframed`.
+        operations: of `enough` gradients, at most; some minute. Where log p takes longer
+            there are fewer of them, of `least` and of `warmup_unframed`.
         fewest: of the last two, that there have to be in any case.
         steps: of a trajectory, as many as are usual.
     """
@@ -148,12 +148,12 @@ class FramedChains:
         self.target, self.sampling = target, sampling
         # The Gaussians are over u, which an angle is not moved over.
         survey = Survey(()) if angles(target).any() else from_paths(target, survey_key)
-        self.frames, self.gradients = survey.frames, survey.gradients
-        self.frame = self.frames[0] if self.frames else Frame.identity(target.dim)
+        self.is_framed, self.gradients = bool(survey.frames), survey.gradients
+        self.frame = survey.frames[0] if survey.frames else Frame.identity(target.dim)
         first, later, unframed = sampling.depths
         # Draws of each stage of the warm-up, and the maximum depth of its trees.
         self.stages = [(sampling.warmup_unframed, unframed)]
-        if self.frames:
+        if self.is_framed:
             self.stages = [(sampling.warmup, first), (sampling.settle, later)]
         self.mcmc = self._sampler(*self.stages[0], sampling.accept)
 
@@ -163,7 +163,7 @@ class FramedChains:
         kernel = NUTS(
             potential_fn=lambda v: -density(mean + tril @ v),
             target_accept_prob=accept,
-            dense_mass=not self.frames and self.target.dim <= sampling.dense,
+            dense_mass=not self.is_framed and self.target.dim <= sampling.dense,
             max_tree_depth=depth,
         )
         return MCMC(
@@ -179,7 +179,7 @@ class FramedChains:
         """From the starts; what that takes is counted."""
         first, second = split(key, 2)
         self._warm_up(first, self._starts())
-        for settle_key in split(second, self.sampling.settlings) if self.frames else ():
+        for settle_key in split(second, self.sampling.settlings) if self.is_framed else ():
             self._settle(settle_key)
             if not self._is_full():
                 break
@@ -209,11 +209,11 @@ class FramedChains:
         free = len(apart) - len(v)
         identity = np.eye(self.target.dim)
         within = (apart.T @ apart + len(identity) * identity) / (free + len(identity))
-        old, now = self.frame, np.asarray(self.mcmc.last_state.z)
-        mean = old.mean + old.tril @ v.mean(axis=(0, 1))
+        old, now = self.frame, self.frame.out_of(np.asarray(self.mcmc.last_state.z))
+        mean = old.out_of(v.mean(axis=(0, 1)))
         self.frame = Frame(mean, old.tril @ np.linalg.cholesky(within))
         self.mcmc = self._sampler(*self.stages[-1], self.sampling.accept)
-        self._warm_up(key, jnp.asarray(self.frame.into(old.mean + now @ old.tril.T)))
+        self._warm_up(key, jnp.asarray(self.frame.into(now)))
 
     def block(self) -> tuple[np.ndarray, np.ndarray, int]:
         """u (chains, block, d), log p (chains, block) up to a constant, and how many transitions
@@ -224,7 +224,7 @@ class FramedChains:
         self._count()
         extra = self.mcmc.get_extra_fields(group_by_chain=True)
         v = self.mcmc.get_samples(group_by_chain=True)
-        u = rolled(self.target, self.frame.mean + v @ self.frame.tril.T)
+        u = rolled(self.target, jnp.asarray(self.frame.out_of(v)))
         heights = -np.asarray(extra["potential_energy"])
         return np.asarray(u), heights, int(np.asarray(extra["diverging"]).sum())
 
