@@ -173,7 +173,11 @@ BROKEN_OPTIONS = {
     "negative restarts": (["--restarts", "-1"], "'--restarts'"),
     "negative seed": (["--seed", "-1"], "'--seed'"),
     "seed is no number": (["--seed", "x"], "'--seed'"),
-    "unknown reference": (["--reference", "truth"], "exact, nuts, none or draws made elsewhere"),
+    "unknown effort": (["--effort", "heroic"], "effort must be quick, normal, thorough, got"),
+    "unknown reference": (
+        ["--reference", "truth"],
+        "exact, chains, nuts, none or draws made elsewhere",
+    ),
     "unknown option": (["--drawz", "5"], "--draws"),
     "forward KL without draws": (
         ["--fit", "mvn/forward-kl", "--reference", "none"],

@@ -22,7 +22,7 @@ import typer
 
 from vi_compare import catalogue
 from vi_compare.errors import InputError, blamed
-from vi_compare.settings import REFERENCES, Settings
+from vi_compare.settings import EFFORTS, REFERENCES, Settings
 from vi_compare.streams import Stream, unfailing
 from vi_compare.timing import profile, timed
 
@@ -113,11 +113,21 @@ ReferenceOption = Annotated[
     list[str] | None,
     typer.Option(
         "--reference",
-        metavar="exact|nuts|none|FILE",
-        help="Where draws of the target come from: exact(key, n) of the script, NUTS, or a file "
+        metavar="exact|chains|nuts|none|FILE",
+        help="Where draws of the target come from: exact(key, n) of the script, short chains "
+        "from inside and outside of a Gaussian, NUTS, or a file "
         "(ArviZ .nc, .csv, .npz, posteriordb .json.zip), a folder or a pattern in quotes; repeat "
         "it for a file a chain. By default exact if there is one, else NUTS.",
         autocompletion=lambda: list(REFERENCES),
+    ),
+]
+Effort = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(EFFORTS),
+        help="What --reference chains may take: normal is about as many gradients as four fits, "
+        "quick a quarter of that, thorough ten times as many.",
+        autocompletion=lambda: list(EFFORTS),
     ),
 ]
 Guide = Annotated[
@@ -165,6 +175,7 @@ def run(
     draws: Draws = 20_000,
     restarts: Restarts = None,
     reference: ReferenceOption = None,
+    effort: Effort = "normal",
     out: Out = None,
     open_page: OpenPage = False,
     keep_draws: KeepDraws = False,
@@ -185,7 +196,7 @@ def run(
         from vi_compare.verdict import Status
 
     study = _study(script, fit, data)
-    settings = Settings(seed, draws, restarts, reference or None, keep_draws, float32)
+    settings = Settings(seed, draws, restarts, reference or None, effort, keep_draws, float32)
     with Silent() if quiet else Terminal() as terminal:
         comparison, page = _compared(study, settings, folder, terminal)
     _tell(comparison, page, verbose, quiet, json)
@@ -204,6 +215,7 @@ def path(
     draws: Draws = 20_000,
     restarts: Restarts = None,
     reference: ReferenceOption = None,
+    effort: Effort = "normal",
     out: Annotated[
         Path | None,
         typer.Option(help="The run folder to write into; by default reports/<script name>."),
@@ -222,7 +234,7 @@ def path(
     """
     folder = _run_folder(script, out)
     _start(float32)
-    settings = Settings(seed, draws, restarts, reference or None, float32=float32)
+    settings = Settings(seed, draws, restarts, reference or None, effort, float32=float32)
     _end(_trace(script, guide, alpha, data, settings, folder), open_page, show_profile)
     return 0
 
@@ -350,6 +362,7 @@ def check(
     draws: Draws = 20_000,
     restarts: Restarts = None,
     reference: ReferenceOption = None,
+    effort: Effort = "normal",
     float32: Float32 = False,
     debug: Debug = False,
 ) -> int:
@@ -363,7 +376,7 @@ def check(
     from vi_compare.terminal import show_check
 
     with Terminal() as terminal:
-        settings = Settings(seed, draws, restarts, reference or None, float32=float32)
+        settings = Settings(seed, draws, restarts, reference or None, effort, float32=float32)
         prepared = _study(script, fit, data).prepare(settings, terminal, chains=False)
     show_check(inspect(prepared))
     return 0

@@ -10,7 +10,28 @@ from pathlib import Path
 from vi_compare.errors import InputError
 from vi_compare.values import check_whole
 
-REFERENCES = ("exact", "nuts", "none")
+REFERENCES = ("exact", "chains", "nuts", "none")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Gradients of log p that short chains may take, all of them counted.
+
+    Attributes:
+        enough: after which they end if they have settled.
+        most: after which they end in any case.
+    """
+
+    enough: int
+    most: int
+
+
+# A default fit of a Gaussian takes some 80,000 gradients, and a study has four fits by default.
+EFFORTS = {
+    "quick": Effort(25_000, 75_000),
+    "normal": Effort(100_000, 300_000),
+    "thorough": Effort(1_000_000, 3_000_000),
+}
 
 
 def matching(name: str | Path) -> list[Path]:
@@ -29,9 +50,10 @@ class Settings:
         seed: every random number derives from it.
         draws: of each side, for every Monte Carlo number.
         restarts: of every fit; None for what the study says.
-        reference: "exact", "nuts", "none"; draws made elsewhere: a file, a folder, a pattern,
-            or a list of these; or None for the best there is: exact draws where the script has
-            them, else NUTS.
+        reference: "exact", "chains", "nuts", "none"; draws made elsewhere: a file, a folder, a
+            pattern, or a list of these; or None for the best there is: exact draws where the script
+            has them, else NUTS.
+        effort: "quick", "normal" or "thorough": what chains may take to be the reference.
         keep_draws: keep every draw in fits.nc, however large.
         float32: compute in single precision; in double precision otherwise, whatever JAX is
             set to.
@@ -41,6 +63,7 @@ class Settings:
     draws: int = 20_000
     restarts: int | None = None
     reference: str | Path | Sequence[str | Path] | None = None
+    effort: str = "normal"
     keep_draws: bool = False
     float32: bool = False
 
@@ -51,6 +74,8 @@ class Settings:
                 check_whole(value, name, least)
         if self.seed >= 2**64:
             raise InputError(f"seed must be below 2**64, got {self.seed}")
+        if self.effort not in EFFORTS:
+            raise InputError(f"effort must be {', '.join(EFFORTS)}, got {self.effort!r}")
         for name in self.files:
             if not name.strip() or not matching(name):
                 raise InputError(

@@ -31,6 +31,8 @@ from vi_compare.reference import (
 )
 from vi_compare.reference.nuts import nuts_reference
 from vi_compare.reference.nuts_chains import Sampling
+from vi_compare.reference.settled import chains_reference
+from vi_compare.reference.short_chains import within
 from vi_compare.report import Comparison
 from vi_compare.run.draws import refuse_what_cannot_be_kept
 from vi_compare.run.identity import (
@@ -45,7 +47,7 @@ from vi_compare.run.plans import Given, Planner, as_wanted
 from vi_compare.run.prepared import Prepared
 from vi_compare.run.progress import Observer, Silent, watching
 from vi_compare.run.published import Published, check_published
-from vi_compare.settings import Settings
+from vi_compare.settings import EFFORTS, Settings
 from vi_compare.solvers._work import Budget
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -161,6 +163,7 @@ class Study:
         makers = {
             "none": self._no_draws,
             "exact": self._exact_draws,
+            "chains": self._chain_draws,
             "nuts": self._nuts_draws,
             "file": self._draws_of_files,
         }
@@ -211,6 +214,19 @@ class Study:
         observer.end("")
         return found
 
+    def _chain_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
+        observer.begin("reference: chains")
+        effort = within(EFFORTS[settings.effort], target)
+        known = (settings.seed, settings.draws, effort, observer.progress)
+        found = chains_reference(target, *known)
+        if found is None:
+            raise InputError(
+                "short chains have nowhere to start, as no Gaussian is near the target; give "
+                "--reference nuts"
+            )
+        observer.end(_of_chains(found))
+        return found
+
     def _nuts_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
         observer.begin("reference: NUTS")
         found = nuts_reference(target, settings.seed, settings.draws, observer.progress)
@@ -233,7 +249,7 @@ class Study:
         """Everything that can be wrong with the input is found here, before any fit.
 
         Args:
-            chains: whether to run NUTS where the reference comes from it; without them the
+            chains: whether to run chains where the reference comes from it; without them the
                 plans are made on a stand-in, to be looked at and not run.
 
         Raises:
@@ -255,7 +271,7 @@ class Study:
         self._check(planner, wanted, stand_in, has_draws)
         observer.end("")
         self._tell_of_fits(target, observer)
-        waits = source == "nuts" and not chains
+        waits = source in ("chains", "nuts") and not chains
         draws = None if waits else self._draws_of(source, target, settings, observer)
         observer.begin("setting up the fits", quiet=True)
         plans = [planner.plan(fit, stand_in if waits else draws) for fit in wanted]
@@ -379,9 +395,10 @@ def _of_chains(reference: Reference) -> str:
     known = reference.diagnosis
     assert known is not None
     chains = "one chain" if known.chains == 1 else f"{known.chains} chains"
+    agree = "" if known.rhat is None else f", R-hat {known.rhat:.3f}"
     return (
         "; ".join(doubt.words for doubt in reference.doubts)
-        or f"{known.draws} draws of {chains}, R-hat {known.rhat:.3f}"
+        or f"{known.draws} draws of {chains}{agree}"
     )
 
 

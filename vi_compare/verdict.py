@@ -62,6 +62,8 @@ class Concern(StrEnum):
     MISSED_MODE = "it may miss a mode"
     APPROXIMATION = "draws of an approximation"
     REFUTED = "a bound of a fit refutes it"
+    STILL_MOVING = "its chains still move"
+    UNKNOWN_SHARES = "the mass of its regions is not known"
 
 
 class Purpose(StrEnum):

@@ -107,9 +107,9 @@ def best_on_paths(
     tuning: PathTuning = PathTuning(),
 ) -> list[Found | None]:
     """The best Gaussian on the path from each start (n, d); None where none is finite."""
-    paths = _ascents(scores, starts, tuning)
+    paths = ascents(scores, starts, tuning)
     e = even_pairs(rng, tuning.draws, scores.dim)
-    return [_best(scores, path, make, e, tuning) for path in paths]
+    return [best_on_path(scores, path, make, e, tuning) for path in paths]
 
 
 def exchanged(
@@ -117,7 +117,7 @@ def exchanged(
     best: Found,
     starts: np.ndarray,
     tuning: ExchangeTuning = ExchangeTuning(),
-    ascents: PathTuning = PathTuning(),
+    paths: PathTuning = PathTuning(),
 ) -> np.ndarray | None:
     """The best Gaussian's mean with single coordinates from the ends of ascents from `starts`
     (n, d), exchanged as long as log p rises; None where it does not.
@@ -127,7 +127,7 @@ def exchanged(
     """
     if scores.dim > MOST_FULL:
         return None
-    others = np.stack([path[-1].x for path in _ascents(scores, starts, ascents)])
+    others = np.stack([path[-1].x for path in ascents(scores, starts, paths)])
     here, scale = best.gaussian.mean, np.linalg.norm(best.gaussian.root, axis=1)
     height = begin = scores(here[None])[0][0]
     for _ in range(tuning.sweeps):
@@ -157,7 +157,7 @@ def _sweep(
     return np.stack([every, trials[np.argmax(heights)]])
 
 
-def _ascents(scores: Scores, starts: np.ndarray, tuning: PathTuning) -> list[list[Point]]:
+def ascents(scores: Scores, starts: np.ndarray, tuning: PathTuning) -> list[list[Point]]:
     """The iterates of the ascent from each start (n, d), side by side."""
     limited = partial(Limited, tuning.memory)
     make: Callable[[], InverseHessian] = Dense if scores.dim <= MOST_FULL else limited
@@ -171,8 +171,12 @@ def _negative(scores: Scores, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return -log_p, -gradients
 
 
-def _best(
-    scores: Scores, path: list[Point], make: Make, e: np.ndarray, tuning: PathTuning
+def best_on_path(
+    scores: Scores,
+    path: list[Point],
+    make: Make,
+    e: np.ndarray,
+    tuning: PathTuning = PathTuning(),
 ) -> Found | None:
     """The best Gaussian on one path, by its ELBO on the draws e (n, d)."""
     looks = int(np.clip(tuning.columns // scores.dim, 1, tuning.looks))

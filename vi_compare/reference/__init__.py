@@ -29,7 +29,7 @@ class Reference:
     draw with what was fitted to, nor with what its noise is judged by.
 
     Attributes:
-        source: "exact", "nuts" or "file".
+        source: "exact", "chains", "nuts" or "file".
         train: for forward KL.
         test: for metrics; disjoint from `train` and `floor`.
         floor: a second test set, for noise floors, and for what log Z is bridged to.

@@ -58,7 +58,8 @@ class Prepared:
         name, description: of the target.
         settings, target, reference, plans, published: what to run.
         restarts: of every fit.
-        source: where draws of the target come from: "exact", "nuts", "file" or "none".
+        source: where draws of the target come from: "exact", "chains", "nuts", "file" or
+            "none".
     """
 
     name: str
@@ -260,6 +261,7 @@ class Prepared:
             "draws": self.settings.draws,
             "restarts": self.restarts,
             "reference": self.source,
+            "effort": self.settings.effort,
         }
 
     def _curves(self, measured: list[Measured]):

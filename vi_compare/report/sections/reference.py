@@ -43,6 +43,12 @@ def _origin(reference: dict) -> str:
     match reference["source"]:
         case "exact":
             return "Independent draws of the script's exact(key, n)."
+        case "chains":
+            return (
+                "Many short chains, half of them from inside and half from outside of a Gaussian, "
+                "run until nothing tells any more where they started. They cannot see a mode that "
+                "no ascent has ended in."
+            )
         case "nuts":
             return "NUTS, run by vi_compare on the same log density."
         case "file":
@@ -63,6 +69,8 @@ def _checks(view: View) -> list[list[Cell]]:
         title = f"Stein's identities, largest of {formatting.count(stein['tests'])}"
         rows.append(_judged(title, found, stein["passed"], f"at most {stein['limit']:.1f}"))
     rows += _of_chains(reference.get("diagnosis"))
+    rows += _of_starts(reference.get("settings", {}).get("look"))
+    rows += _of_regions(reference.get("settings", {}).get("regions"))
     rows.append(_of_basins(view))
     return rows
 
@@ -86,6 +94,38 @@ def _of_chains(known: dict | None) -> list[list[Cell]]:
         limit = f"at most {100 * most:g} %"
         rows.append(_judged("Divergent transitions", found, share <= most, limit))
     return rows
+
+
+def _of_starts(seen: dict | None) -> list[list[Cell]]:
+    """Whether anything tells where short chains started."""
+    if seen is None:
+        return []
+    titles = {
+        "bracket": "Chains from inside against chains from outside, largest |z|",
+        "trend": "Second halves of the chains against the first, largest |z|",
+        "memory": "Rank correlation with where they started, largest |z|",
+    }
+    most = f"at most {seen['limit']:.1f}"
+    rows = [
+        _judged(title, f"{seen[name]:.1f}", seen[name] <= seen["limit"], most)
+        for name, title in titles.items()
+    ]
+    least, worth = seen["worth_needed"], seen["worth"]
+    title = "Independent draws that each chain is worth, smallest"
+    rows.append(_judged(title, f"{worth:.1f}", worth >= least, f"at least {least:g}"))
+    nested = formatting.plain(seen["nested_rhat"], 4)
+    rows.append([Cell("Nested R-hat, largest"), Cell(nested), Cell("")])
+    return rows
+
+
+def _of_regions(regions: list[dict] | None, most: int = 5) -> list[list[Cell]]:
+    """The largest regions that chains did not leave, and what each holds."""
+    if not regions:
+        return []
+    shares = [formatting.percent(r["share"], r["standard_error"]) for r in regions[:most]]
+    more = f" and {len(regions) - most} more" if len(regions) > most else ""
+    title = "Regions around modes, weighed by bridge sampling"
+    return [[Cell(title), Cell(", ".join(shares) + more), Cell("")]]
 
 
 def _judged(title: str, found: str, good: bool, limit: str) -> list[Cell]:
