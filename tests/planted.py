@@ -447,11 +447,23 @@ class Case:
         return elbo.value is None or elbo.value + 3 * elbo.standard_error < -0.1
 
 
-def cases(known: Known, planted: Mapping[str, Planted], seed: int) -> dict[str, Case]:
-    """Judge several approximations of one target, as a run would, on one reference."""
+def exact(known: Known, rng: np.random.Generator) -> tuple[Draws, Draws]:
+    """Draws to measure on, and others for noise floors."""
+    complete = lambda u: known.target.complete(jnp.asarray(u))
+    return complete(known.draw(rng, N)), complete(known.draw(rng, N))
+
+
+def cases(
+    known: Known,
+    planted: Mapping[str, Planted],
+    seed: int,
+    reference: tuple[Draws, Draws] | None = None,
+) -> dict[str, Case]:
+    """Judge several approximations of one target, as a run would, on one reference; by default
+    exact draws."""
     rng = np.random.default_rng([seed, crc32(known.name.encode())])
     complete = lambda u: known.target.complete(jnp.asarray(u))
-    test, floor = (complete(known.draw(rng, N)) for _ in range(2))
+    test, floor = reference or exact(known, rng)
     drawn = {}
     for name, q in planted.items():
         draws = complete(q.draw(rng, N))

@@ -14,12 +14,16 @@ from scipy.stats import beta
 
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Evidence
+from vi_compare.reference.settled import chains_reference
+from vi_compare.settings import EFFORTS
 from vi_compare.verdict import RULES, judge
 
 BY_NAME = {defect.name: defect for defect in DEFECTS}
 # A defect is well past a threshold when it is twice as far from perfect.
 WELL = 2.0
 LEAST_CASES, RIGHT = 400, 0.99
+# References of short chains, of every target; so many by one test.
+SEEDS, TOGETHER = 12, 6
 
 
 def named():
@@ -104,6 +108,43 @@ def test_planted_defects_pooled_over_targets(defect):
     assert share >= RIGHT
     assert false <= (1 - RIGHT) * len(judged)
     assert doubted <= (1 - RIGHT) * len(judged)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, SEEDS, TOGETHER))
+@pytest.mark.parametrize("known", planted.targets(), ids=lambda known: known.name)
+def test_planted_defects_against_short_chains(known, first):
+    """As above, on references that nobody knows to be right: where one is believed, what is said
+    is as right as against exact draws."""
+    approximations = {
+        f"{defect.name} {strength:g}": (defect, defect.plant(known, strength))
+        for defect in DEFECTS
+        for strength in defect.strengths
+        if known in defect.of(strength)
+    }
+    true = {name: planted.truth(known, q) for name, (_, q) in approximations.items()}
+    right, untrue, judged, unsettled = [], defaultdict(int), 0, 0
+    for seed in range(first, first + TOGETHER):
+        found = chains_reference(known.target, seed, planted.N, EFFORTS["normal"], lambda *_: None)
+        print(f"{known.name} {seed}: {found.settings['gradients_spent']} gradients", end=" ")
+        print([doubt.words for doubt in found.doubts])
+        if found.doubts:
+            unsettled += 1
+            continue
+        fits = {name: q for name, (_, q) in approximations.items()}
+        cases = planted.cases(known, fits, seed, (found.test, found.floor))
+        for name, (defect, _) in approximations.items():
+            judged += 1
+            if _counts(defect, true[name]):
+                right.append(_right(defect, true[name], cases[name]))
+                if not right[-1]:
+                    print(f"{known.name} {seed}: {name} is {cases[name].words}")
+            for word in _untrue(true[name], cases[name]):
+                untrue[name, word] += 1
+    print(
+        f"{known.name}: {unsettled} of {TOGETHER} not believed; {sum(right)} of {len(right)} "
+        f"right; an untrue word in {sum(untrue.values())} of {judged}: {dict(untrue)}"
+    )
 
 
 def _groups(found):

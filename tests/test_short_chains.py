@@ -27,7 +27,7 @@ from vi_compare.settings import EFFORTS, Effort
 from vi_compare.target import Target
 from vi_compare.verdict import Concern
 
-QUICK = Effort(20_000, 60_000)
+QUICK = Effort(500, 60_000)
 
 
 def silent(*_):
@@ -244,7 +244,7 @@ def test_regions_weigh_what_quadrature_says(seed):
 
 def test_labels_that_nothing_orders_share_the_mass():
     """A sixth each. NUTS from random starts has as many chains in each as began there."""
-    found = drawn(Target(labels, kwargs={"y": Y}), Effort(60_000, 300_000))
+    found = drawn(Target(labels, kwargs={"y": Y}), Effort(2_000, 300_000))
     assert found.look.is_settled
     masses, errors = shares(found.masses)
     assert len(masses) == 6
@@ -279,7 +279,7 @@ def test_what_short_chains_cannot_go_through_is_said(target):
 
 
 def test_the_same_seed_draws_the_same():
-    first, second = (drawn(Target(two_peaks), Effort(5_000, 8_000)) for _ in range(2))
+    first, second = (drawn(Target(two_peaks), Effort(100, 8_000)) for _ in range(2))
     assert np.array_equal(first.u, second.u)
     assert first.masses == second.masses
 

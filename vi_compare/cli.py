@@ -125,8 +125,8 @@ Effort = Annotated[
     str,
     typer.Option(
         metavar="|".join(EFFORTS),
-        help="What --reference chains may take: normal is about as many gradients as four fits, "
-        "quick a quarter of that, thorough ten times as many.",
+        help="How far --reference chains goes: normal takes at most about as many gradients as "
+        "four fits, quick a quarter of that, thorough ten times as many.",
         autocompletion=lambda: list(EFFORTS),
     ),
 ]

@@ -152,7 +152,8 @@ def _settings(found: Sampled, effort: Effort) -> dict[str, Any]:
         "iterations_kept": length,
         "moved_back": found.moved_back,
         "ascents": found.places.ascents,
-        "gradients": [effort.enough, effort.most],
+        "effective": effort.effective,
+        "gradients": effort.most,
         "gradients_spent": found.gradients,
         "look": {
             "bracket": seen.bracket,

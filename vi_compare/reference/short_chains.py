@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,7 @@ def within(effort: Effort, target: Target, operations: float = 4e10) -> Effort:
     minute of one core."""
     usual = target.operations * EFFORTS["normal"].most
     share = min(1.0, operations / max(usual, 1.0))
-    return Effort(*(max(1, round(share * n)) for n in (effort.enough, effort.most)))
+    return replace(effort, most=max(1, round(share * effort.most)))
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,8 @@ def sample(
         if not is_warm and len(blocks) > 1:
             seen = chains.look(u, log_p)
         is_settled = seen is not None and seen.is_settled
-        if chains.gradients >= (effort.enough if is_settled else effort.most):
+        is_enough = seen is not None and seen.worth * len(u) >= effort.effective
+        if (is_settled and is_enough) or chains.gradients >= effort.most:
             break
         if 2 * len(blocks) >= 2**rounds and not is_settled:
             chains.reframe(u, seen.worth if seen else 1.0)
