@@ -343,3 +343,19 @@ def test_a_rule_follows_what_its_metric_says_not_how_it_is_called():
     assert judged(number(1.05), number(0.1)).word == "Faithful"
     assert judged(number(0.6), number(0.5, floor=0.6)).word == "level"
     assert judged(number(1.2), number(0.5, floor=0.4)).also == ("gap",)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "word"),
+    [
+        ([Concern.STILL_MOVING], "Cannot tell yet"),
+        ([Concern.STILL_MOVING, Concern.FEW_DRAWS], "Cannot tell yet"),
+        ([Concern.STILL_MOVING, Concern.MISSED_MODE], "Unverified"),
+        ([Concern.STILL_MOVING, Concern.STEIN], "Unverified"),
+        ([Concern.FEW_DRAWS], "Unverified"),
+    ],
+)
+def test_chains_that_still_move_cannot_tell_yet_unless_more_is_wrong(kinds, word):
+    """More of the same draws mend neither a missed mode nor draws of another density."""
+    doubts = tuple(Doubt(kind, "its chains have not settled") for kind in kinds)
+    assert judge("converged", "", faithful(), doubts).word == word

@@ -197,16 +197,20 @@ def below(q: Draws, plus: Estimate | None = None) -> Estimate:
     return Estimate.mean(-log_w, "nats", plus=plus, rounding=q.rounding, unbounded=True)
 
 
-def effective(x: np.ndarray, chains: int) -> float:
+def effective(x: np.ndarray, chains: int, many: int = 32) -> float:
     """Effective sample size of the mean of x (n,), at most n (Vehtari et al. 2021).
 
-    A chain that never moves while another sits elsewhere is worth a single draw.
+    A chain that never moves while another sits elsewhere is worth a single draw; of a tail that
+    short chains now and then do not visit, as `many` of them as there are tell by their means.
     """
     if not chains or np.ptp(x) == 0:
         return float(x.size)
     rows = x.reshape(chains, -1)
     if (np.ptp(rows, axis=1) == 0).any():
-        return float(chains)
+        if chains < many:
+            return float(chains)
+        found = chains * x.var() / rows.mean(axis=1).var(ddof=1)
+        return float(np.clip(found, 1.0, x.size))
     from arviz_stats.base import array_stats
 
     found = float(array_stats.ess(rows, method="mean"))

@@ -38,6 +38,7 @@ class Word(StrEnum):
 
     FAITHFUL = "Faithful"
     UNVERIFIED = "Unverified"
+    CANNOT_TELL = "Cannot tell yet"
     FAILED = "Failed"
     NOT_CONVERGED = "Not converged"
     MISSES_MODES = "Misses modes"
@@ -64,6 +65,10 @@ class Concern(StrEnum):
     REFUTED = "a bound of a fit refutes it"
     STILL_MOVING = "its chains still move"
     UNKNOWN_SHARES = "the mass of its regions is not known"
+
+
+# What more of the same draws would mend.
+FOR_LONGER = frozenset({Concern.STILL_MOVING, Concern.UNKNOWN_SHARES, Concern.FEW_DRAWS})
 
 
 class Purpose(StrEnum):
@@ -283,7 +288,7 @@ def judge(
     Args:
         message: how it ended, in words.
         doubts: about the reference that the metrics rest on; with any, no word is stronger
-            than Unverified.
+            than Unverified, or Cannot tell yet where longer chains would tell.
         caution: about the loss that it was fitted by; it is said and changes nothing.
         remedy: what to do about a fit that did not converge.
         left: nats that it could still gain, where that is known.
@@ -404,6 +409,15 @@ def _doubted(found: Verdict, doubts: tuple[Doubt, ...]) -> Verdict:
     """No word about a fit is stronger than the reference that it rests on."""
     others = (w for w in (found.word, *found.also) if w not in (Word.FAITHFUL, Word.UNVERIFIED))
     why = "; ".join(doubt.words for doubt in doubts)
+    kinds = {doubt.kind for doubt in doubts}
+    if Concern.STILL_MOVING in kinds and kinds <= FOR_LONGER:
+        return Verdict(
+            Word.CANNOT_TELL,
+            tuple(others),
+            (f"The reference is not there yet: {why}.", *found.reasons),
+            "exploration, until its chains have settled",
+            "let the chains run longer (--effort thorough), or try another parameterisation",
+        )
     return Verdict(
         Word.UNVERIFIED,
         tuple(others),

@@ -64,7 +64,11 @@ def diagnose(
     if every.chains:
         ranks = [array_stats.rhat(_at_least_two(rows)) for rows in _columns(every)]
         rhat = float(np.max(np.nan_to_num(ranks, nan=np.inf)))
-    ess = smallest_ess(test, limits)
+    ess = (
+        min(_ess(rows, limits.tails) for rows in _columns(test))
+        if test.chains
+        else float(len(test))
+    )
     doubts = []
     if rhat is not None and rhat > limits.rhat:
         words = f"its chains disagree: R-hat {rhat:.3f}, above {limits.rhat}"
@@ -78,13 +82,6 @@ def diagnose(
         doubts.append(Doubt(Concern.DIVERGENCES, words))
     chains = max(1, every.chains)
     return Diagnosis(rhat, ess, divergences, chains, len(every), tuple(doubts), limits)
-
-
-def smallest_ess(draws: Draws, limits: Limits) -> float:
-    """Of bulk and tail, over the coordinates of u and log p; the number of independent draws."""
-    if not draws.chains:
-        return float(len(draws))
-    return min(_ess(rows, limits.tails) for rows in _columns(draws))
 
 
 def _columns(draws: Draws) -> list[np.ndarray]:

@@ -10,10 +10,9 @@ import numpy as np
 
 from vi_compare import formatting
 from vi_compare.evidence import Draws
-from vi_compare.randomness import key_for
+from vi_compare.randomness import generator, key_for
 from vi_compare.reference import Reference
-from vi_compare.reference.chains import Diagnosis, Limits, smallest_ess
-from vi_compare.reference.looks import Look
+from vi_compare.reference.chains import Diagnosis, Limits
 from vi_compare.reference.places import Places
 from vi_compare.reference.regions import shares
 from vi_compare.reference.short_chains import Sampled, sample
@@ -38,49 +37,67 @@ def chains_reference(
     found = sample(target, key_for(seed, "reference/chains"), effort, progress)
     if found is None:
         return None
-    part = lambda *quarters: _part(target, found, quarters, n)
+    rng = generator(key_for(seed, "reference/chains/order"))
+    part = lambda *quarters: _part(target, found, quarters, n, rng)
     train, pilot, bridge, test = part(0), part(1), part(2, 3), part(1, 2, 3)
     check = stein_check(target, test)
-    known = (check, _diagnosis(found, test), _settings(found, effort), _doubts(found))
+    known = (check, _diagnosis(found, test), _settings(found, effort), _doubts(target, found))
     return Reference("chains", train, test, train, bridge, pilot, *known)
 
 
-def _part(target: Target, found: Sampled, quarters: Sequence[int], n: int) -> Draws:
+def _part(
+    target: Target, found: Sampled, quarters: Sequence[int], n: int, rng: np.random.Generator
+) -> Draws:
     """The draws of some quarters of the chains."""
-    mine = np.isin(np.arange(len(found.u)) % found.tuning.quarters, quarters)
-    u, region = found.u[mine], found.region[mine]
-    if len(found.partition) == 1:
-        u = u[:, :: max(1, -(-u.shape[0] * u.shape[1] // n))]
-        return _draws(target, u.reshape(-1, target.dim), len(u))
-    return _draws(target, _in_proportion(found, u, region, n), 0)
+    mine = np.isin(found.quarter, quarters)
+    u = found.u[mine]
+    if len(found.partition) > 1:
+        u = _in_proportion(u, found.region[mine], shares(found.masses)[0], rng)
+    u = u[:, :: max(1, -(-u.shape[0] * u.shape[1] // n))]
+    draws = target.complete(jnp.asarray(u.reshape(-1, target.dim)))
+    return Draws(draws.u, draws.values, draws.log_p, chains=len(u))
 
 
-def _draws(target: Target, u: np.ndarray, chains: int) -> Draws:
-    draws = target.complete(jnp.asarray(u))
-    return Draws(draws.u, draws.values, draws.log_p, chains=chains)
+def _in_proportion(
+    u: np.ndarray, region: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Chains (c, n, d) that go from region to region as if these had no walls between them.
+
+    Each is made of one chain of every region. Where it is next is drawn by the shares that are
+    `wanted`, and there it goes on with the next draw of that region's chain: what a chain
+    remembers within a region it goes on remembering, and of no draw there are two.
+    """
+    rows = [np.flatnonzero(region == k) for k in range(len(wanted))]
+    # Of a region that holds next to nothing there may be no draw.
+    held = wanted * u.shape[1] >= wanted.max()
+    many = min(len(rows[k]) for k in np.flatnonzero(held))
+    wanted = np.where(held, wanted, 0.0)
+    length = int((u.shape[1] - 1) / wanted.max())
+    chains = []
+    for i, places in enumerate(_spread(wanted, many * length).reshape(many, length)):
+        own = {
+            k: iter(u[rows[k][i], np.linspace(0, u.shape[1], n, endpoint=False).astype(int)])
+            for k, n in enumerate(np.bincount(places))
+            if n
+        }
+        chains.append([next(own[k]) for k in rng.permutation(places)])
+    return np.array(chains)
 
 
-def _in_proportion(found: Sampled, u: np.ndarray, region: np.ndarray, n: int) -> np.ndarray:
-    """Draws (m, d), about independent, of every region as many as its share of the target asks
-    for; m as large as that can be without taking one twice, and at most n."""
-    every = max(1, int(np.ceil(u.shape[1] / found.look.worth)))
-    there = [u[region == k, ::every].reshape(-1, u.shape[2]) for k in range(len(found.partition))]
-    wanted, _ = shares(found.masses)
-    have = np.array(list(map(len, there)))
-    m = min(n, *(have[wanted > 0] / wanted[wanted > 0]))
-    numbers = np.minimum(have, np.round(wanted * m).astype(int))
-    spread = [
-        own[np.linspace(0, len(own), k, endpoint=False).astype(int)]
-        for own, k in zip(there, numbers, strict=True)
-    ]
-    return np.concatenate(spread)
+def _spread(shares: np.ndarray, n: int) -> np.ndarray:
+    """n numbers of regions (n,), as many of each as its share, evenly spread."""
+    numbers = np.floor(n * shares / shares.sum()).astype(int)
+    short = n - numbers.sum()
+    numbers[np.argsort(numbers - n * shares, kind="stable")[:short]] += 1
+    phases = np.concatenate([(np.arange(k) + 0.5) / max(1, k) for k in numbers])
+    return np.repeat(np.arange(len(shares)), numbers)[np.argsort(phases, kind="stable")]
 
 
 def _diagnosis(found: Sampled, test: Draws) -> Diagnosis:
-    """Of the chains, by tests that rest on as many as there are: see `looks`."""
+    """Of the chains: their worth is that of what they did, whatever is kept of it."""
     limits = Limits()
-    ess = smallest_ess(test, limits)
     chains, length = found.u.shape[:2]
+    ess = min(len(test), found.look.worth * found.tuning.measured * chains)
     doubts = []
     if ess < limits.ess:
         words = f"it is worth {ess:.0f} independent draws, fewer than {limits.ess}"
@@ -89,32 +106,48 @@ def _diagnosis(found: Sampled, test: Draws) -> Diagnosis:
     return Diagnosis(*known, tuple(doubts), limits)
 
 
-def _doubts(found: Sampled) -> tuple[Doubt, ...]:
+def _doubts(target: Target, found: Sampled) -> tuple[Doubt, ...]:
     doubts = []
     if not found.look.is_settled:
-        told = f"after {formatting.count(found.gradients)} gradients its chains {_told(found.look)}"
-        doubts.append(Doubt(Concern.STILL_MOVING, told))
+        words = (
+            f"after {formatting.count(found.gradients)} gradients its chains have not settled: "
+            f"{_told(target, found)}"
+        )
+        doubts.append(Doubt(Concern.STILL_MOVING, words))
     doubts += _of_places(found.places)
     if len(found.partition) > 1:
         doubts += _of_shares(found)
     return tuple(doubts)
 
 
-def _told(seen: Look) -> str:
-    """What tells where chains started."""
+def _told(target: Target, found: Sampled) -> str:
+    """What tells where chains started, and what it would take until nothing does."""
     told = {
         "bracket": "those from inside and from outside still differ",
         "trend": "they still move one way",
         "memory": "they are where they started, by their rank",
     }
+    seen = found.look
     apart = {name: getattr(seen, name) for name in told}
     worst = max(apart, key=lambda name: apart[name])
     if apart[worst] > seen.limit:
-        return f"have not settled: {told[worst]}, by {apart[worst]:.1f} standard errors"
+        return f"{told[worst]}, by {apart[worst]:.1f} standard errors"
+    # Each round is as long as all before; a chain is worth what its last round is.
+    more = found.gradients * (seen.limits.worth / seen.worth - 1)
     return (
-        f"have not settled: each is worth {seen.worth:.1f} independent draws in the margin that "
-        f"takes longest, and should be worth {seen.limits.worth:g}"
+        f"in {_margin(target, seen.slowest)} each is worth {seen.worth:.1f} independent draws, and "
+        f"should be worth {seen.limits.worth:g}; about {formatting.count(round(int(more), -4))} "
+        f"more gradients would be needed"
     )
+
+
+def _margin(target: Target, column: int) -> str:
+    """The name of a column of a look: a coordinate of u, or log p."""
+    if column == target.dim:
+        return "log p"
+    site = target.owners[column]
+    within = column - target.owners.index(site)
+    return site.name if site.size == 1 else f"coordinate {within} of {site.name}"
 
 
 def _of_places(places: Places) -> list[Doubt]:

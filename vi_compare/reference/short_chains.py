@@ -66,6 +66,11 @@ class Tuning:
     student: int = 2000
     moves: Moves = field(default_factory=Moves)
 
+    @property
+    def measured(self) -> float:
+        """Share of the chains that metrics see: all but a quarter."""
+        return 1 - 1 / self.quarters
+
     def number(self, regions: int) -> int:
         """Of chains, for so many regions."""
         period = self.quarters * self.sides * regions
@@ -88,7 +93,8 @@ class Sampled:
     Attributes:
         u: positions (chains, n, d).
         log_p: at them, (chains, n).
-        region: of each chain.
+        quarter: that each chain belongs to.
+        region: where each chain stays.
         outside: whether it started outside.
         partition: the regions.
         masses: log of what each region holds, in nats.
@@ -101,6 +107,7 @@ class Sampled:
 
     u: np.ndarray
     log_p: np.ndarray
+    quarter: np.ndarray
     region: np.ndarray
     outside: np.ndarray
     partition: Partition
@@ -120,6 +127,7 @@ class _Population:
         self.partition = Partition.of(places.frames)
         n = tuning.number(len(places.frames))
         index = np.arange(n)
+        self.quarter = index % tuning.quarters
         self.outside = index // tuning.quarters % tuning.sides == 1
         self.region = index // (tuning.quarters * tuning.sides) % len(places.frames)
         self.rng = generator(key)
@@ -205,9 +213,10 @@ class _Population:
             frames.append(_shrunk(own.reshape(-1, self.target.dim), old, n))
         self.partition = Partition.of(frames)
         now = np.asarray(self.partition.region_of(self.u))
-        # A region that all chains would leave is kept as it was.
-        counts = np.bincount(now, minlength=len(frames))
-        if (counts >= self.tuning.quarters * self.tuning.sides).all():
+        # No region may be left by all chains of a quarter.
+        counts = np.zeros((self.tuning.quarters, len(frames)), int)
+        np.add.at(counts, (self.quarter, now), 1)
+        if counts.all():
             self.region = now
 
     def sampled(
@@ -219,7 +228,7 @@ class _Population:
             own = [self._draws(u[self.region == k], log_p[self.region == k]) for k in range(n)]
             keys = list(jax.random.split(key, n))
             masses = log_masses(self.target, self.partition, own, keys, self.tuning.student)
-        known = (u, log_p, self.region, self.outside, self.partition, tuple(masses))
+        known = (u, log_p, self.quarter, self.region, self.outside, self.partition, tuple(masses))
         return Sampled(*known, seen, places, self.moved_back, self.gradients, self.tuning)
 
     def _draws(self, u: np.ndarray, log_p: np.ndarray) -> Draws:

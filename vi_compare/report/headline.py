@@ -85,6 +85,7 @@ def _only(fit: FitView) -> str:
         Word.FAITHFUL: "is faithful",
         Word.FAILED: "failed",
         Word.UNVERIFIED: "cannot be confirmed",
+        Word.CANNOT_TELL: "cannot be confirmed yet",
     }
     saying = sayings.get(fit.word, f"is not faithful: the verdict is “{fit.word}”")
     return f"The one fit, {formatting.quoted(fit.name)}, {saying}."

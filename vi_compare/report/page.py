@@ -57,7 +57,7 @@ def mark_of(verdict: dict[str, Any]) -> str:
     match verdict["word"]:
         case Word.FAITHFUL:
             return "good"
-        case Word.UNVERIFIED | Word.NOT_CONVERGED:
+        case Word.UNVERIFIED | Word.CANNOT_TELL | Word.NOT_CONVERGED:
             return "near"
     return "near" if verdict["vague"] or verdict["mild"] else "bad"
 
