@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from itertools import combinations
 
+import numpy as np
 import pytest
 
 from vi_compare import verdict
@@ -175,7 +176,7 @@ def test_faithful_gives_its_numbers():
 def test_what_the_draws_are_too_few_for_is_said(n, told):
     found = judge("converged", "", faithful(tail_mass=Estimate(0.9, 0.3, "1", n)))
     assert found.word == "Faithful"
-    said = [" ".join(reason.split()) for reason in found.reasons[1:]]
+    said = [" ".join(reason.split()) for reason in found.reasons if "Too few" in reason]
     assert len(said) == len(told)
     for sentence, begin in zip(said, told, strict=True):
         assert sentence.startswith(begin)
@@ -185,10 +186,47 @@ def test_draws_are_never_too_few_for_what_cannot_be_otherwise():
     """One mode holds all of the target and of the fit, however few the draws; and what is
     clearly beyond its threshold has been settled."""
     one = {"mode_coverage": Estimate(1.0, 0.0, "1", 300), "mode_distance": Estimate(0.0, 0, "1", 3)}
-    assert len(judge("converged", "", faithful(**one)).reasons) == 1
+    assert "Too few" not in " ".join(judge("converged", "", faithful(**one)).reasons)
     empty = judge("converged", "", faithful(tail_mass=Estimate(0.0, 0.05, "1", 7_500)))
     assert (empty.word, len(empty.reasons)) == ("Light tails", 2)
     assert "settle Heavy tails" in empty.reasons[1]
+
+
+MARGINS = 20
+
+
+def widths(values, error=0.02):
+    by = {f"x[{i}]": number(value, error) for i, value in enumerate(values)}
+    return {"width_ratio": by | {ALL: number(min(values), error)}}
+
+
+def test_what_would_have_been_named_is_said_of_a_faithful_fit():
+    found = judge("converged", "", faithful(**widths([1.0] * MARGINS)))
+    assert found.word == "Faithful"
+    # 3.02 standard errors are the worst of 20 at 5 %, two-sided; 1.64 more are 95 % power.
+    least = 0.9 - (3.02 + 1.64) * 0.02
+    assert (
+        f"Would be named in 95 of 100 cases: 90 % intervals {least:.2f} times" in found.reasons[1]
+    )
+
+
+def test_a_fault_of_the_size_that_would_be_named_is_named_in_95_of_100_cases():
+    """One of 20 margins is off by just that. Of 2,000 fits 95 % are named, within four standard
+    errors of that share, 0.5 %: once in 16,000."""
+    rng = np.random.default_rng(0)
+    least = 0.9 - (3.0233 + 1.6449) * 0.02
+    true = np.append(np.ones(MARGINS - 1), least)
+    named = [
+        judge("converged", "", faithful(**widths(true + 0.02 * rng.standard_normal(MARGINS)))).word
+        == "Too sure"
+        for _ in range(2000)
+    ]
+    assert abs(np.mean(named) - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)
+
+
+def test_without_a_reference_nothing_is_said_to_be_named():
+    scores = {"elbo": {ALL: number(-1.0)}, "khat": {ALL: number(0.1)}}
+    assert "named" not in " ".join(judge("converged", "", scores).reasons)
 
 
 def test_without_a_reference_it_is_unverified():

@@ -209,8 +209,8 @@ def effective(x: np.ndarray, chains: int, many: int = 32) -> float:
     if (np.ptp(rows, axis=1) == 0).any():
         if chains < many:
             return float(chains)
-        found = chains * x.var() / rows.mean(axis=1).var(ddof=1)
-        return float(np.clip(found, 1.0, x.size))
+        by_means = chains * x.var() / rows.mean(axis=1).var(ddof=1)
+        return float(np.clip(by_means, 1.0, x.size))
     from arviz_stats.base import array_stats
 
     found = float(array_stats.ess(rows, method="mean"))

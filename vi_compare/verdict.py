@@ -139,6 +139,7 @@ class Rule:
             by chance.
         least_draws: fewer draws decide nothing.
         vague_draws: with fewer only what is clear counts.
+        named: a fault in words, with {value} and {percent}, for the least that would be named.
         residual: headline only when no other rule has crossed.
         mild: whether the fit errs on the wide side, which is the lesser fault.
     """
@@ -154,6 +155,7 @@ class Rule:
     imperfect: float = 0.01
     least_draws: int = 400
     vague_draws: int = 400
+    named: str = ""
     residual: bool = False
     mild: bool = False
 
@@ -196,12 +198,14 @@ RULES = (
         "90 % intervals of {label} are too narrow: {value} times the target's.",
         _spoils(Purpose.SHAPES, Purpose.MODES, Purpose.POINTS, Purpose.ROUGH),
         (Step.FLEXIBLE, Step.FORWARD),
+        named="90 % intervals {value} times as long as the target's",
     ),
     Rule(
         Word.TOO_DIFFUSE, "width_ratio", 1, 1.1,
         "90 % intervals of {label} are too wide: {value} times the target's.",
         _spoils(Purpose.CAUTIOUS, Purpose.POINTS, Purpose.ROUGH, Purpose.PROPOSAL),
         (Step.FLEXIBLE, Step.REWEIGHT),
+        named="{value} times as long",
         mild=True,
     ),
     Rule(
@@ -209,6 +213,7 @@ RULES = (
         "The mean of {label} is off by {value} sd.",
         _spoils(Purpose.SHAPES, Purpose.MODES, Purpose.ROUGH, Purpose.PROPOSAL),
         (Step.LONGER,),
+        named="a mean {value} sd off",
     ),
     Rule(
         Word.LOSES_DEPENDENCE, "correlation", 1, None,
@@ -235,6 +240,7 @@ RULES = (
         "{percent} of the target lies where the fit has almost nothing (1 % is perfect).",
         _spoils(Purpose.MODES, Purpose.POINTS, Purpose.ROUGH),
         (Step.FLEXIBLE, Step.FORWARD),
+        named="{percent} of the target where the fit has almost nothing",
         residual=True,
     ),
     Rule(
@@ -324,7 +330,7 @@ def _from_scores(scores: Scores, rules: tuple[Rule, ...], abouts: Abouts) -> Ver
     few = _too_few_draws(scores, rules, abouts, {c.rule.word for c in clear})
     if not crossed:
         found = _nothing_found(scores, abouts)
-        return replace(found, reasons=(*found.reasons, *few))
+        return replace(found, reasons=(*found.reasons, *_power(scores, rules, abouts), *few))
     reasons = [c.sentence for c in clear or vague]
     if clear and vague:
         near = formatting.listed(list(dict.fromkeys(c.rule.word for c in vague)))
@@ -481,15 +487,20 @@ class _Crossing:
         return text if self.clear else f"{text} That is within error of the threshold."
 
 
-def _cross(rule: Rule, scores: Scores, abouts: Abouts) -> _Crossing | None:
-    """The worst value beyond the rule's threshold, of those that are clearly beyond if any."""
+def _usable(rule: Rule, scores: Scores) -> dict[str, Estimate]:
+    """The values of the rule's metric, one for each margin, that rest on draws enough."""
     by = dict(scores.get(rule.metric, {}))
     if len(by) > 1:
         by.pop(ALL)
-    draws = lambda e: e.n or 0
-    usable = {k: e for k, e in by.items() if e.value is not None and draws(e) >= rule.least_draws}
+    return {k: e for k, e in by.items() if e.value is not None and (e.n or 0) >= rule.least_draws}
+
+
+def _cross(rule: Rule, scores: Scores, abouts: Abouts) -> _Crossing | None:
+    """The worst value beyond the rule's threshold, of those that are clearly beyond if any."""
+    usable = _usable(rule, scores)
     if not usable:
         return None
+    draws = lambda e: e.n or 0
     about = abouts[rule.metric]
     limit = rule.limit(about)
     # A signed error (a shift, a lost correlation) counts by its size.
@@ -515,6 +526,26 @@ def _cross(rule: Rule, scores: Scores, abouts: Abouts) -> _Crossing | None:
     label = max(counted, key=lambda k: beyond(counted[k]))
     name = "the whole" if label == ALL else label
     return _Crossing(rule, name, counted[label], bool(clear), len(counted), len(usable))
+
+
+def _power(
+    scores: Scores, rules: tuple[Rule, ...], abouts: Abouts, power: float = 0.95
+) -> list[str]:
+    """What would have been named, had it been there: of a fault of this size in one margin, or a
+    larger one, an estimate is clearly beyond the threshold with this probability."""
+    parts = []
+    for rule in rules:
+        usable = _usable(rule, scores)
+        if not (rule.named and usable):
+            continue
+        tried = sum(e.worst_of for e in usable.values())
+        error = max(e.standard_error or 0.0 for e in usable.values())
+        sure = _quantile(rule.level, tried) + NormalDist().inv_cdf(power)
+        least = max(0.0, rule.limit(abouts[rule.metric]) + rule.side * sure * error)
+        numbers = {"value": formatting.plain(least, 2), "percent": f"{100 * least:.2g} %"}
+        parts.append(rule.named.format(**numbers))
+    cases = f"{100 * power:g} of 100 cases"
+    return [f"Would be named in {cases}: {formatting.listed(parts)}."] if parts else []
 
 
 def _quantile(level: float, tried: int = 1) -> float:

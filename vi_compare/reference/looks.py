@@ -40,7 +40,7 @@ class LookLimits:
     """
 
     level: float = 0.01
-    worth: float = 4.0
+    worth: float = 6.0
     tails: tuple[float, float] = (0.05, 0.95)
     superchains: int = 8
 

@@ -52,6 +52,8 @@ class PlaceSearch:
         saddle: nats that log p falls on the straight line between two modes.
         close: distance in a mode's frame, per coordinate, at which an ascent has ended there.
         within: standard deviations of a Gaussian in which there is no other mode.
+        apart: standard deviations, and the same per root of the dimension, up to which two
+            Gaussians are one.
         behind: nats that the ELBO of a place may be below that of the best.
         draws: for an ELBO; few are enough to rank them.
         unseen: share of the ascents from one source, the prior or one of the cubes, that may end
@@ -73,13 +75,14 @@ class PlaceSearch:
     saddle: float = 2.0
     close: float = 0.1
     within: float = 3.0
+    apart: tuple[float, float] = (4.0, 1.5)
     behind: float = 10.0
     draws: int = 32
     unseen: float = 0.02
     rounds: int = 6
     tried: int = 3
     nearest: int = 3
-    gradients: int = 100_000
+    gradients: int = 60_000
     most: int = 64
     countless: float = 0.5
 
@@ -143,6 +146,17 @@ class _Place:
     def elbo(self) -> float:
         """Of the best Gaussian, in nats; −∞ where there is none."""
         return max((elbo for _, elbo in self.candidates), default=-np.inf)
+
+    @property
+    def frame(self) -> Frame | None:
+        """The best Gaussian."""
+        return max(self.candidates, key=lambda one: one[1])[0] if self.candidates else None
+
+    def alone(self) -> _Place:
+        """The same, with a list of hits of its own."""
+        out = _Place(self.x, self.height)
+        out.hits, out.candidates = list(self.hits), self.candidates
+        return out
 
 
 class _Found:
@@ -231,9 +245,28 @@ class _Found:
         return self.singles.total() > self.search.countless * self.ascents
 
     def kept(self) -> list[_Place]:
-        """Places whose best Gaussian is not far below the best of all, the best first."""
+        """Places whose best Gaussian is not far below the best of all, the best first; of several
+        with one Gaussian, as at the ends of a funnel, the best."""
         order = sorted(self.places, key=lambda place: -place.elbo)
-        return [one for one in order if one.elbo > order[0].elbo - self.search.behind]
+        kept: list[_Place] = []
+        for place in order:
+            if place.frame is None or place.elbo <= order[0].elbo - self.search.behind:
+                break
+            same = next((one for one in kept if self._is_one(one, place)), None)
+            if same is None:
+                kept.append(place.alone())
+            else:
+                same.hits += place.hits
+        return kept
+
+    def _is_one(self, place: _Place, other: _Place) -> bool:
+        """Whether the best Gaussians of two places are one, as near as ascents find them."""
+        a, b = place.frame, other.frame
+        assert a is not None
+        assert b is not None
+        both = [np.linalg.norm(x.into(y.mean[None])) for x, y in ((a, b), (b, a))]
+        least, each = self.search.apart
+        return bool(min(both) <= max(least, each * np.sqrt(len(a.mean))))
 
     def frames(self) -> list[Frame]:
         """The best Gaussian of each place, the best place first."""
@@ -241,7 +274,7 @@ class _Found:
 
     def _best(self, place: _Place) -> Frame | None:
         """Of the Gaussians that reach no other place; where there is none, that at the mode."""
-        others = [other.x for other in self.places if other is not place]
+        others = [other.x for other in self.kept() if not np.array_equal(other.x, place.x)]
         alone = [
             one
             for one in place.candidates

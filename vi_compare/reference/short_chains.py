@@ -39,6 +39,7 @@ class Tuning:
         chains: number of chains of a target with one region.
         each: of every region, at least, where there are more.
         most: of all, at most.
+        least: gradients that each of them is to have.
         inflated, freedom: chains from outside start at draws of a Student t with so many degrees
             of freedom, and so many times the Gaussian's scale.
         step: of the first iteration, in the frame.
@@ -55,6 +56,7 @@ class Tuning:
     chains: int = 128
     each: int = 32
     most: int = 1024
+    least: int = 400
     inflated: float = 2.0
     freedom: float = 4.0
     step: float = 0.5
@@ -71,16 +73,17 @@ class Tuning:
         """Share of the chains that metrics see: all but a quarter."""
         return 1 - 1 / self.quarters
 
-    def number(self, regions: int) -> int:
-        """Of chains, for so many regions."""
+    def number(self, regions: int, effort: Effort) -> int:
+        """Of chains, for so many regions; as many as the effort is enough for."""
         period = self.quarters * self.sides * regions
         wanted = self.chains if regions == 1 else max(self.chains, self.each * regions)
-        return max(1, min(wanted, self.most) // period) * period
+        most = min(self.most, effort.most // self.least)
+        return max(1, min(wanted, most) // period) * period
 
 
-def within(effort: Effort, target: Target, operations: float = 4e10) -> Effort:
-    """The same, cut where the usual effort would take more than so many operations of log p, some
-    minute of one core."""
+def within(effort: Effort, target: Target, operations: float = 1e11) -> Effort:
+    """The same, cut where the usual effort would take more than so many operations of log p, one
+    or two minutes of one core."""
     usual = target.operations * EFFORTS["normal"].most
     share = min(1.0, operations / max(usual, 1.0))
     return replace(effort, most=max(1, round(share * effort.most)))
@@ -122,10 +125,10 @@ class Sampled:
 class _Population:
     """Chains on their way."""
 
-    def __init__(self, target: Target, places: Places, key: Array, tuning: Tuning):
+    def __init__(self, target: Target, places: Places, key: Array, tuning: Tuning, effort: Effort):
         self.target, self.tuning = target, tuning
         self.partition = Partition.of(places.frames)
-        n = tuning.number(len(places.frames))
+        n = tuning.number(len(places.frames), effort)
         index = np.arange(n)
         self.quarter = index % tuning.quarters
         self.outside = index // tuning.quarters % tuning.sides == 1
@@ -260,7 +263,7 @@ def sample(
     places = find_places(target, place_key)
     if not places.frames:
         return None
-    chains = _Population(target, places, start_key, tuning)
+    chains = _Population(target, places, start_key, tuning, effort)
     chains.gradients += places.gradients
     rounds, seen = 0, None
     blocks: list[tuple[np.ndarray, np.ndarray]] = []
