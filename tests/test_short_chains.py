@@ -3,6 +3,7 @@ have not been through it. Oracles: closed forms, quadrature, and draws by numpy 
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import jax
@@ -11,9 +12,11 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from jsonschema import Draft202012Validator
 from scipy import stats
 from targets import ROOT
 
+from vi_compare import Study
 from vi_compare.gaussian.frames import Frame
 from vi_compare.randomness import key_for
 from vi_compare.reference.hmc import Moves, Steps, advance
@@ -22,8 +25,11 @@ from vi_compare.reference.places import find_places
 from vi_compare.reference.regions import Partition, shares
 from vi_compare.reference.settled import chains_reference
 from vi_compare.reference.short_chains import Tuning, sample, within
+from vi_compare.report.blocks import Table
+from vi_compare.report.sections.reference import section
+from vi_compare.report.view import View
 from vi_compare.script import load
-from vi_compare.settings import EFFORTS, Effort
+from vi_compare.settings import EFFORTS, Effort, Settings
 from vi_compare.target import Target
 from vi_compare.verdict import Concern
 
@@ -297,6 +303,28 @@ def test_parts_share_no_chain_and_see_every_region_in_the_same_share():
     for i, one in enumerate(parts):
         assert not any(np.isin(one, other).any() for other in parts[:i])
     assert reference.doubts == () or {d.kind for d in reference.doubts} == {Concern.FEW_DRAWS}
+
+
+def test_a_run_on_short_chains_names_what_a_fit_misses_and_shows_what_they_did():
+    """One Gaussian on the heavier of two peaks drops a fifth of the target."""
+    study = Study(two_peaks, fits=["mvn/reverse-kl"], restarts=4)
+    found = study.run(Settings(draws=2000, reference="chains", effort="quick"))
+    schema = json.loads((ROOT / "vi_compare" / "results.schema.json").read_text())
+    Draft202012Validator(schema).validate(json.loads(json.dumps(found.results)))
+    assert found.verdicts == {"mvn/reverse-kl": "Misses modes"}
+    reference = found.results["target"]["reference"]
+    assert reference["source"] == "chains"
+    assert reference["doubts"] == []
+    assert [r["share"] for r in reference["settings"]["regions"]] == pytest.approx(
+        [0.8, 0.2], abs=0.03
+    )
+    assert reference["settings"]["gradients_spent"] <= 2 * EFFORTS["quick"].most
+    shown = section(View.of(found))
+    assert "Many short chains" in shown.lead
+    [table] = [block for block in shown.blocks if isinstance(block, Table)]
+    titles = " ".join(row.cells[0].text for row in table.rows)
+    for part in ("inside against", "Second halves", "Rank correlation", "worth", "Regions around"):
+        assert part in titles
 
 
 @pytest.mark.parametrize("regions", [1, 2, 3, 5, 6, 7, 40])

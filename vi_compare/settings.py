@@ -30,7 +30,7 @@ class Effort:
 # A default fit of a Gaussian takes some 80,000 gradients, and a study has four fits by default.
 # From 2,000 effective draws a width is known to 2 %: 20 % off is told from 10 % off.
 EFFORTS = {
-    "quick": Effort(500, 75_000),
+    "quick": Effort(1_000, 75_000),
     "normal": Effort(2_000, 300_000),
     "thorough": Effort(10_000, 3_000_000),
 }

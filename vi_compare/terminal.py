@@ -228,7 +228,8 @@ def _facts(found: Inspection) -> Iterator[str]:
         z, limit = found.stein
         yield f"reference: largest Stein z {z:.1f} (a good sample stays below {limit:.1f})"
     elif found.chains:
-        yield f"reference: NUTS, {_about(found.chains)}, which the run begins with and keeps"
+        what, seconds = found.chains
+        yield f"reference: {what}, {_about(seconds)}, which the run begins with"
     else:
         yield "reference: none; missed mass cannot be seen"
     for doubt in found.doubts:
