@@ -117,7 +117,7 @@ ReferenceOption = Annotated[
         help="Where draws of the target come from: exact(key, n) of the script, short chains "
         "from inside and outside of a Gaussian, NUTS, or a file "
         "(ArviZ .nc, .csv, .npz, posteriordb .json.zip), a folder or a pattern in quotes; repeat "
-        "it for a file a chain. By default exact if there is one, else NUTS.",
+        "it for a file a chain. By default exact if there is one, else chains.",
         autocompletion=lambda: list(REFERENCES),
     ),
 ]

@@ -54,7 +54,7 @@ class Settings:
         restarts: of every fit; None for what the study says.
         reference: "exact", "chains", "nuts", "none"; draws made elsewhere: a file, a folder, a
             pattern, or a list of these; or None for the best there is: exact draws where the script
-            has them, else NUTS.
+            has them, else chains, else NUTS.
         effort: "quick", "normal" or "thorough": what chains may take to be the reference.
         keep_draws: keep every draw in fits.nc, however large.
         float32: compute in single precision; in double precision otherwise, whatever JAX is

@@ -32,7 +32,7 @@ from vi_compare.reference import (
 from vi_compare.reference.nuts import nuts_reference
 from vi_compare.reference.nuts_chains import Sampling
 from vi_compare.reference.settled import chains_reference
-from vi_compare.reference.short_chains import within
+from vi_compare.reference.short_chains import can_move, within
 from vi_compare.report import Comparison
 from vi_compare.run.draws import refuse_what_cannot_be_kept
 from vi_compare.run.identity import (
@@ -171,12 +171,14 @@ class Study:
 
     def _source(self, target: Target, settings: Settings) -> str:
         """Where draws come from: what is asked for; else the script's exact, or the model
-        itself where nothing is observed; else NUTS, unless log p takes too long for it and
-        no fit needs its draws."""
+        itself where nothing is observed; else short chains, or NUTS where these cannot move,
+        unless log p takes too long for both and no fit needs their draws."""
         if self._is_exact(target, settings):
             return "exact"
         if settings.source is not None:
             return settings.source
+        if can_move(target, EFFORTS[settings.effort]):
+            return "chains"
         possible = Sampling().within(target).is_possible
         return "nuts" if possible or self._needs_draws(target) else "none"
 
@@ -200,8 +202,8 @@ class Study:
         if settings.source is None:
             observer.begin("reference: none")
             observer.end(
-                "log p takes too long for NUTS; --reference nuts draws all the same, and a file of "
-                "draws made elsewhere is taken"
+                "log p takes too long for chains; --reference nuts draws all the same, and a file "
+                "of draws made elsewhere is taken"
             )
 
     def _exact_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
@@ -219,6 +221,9 @@ class Study:
         effort = within(EFFORTS[settings.effort], target)
         known = (settings.seed, settings.draws, effort, observer.progress)
         found = chains_reference(target, *known)
+        if found is None and settings.source is None:
+            observer.end("short chains have nowhere to start, as no Gaussian is near the target")
+            return self._nuts_draws(target, settings, observer)
         if found is None:
             raise InputError(
                 "short chains have nowhere to start, as no Gaussian is near the target; give "

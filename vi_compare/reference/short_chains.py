@@ -19,8 +19,9 @@ from jax import Array
 
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws
-from vi_compare.gaussian.frames import Frame
+from vi_compare.gaussian.frames import MOST, Frame
 from vi_compare.randomness import generator, split
+from vi_compare.reference.circles import angles
 from vi_compare.reference.hmc import Moves, Steps, advance
 from vi_compare.reference.looks import Look, look, normal_scores
 from vi_compare.reference.places import Places, find_places
@@ -87,6 +88,13 @@ def within(effort: Effort, target: Target, operations: float = 1e11) -> Effort:
     usual = target.operations * EFFORTS["normal"].most
     share = min(1.0, operations / max(usual, 1.0))
     return replace(effort, most=max(1, round(share * effort.most)))
+
+
+def can_move(target: Target, effort: Effort, least: int = 64, tuning: Tuning = Tuning()) -> bool:
+    """Whether short chains, at least so many, can be a reference of a target. They move over u,
+    where an angle has two ends."""
+    affordable = within(effort, target).most >= least * tuning.least
+    return affordable and target.dim <= MOST and not angles(target).any()
 
 
 @dataclass(frozen=True)
