@@ -183,7 +183,7 @@ def test_nuts_is_cut_to_what_it_may_spend_and_left_out_where_that_is_too_little(
 
 
 def test_where_nuts_is_left_out_a_run_says_so_and_a_fit_to_draws_still_has_it():
-    target, *_ = straight(5 * ROWS)
+    target, *_ = straight(10 * ROWS)
     told = []
     told_of = SimpleNamespace(begin=lambda *a, **k: None, progress=lambda *a: None,
                               end=lambda text: told.append(text))  # fmt: skip

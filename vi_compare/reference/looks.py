@@ -94,6 +94,12 @@ def look(
     return Look(*largest, limit, float(worth[slowest]), slowest, float(rhat.max()), limits)
 
 
+def worths(draws: np.ndarray, limits: LookLimits = LookLimits()) -> np.ndarray:
+    """Independent draws that a chain is worth in every margin (m,); normal scores (chains, n, m):
+    variance of all draws ÷ that of the chains' means, where it is smallest."""
+    return np.array([_worth(_seen(z, limits)) for z in np.moveaxis(draws, 2, 0)])
+
+
 def normal_scores(x: np.ndarray) -> np.ndarray:
     """What normal draws of the same ranks would be, margin by margin of x (chains, n, m): so heavy
     tails count no more than others (Vehtari et al. 2021)."""
@@ -106,16 +112,25 @@ def _margin(
 ) -> tuple[float, float, float, float, float]:
     """|z| of bracket, trend and memory, the worth of a chain, and the nested R-hat, of one margin
     (chains, n)."""
-    low, high = ndtri(limits.tails)
-    seen = np.stack([z, z**2, z < low, z > high]).astype(float)
+    seen = _seen(z, limits)
     means = seen.mean(axis=2)
     half = z.shape[1] // 2
     moved = seen[..., half:].mean(axis=2) - seen[..., :half].mean(axis=2)
     bracket = _apart(means[:, outside], means[:, ~outside])
     trend = float((np.abs(moved.mean(axis=1)) / _error(moved)).max())
-    whole, between = seen.var(axis=(1, 2)), means.var(axis=1, ddof=1)
-    worth = float((whole / np.maximum(between, 1e-300)).min())
-    return bracket, trend, _memory(start, means[0]), worth, _nested_rhat(z, outside, limits)
+    memory, rhat = _memory(start, means[0]), _nested_rhat(z, outside, limits)
+    return bracket, trend, memory, _worth(seen), rhat
+
+
+def _seen(z: np.ndarray, limits: LookLimits) -> np.ndarray:
+    """What is looked at of a margin (chains, n): mean, square and tails, (4, chains, n)."""
+    low, high = ndtri(limits.tails)
+    return np.stack([z, z**2, z < low, z > high]).astype(float)
+
+
+def _worth(seen: np.ndarray) -> float:
+    whole, between = seen.var(axis=(1, 2)), seen.mean(axis=2).var(axis=1, ddof=1)
+    return float((whole / np.maximum(between, 1e-300)).min())
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> float:

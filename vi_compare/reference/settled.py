@@ -52,16 +52,17 @@ def _part(
     mine = np.isin(found.quarter, quarters)
     u = found.u[mine]
     if len(found.partition) > 1:
-        u = _in_proportion(u, found.region[mine], shares(found.masses)[0], rng)
-    u = u[:, :: max(1, -(-u.shape[0] * u.shape[1] // n))]
+        u = _in_proportion(u, found.region[mine], shares(found.masses)[0], n, rng)
+    else:
+        u = u[:, :: max(1, -(-u.shape[0] * u.shape[1] // n))]
     draws = target.complete(jnp.asarray(u.reshape(-1, target.dim)))
     return Draws(draws.u, draws.values, draws.log_p, chains=len(u))
 
 
 def _in_proportion(
-    u: np.ndarray, region: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
+    u: np.ndarray, region: np.ndarray, wanted: np.ndarray, n: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Chains (c, n, d) that go from region to region as if these had no walls between them.
+    """Chains of together at most n draws, (c, m, d), that go from region to region as if these had no walls between them.
 
     Each is made of one chain of every region. Where it is next is drawn by the shares that are
     `wanted`, and there it goes on with the next draw of that region's chain: what a chain
@@ -72,13 +73,13 @@ def _in_proportion(
     held = wanted * u.shape[1] >= wanted.max()
     many = min(len(rows[k]) for k in np.flatnonzero(held))
     wanted = np.where(held, wanted, 0.0)
-    length = int((u.shape[1] - 1) / wanted.max())
+    length = min(int((u.shape[1] - 1) / wanted.max()), max(1, n // many))
     chains = []
     for i, places in enumerate(_spread(wanted, many * length).reshape(many, length)):
         own = {
-            k: iter(u[rows[k][i], np.linspace(0, u.shape[1], n, endpoint=False).astype(int)])
-            for k, n in enumerate(np.bincount(places))
-            if n
+            k: iter(u[rows[k][i], np.linspace(0, u.shape[1], m, endpoint=False).astype(int)])
+            for k, m in enumerate(np.bincount(places))
+            if m
         }
         chains.append([next(own[k]) for k in rng.permutation(places)])
     return np.array(chains)

@@ -1,9 +1,10 @@
 """Many short chains from inside and outside of a Gaussian, until nothing tells where they began.
 
 They move in rounds, each twice as long as the one before, and in the frame of the chains of the
-one before; the last round is what is kept, so that as much is left out as is used. Within a round
-they are looked at after every block (`looks`): when they have settled and enough has been drawn,
-that is the end; else they go on until what may be spent is spent, and then the draws are doubted.
+one before; the last round is what is kept, so that as much is left out as is used. A round that
+there is no time for is not begun: the last one goes on. Within a round they are looked at after
+every block (`looks`): when they have settled and enough has been drawn, that is the end; else they
+go on until what may be spent is spent, and then the draws are doubted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from vi_compare.gaussian.frames import MOST, Frame
 from vi_compare.randomness import generator, split
 from vi_compare.reference.circles import angles
 from vi_compare.reference.hmc import Moves, Steps, advance
-from vi_compare.reference.looks import Look, look, normal_scores
+from vi_compare.reference.looks import Look, look, normal_scores, worths
 from vi_compare.reference.places import Places, find_places
 from vi_compare.reference.regions import Partition, log_masses
 from vi_compare.settings import EFFORTS, Effort
@@ -39,6 +40,7 @@ class Tuning:
             follow one another with these periods: each quarter has as many of each.
         chains: number of chains of a target with one region.
         each: of every region, at least, where there are more.
+        telling: chains of a region, at least, that are asked by themselves what they are worth.
         most: of all, at most.
         least: gradients that each of them is to have.
         inflated, freedom: chains from outside start at draws of a Student t with so many degrees
@@ -48,7 +50,8 @@ class Tuning:
         slow, quick: acceptance of a chain below which its steps become shorter, and above which
             they become as long as those of the others again.
         shorter, longer: by how much, in log.
-        student: draws of the Student t that a region's mass is bridged to.
+        student: draws of all Student t together that the regions' masses are bridged to, and of
+            each at least.
         moves: how they move.
     """
 
@@ -56,6 +59,7 @@ class Tuning:
     sides: int = 2
     chains: int = 128
     each: int = 32
+    telling: int = 24
     most: int = 1024
     least: int = 400
     inflated: float = 2.0
@@ -66,7 +70,7 @@ class Tuning:
     quick: float = 0.6
     shorter: float = 1.5
     longer: float = 0.75
-    student: int = 2000
+    student: tuple[int, int] = (16_000, 1000)
     moves: Moves = field(default_factory=Moves)
 
     @property
@@ -212,7 +216,14 @@ class _Population:
             middle, scale = start[here].mean(axis=0), start[here].std(axis=0)
             start[here] = (start[here] - middle) / np.where(scale > 0, scale, 1.0)
             x[here] = normal_scores(x[here])
-        return look(x, start, self.outside)
+        seen = look(x, start, self.outside)
+        for k in np.unique(self.region):
+            # Chains that go through one region do not speak for those of another.
+            if (here := self.region == k).sum() >= self.tuning.telling:
+                worth = worths(x[here])
+                if worth.min() < seen.worth:
+                    seen = replace(seen, worth=float(worth.min()), slowest=int(worth.argmin()))
+        return seen
 
     def reframe(self, u: np.ndarray, worth: float) -> None:
         """Frames of the chains' own draws (chains, n, d), drawn towards those they moved in as if
@@ -238,7 +249,8 @@ class _Population:
         if (n := len(self.partition)) > 1:
             own = [self._draws(u[self.region == k], log_p[self.region == k]) for k in range(n)]
             keys = list(jax.random.split(key, n))
-            masses = log_masses(self.target, self.partition, own, keys, self.tuning.student)
+            whole, least = self.tuning.student
+            masses = log_masses(self.target, self.partition, own, keys, max(least, whole // n))
         known = (u, log_p, self.quarter, self.region, self.outside, self.partition, tuple(masses))
         return Sampled(*known, seen, places, self.moved_back, self.gradients, self.tuning)
 
@@ -287,7 +299,9 @@ def sample(
         is_enough = seen is not None and seen.worth * len(u) >= effort.effective
         if (is_settled and is_enough) or chains.gradients >= effort.most:
             break
-        if 2 * len(blocks) >= 2**rounds and not is_settled:
+        # The next round takes about as much as all before; half of one would be worth little.
+        has_time = 2 * chains.gradients <= effort.most
+        if 2 * len(blocks) >= 2**rounds and has_time and not is_settled:
             chains.reframe(u, seen.worth if seen else 1.0)
             rounds, blocks, seen = rounds + 1, [], None
     return chains.sampled(u, log_p, seen or chains.look(u, log_p), places, mass_key)
