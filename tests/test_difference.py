@@ -74,7 +74,8 @@ def a_run(fits):
         "environment": {
             "versions": {"jax": "0.12"}, "device": "cpu", "platform": "cpu",
             "precision": "float64", "threads": 2, "seed": 0, "commit": None, "command": "run",
-            "settings": {"draws": 2000, "restarts": 4, "reference": "nuts"}, "created": "now",
+            "settings": {"draws": 2000, "restarts": 4, "reference": "nuts", "effort": "normal"},
+            "created": "now",
         },
     }  # fmt: skip
 

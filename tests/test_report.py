@@ -220,7 +220,7 @@ def synthetic(d=1, n=400, names=("mvn/reverse-kl", "published one"), *, losses=T
             "seed": 0,
             "command": "vi-compare run two_peaks.py",
             "commit": None,
-            "settings": {"draws": 2000, "restarts": 4, "reference": "exact"},
+            "settings": {"draws": 2000, "restarts": 4, "reference": "exact", "effort": "normal"},
             "created": "",
         },
         "run": "r",

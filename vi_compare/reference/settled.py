@@ -62,7 +62,8 @@ def _part(
 def _in_proportion(
     u: np.ndarray, region: np.ndarray, wanted: np.ndarray, n: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Chains of together at most n draws, (c, m, d), that go from region to region as if these had no walls between them.
+    """Chains that go from region to region as if these had no walls between them, (c, m, d), of
+    together at most n draws.
 
     Each is made of one chain of every region. Where it is next is drawn by the shares that are
     `wanted`, and there it goes on with the next draw of that region's chain: what a chain
