@@ -235,10 +235,10 @@ class _Found:
     def unseen(self) -> float:
         """Share of the ascents from one source, at most, that would end in a new place: there were
         so many that did, and one more might have. 0 where a single place has any mass."""
-        if len(self.kept()) == 1:
+        if len(self.kept()) <= 1:
             return 0.0
-        singles = self.singles
-        return max((singles[source] + 1) / n for source, n in self.made.items() if source != FITS)
+        singles, others = self.singles, self.made.keys() - {FITS}
+        return max(((singles[one] + 1) / self.made[one] for one in others), default=0.0)
 
     @property
     def is_countless(self) -> bool:

@@ -140,9 +140,12 @@ def _log_mass(
 
 
 def shares(masses: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
-    """Shares (K,) of the regions, and their standard errors, from log masses."""
+    """Shares (K,) of the regions, and their standard errors, from log masses; one that is not known
+    counts as nothing, and all as the same where none is known."""
     log_z = np.array([-np.inf if e.value is None else e.value for e in masses])
     errors = np.array([e.standard_error or 0.0 for e in masses])
+    if not np.isfinite(log_z).any():
+        return np.full(len(log_z), 1 / len(log_z)), errors
     w = np.exp(log_z - log_z.max())
     w /= w.sum()
     # ∂ log w_k/∂ log z_j is 1 − w_k for j = k, and −w_j for others.
