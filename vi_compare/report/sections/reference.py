@@ -45,9 +45,9 @@ def _origin(reference: dict) -> str:
             return "Independent draws of the script's exact(key, n)."
         case "chains":
             return (
-                "Many short chains, half of them from inside and half from outside of a Gaussian, "
-                "run until nothing tells any more where they started. They cannot see a mode that "
-                "no ascent has ended in."
+                "Many short chains, half of them from inside and half from outside of a Gaussian. "
+                "They are believed once nothing tells any more where they started. They cannot "
+                "see a mode that no ascent has ended in."
             )
         case "nuts":
             return "NUTS, run by vi_compare on the same log density."
