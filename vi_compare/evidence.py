@@ -209,12 +209,18 @@ def effective(x: np.ndarray, chains: int, many: int = 32) -> float:
     if (np.ptp(rows, axis=1) == 0).any():
         if chains < many:
             return float(chains)
-        by_means = chains * x.var() / rows.mean(axis=1).var(ddof=1)
-        return float(np.clip(by_means, 1.0, x.size))
+        return float(np.clip(chains * worth(rows), 1.0, x.size))
     from arviz_stats.base import array_stats
 
     found = float(array_stats.ess(rows, method="mean"))
     return float(np.clip(found, 1.0, x.size)) if np.isfinite(found) else 1.0
+
+
+def worth(rows: np.ndarray) -> np.ndarray:
+    """Independent draws that each of many chains (..., chains, n) is worth, (...): the variance of
+    all draws ÷ that of the chains' means."""
+    between = rows.mean(axis=-1).var(axis=-1, ddof=1)
+    return rows.var(axis=(-2, -1)) / np.maximum(between, 1e-300)
 
 
 class Measure(Protocol):

@@ -416,21 +416,14 @@ def _doubted(found: Verdict, doubts: tuple[Doubt, ...]) -> Verdict:
     others = (w for w in (found.word, *found.also) if w not in (Word.FAITHFUL, Word.UNVERIFIED))
     why = "; ".join(doubt.words for doubt in doubts)
     kinds = {doubt.kind for doubt in doubts}
+    word, state = Word.UNVERIFIED, "in doubt"
+    until = "a reference that can be believed confirms it"
+    step = "mend the reference first: longer chains, another parameterisation, exact draws"
     if Concern.STILL_MOVING in kinds and kinds <= FOR_LONGER:
-        return Verdict(
-            Word.CANNOT_TELL,
-            tuple(others),
-            (f"The reference is not there yet: {why}.", *found.reasons),
-            "exploration, until its chains have settled",
-            "let the chains run longer (--effort thorough), or try another parameterisation",
-        )
-    return Verdict(
-        Word.UNVERIFIED,
-        tuple(others),
-        (f"The reference is in doubt: {why}.", *found.reasons),
-        "exploration, until a reference that can be believed confirms it",
-        "mend the reference first: longer chains, another parameterisation, exact draws",
-    )
+        word, state, until = Word.CANNOT_TELL, "not there yet", "its chains have settled"
+        step = "let the chains run longer (--effort thorough), or try another parameterisation"
+    reasons = (f"The reference is {state}: {why}.", *found.reasons)
+    return Verdict(word, tuple(others), reasons, f"exploration, until {until}", step)
 
 
 def _stopped(found: Verdict, message: str, remedy: str) -> Verdict:

@@ -194,7 +194,7 @@ def own_proposals(
     if len(u) < per_dimension * u.shape[1]:
         return {}
     made: dict[str, Callable[[np.ndarray], Any]] = {
-        "a Student t": _student,
+        "a Student t": student,
         "a Gaussian copula": Copula.of,
     }
     out = {}
@@ -211,7 +211,7 @@ def own_proposals(
     return out
 
 
-class _Student:
+class Student:
     """5 degrees of freedom: its tails are heavier than most."""
 
     def __init__(self, mean: np.ndarray, scale: np.ndarray):
@@ -224,6 +224,6 @@ class _Student:
         return self.q.logpdf(u)
 
 
-def _student(u: np.ndarray) -> _Student:
+def student(u: np.ndarray) -> Student:
     # A Student t has covariance df/(df − 2) times its scale matrix.
-    return _Student(u.mean(axis=0), np.atleast_2d(np.cov(u.T)) * 3 / 5)
+    return Student(u.mean(axis=0), np.atleast_2d(np.cov(u.T)) * 3 / 5)

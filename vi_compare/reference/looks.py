@@ -26,6 +26,8 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from vi_compare.evidence import worth
+
 
 @dataclass(frozen=True)
 class LookLimits:
@@ -129,8 +131,8 @@ def _seen(z: np.ndarray, limits: LookLimits) -> np.ndarray:
 
 
 def _worth(seen: np.ndarray) -> float:
-    whole, between = seen.var(axis=(1, 2)), seen.mean(axis=2).var(axis=1, ddof=1)
-    return float((whole / np.maximum(between, 1e-300)).min())
+    """Of a chain, in what it is worth the least."""
+    return float(worth(seen).min())
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> float:

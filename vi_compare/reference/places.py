@@ -115,17 +115,19 @@ def find_places(target: Target, key: Array, search: PlaceSearch = PlaceSearch())
     found = _Found(scores, even_pairs(generator(draw_key), search.draws, target.dim), search)
     starts = np.asarray(starting_points(target, first_key, search.first, scores), float)
     found.climb({FITS: starts}, search.first)
+    kept = found.kept()
     rounds = search.rounds if target.dim <= search.dimensions else 0
     for i, round_key in enumerate(split(more_key, rounds)):
-        if scores.gradients >= search.gradients or found.is_countless:
+        if scores.gradients >= search.gradients or found.is_countless(kept):
             break
         each = search.each * 2 ** max(0, i - 1)
         found.climb(_starts(target, round_key, search.radii, each), search.tried)
-        if found.unseen <= search.unseen:
+        kept = found.kept()
+        if found.unseen(kept) <= search.unseen:
             break
-    frames = tuple(found.frames()[: search.most])
-    singles = found.singles.total()
-    return Places(frames, found.ascents, singles, found.is_countless, scores.gradients)
+    frames = tuple(found.frames(kept)[: search.most])
+    singles, countless = found.singles(kept).total(), found.is_countless(kept)
+    return Places(frames, found.made.total(), singles, countless, scores.gradients)
 
 
 class _Place:
@@ -202,47 +204,40 @@ class _Found:
         slope that leads there without a saddle."""
         if not self.places:
             return None
-        apart = np.array([np.linalg.norm(self._scaled(x - place.x)) for place in self.places])
+        scaled = (x - np.stack([place.x for place in self.places])) / self._scales()
+        apart = np.linalg.norm(scaled, axis=1)
         order = np.argsort(apart, kind="stable")[: self.search.nearest]
+        near = [self.places[k] for k in order]
         if apart[order[0]] <= self.search.close * np.sqrt(len(x)):
-            return self.places[order[0]]
+            return near[0]
         between = np.linspace(0, 1, 17)[1:-1, None]
-        lines = [place.x + between * (x - place.x) for place in map(self.places.__getitem__, order)]
-        heights = self.scores(np.concatenate(lines))[0].reshape(len(order), -1).min(axis=1)
-        for place, least in zip(map(self.places.__getitem__, order), heights, strict=True):
+        lines = [place.x + between * (x - place.x) for place in near]
+        heights = self.scores(np.concatenate(lines))[0].reshape(len(near), -1).min(axis=1)
+        for place, least in zip(near, heights, strict=True):
             if least >= min(height, place.height) - self.search.saddle:
                 return place
         return None
 
-    def _scaled(self, x: np.ndarray) -> np.ndarray:
-        """A difference (d,) in units of the smallest scales that a Gaussian has had."""
-        frames = [place.candidates[0][0] for place in self.places if place.candidates]
-        scales = [frame.conditional_scales for frame in frames[:1]]
-        return x / (scales[0] if scales else 1.0)
+    def _scales(self) -> np.ndarray | float:
+        """(d,) of the first Gaussian that was found, given all other coordinates."""
+        first = next((place.candidates[0][0] for place in self.places if place.candidates), None)
+        return 1.0 if first is None else first.conditional_scales
 
-    @property
-    def ascents(self) -> int:
-        return self.made.total()
-
-    @property
-    def singles(self) -> Counter[str]:
+    def singles(self, kept: list[_Place]) -> Counter[str]:
         """{source: places of any mass where one ascent from it ended, and none from elsewhere}."""
-        kept = self.kept()
         alone = [place.hits[0] for place in kept if len(place.hits) == 1]
         return Counter(alone if len(kept) > 1 else ())
 
-    @property
-    def unseen(self) -> float:
+    def unseen(self, kept: list[_Place]) -> float:
         """Share of the ascents from one source, at most, that would end in a new place: there were
         so many that did, and one more might have. 0 where a single place has any mass."""
-        if len(self.kept()) <= 1:
+        if len(kept) <= 1:
             return 0.0
-        singles, others = self.singles, self.made.keys() - {FITS}
+        singles, others = self.singles(kept), self.made.keys() - {FITS}
         return max(((singles[one] + 1) / self.made[one] for one in others), default=0.0)
 
-    @property
-    def is_countless(self) -> bool:
-        return self.singles.total() > self.search.countless * self.ascents
+    def is_countless(self, kept: list[_Place]) -> bool:
+        return self.singles(kept).total() > self.search.countless * self.made.total()
 
     def kept(self) -> list[_Place]:
         """Places whose best Gaussian is not far below the best of all, the best first; of several
@@ -268,13 +263,13 @@ class _Found:
         least, each = self.search.apart
         return bool(min(both) <= max(least, each * np.sqrt(len(a.mean))))
 
-    def frames(self) -> list[Frame]:
-        """The best Gaussian of each place, the best place first."""
-        return [frame for place in self.kept() if (frame := self._best(place)) is not None]
+    def frames(self, kept: list[_Place]) -> list[Frame]:
+        """The best Gaussian of each place that is kept, the best place first."""
+        return [frame for place in kept if (frame := self._best(place, kept)) is not None]
 
-    def _best(self, place: _Place) -> Frame | None:
+    def _best(self, place: _Place, kept: list[_Place]) -> Frame | None:
         """Of the Gaussians that reach no other place; where there is none, that at the mode."""
-        others = [other.x for other in self.kept() if not np.array_equal(other.x, place.x)]
+        others = [other.x for other in kept if other is not place]
         alone = [
             one
             for one in place.candidates

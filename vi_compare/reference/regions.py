@@ -17,13 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.stats import multivariate_t
 
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws
 from vi_compare.gaussian.frames import Frame
 from vi_compare.randomness import generator
-from vi_compare.reference.log_z import bridge
+from vi_compare.reference.log_z import bridge, student
 from vi_compare.target import Target
 
 
@@ -119,20 +118,18 @@ def _log_mass(
     fitted, rest = rows[:, :half].reshape(-1, target.dim), rows[:, half:].reshape(-1, target.dim)
     if len(fitted) <= target.dim:
         return Estimate.missing("too few draws in the region", "nats")
-    # A Student t has covariance df/(df − 2) times its scale matrix.
-    scale = np.atleast_2d(np.cov(fitted.T)) * 3 / 5
     try:
-        q = multivariate_t(fitted.mean(axis=0), scale, df=5)
+        q = student(fitted)
     except np.linalg.LinAlgError:
         return Estimate.missing("the draws in the region lie in a subspace", "nats")
-    own = q.rvs(n, random_state=generator(key)).reshape(n, -1)
+    own = q.sample(generator(key), n)
     own = own[np.asarray(partition.region_of(jnp.asarray(own))) == k]
     share = len(own) / n
     if share < 0.05:
         return Estimate.missing("a Student t with the region's moments lies outside it", "nats")
-    at_own = np.asarray(target.complete(jnp.asarray(own)).log_p) - q.logpdf(own)
+    at_own = np.asarray(target.complete(jnp.asarray(own)).log_p) - q.log_prob(own)
     log_p = np.asarray(draws.log_p).reshape(draws.chains, -1)[:, half:].reshape(-1)
-    found = bridge(log_p - q.logpdf(rest), at_own, draws.chains)
+    found = bridge(log_p - q.log_prob(rest), at_own, draws.chains)
     if found.value is None:
         return found
     error = np.hypot(found.standard_error or 0.0, np.sqrt((1 - share) / (share * n)))

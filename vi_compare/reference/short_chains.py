@@ -29,6 +29,7 @@ from vi_compare.reference.places import Places, find_places
 from vi_compare.reference.regions import Partition, log_masses
 from vi_compare.settings import EFFORTS, Effort
 from vi_compare.target import Target
+from vi_compare.target.work import afforded
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,8 @@ class Tuning:
 def within(effort: Effort, target: Target, operations: float = 1e11) -> Effort:
     """The same, cut where the usual effort would take more than so many operations of log p, one
     or two minutes of one core."""
-    usual = target.operations * EFFORTS["normal"].most
-    share = min(1.0, operations / max(usual, 1.0))
-    return replace(effort, most=max(1, round(share * effort.most)))
+    operations *= effort.most / EFFORTS["normal"].most
+    return replace(effort, most=afforded(operations, target.operations, 1, effort.most))
 
 
 def can_move(target: Target, effort: Effort, least: int = 64, tuning: Tuning = Tuning()) -> bool:
@@ -217,8 +217,8 @@ class _Population:
             start[here] = (start[here] - middle) / np.where(scale > 0, scale, 1.0)
             x[here] = normal_scores(x[here])
         seen = look(x, start, self.outside)
-        for k in np.unique(self.region):
-            # Chains that go through one region do not speak for those of another.
+        # Chains that go through one region do not speak for those of another.
+        for k in np.unique(self.region) if len(self.partition) > 1 else ():
             if (here := self.region == k).sum() >= self.tuning.telling:
                 worth = worths(x[here])
                 if worth.min() < seen.worth:
