@@ -8,7 +8,7 @@ times the draws. A verdict that says otherwise than the truth is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from zlib import crc32
 
@@ -474,7 +474,7 @@ def cases(
 
 
 def _case(name, q: Planted, draws: Draws, test: Draws, floor: Draws, modes) -> Case:
-    at = Draws(test.u, test.values, test.log_p, q.log_q(np.asarray(test.u)))
+    at = replace(test, log_q=q.log_q(np.asarray(test.u)))
     evidence = Evidence(draws, at, floor, LOG_Z, modes.seen_by(name))
     scores = measured(evidence)
     doubts: tuple[str, ...] = ()

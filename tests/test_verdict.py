@@ -170,7 +170,7 @@ def test_faithful_gives_its_numbers():
     [
         (20_000, []),
         (7_500, ["Too few draws to settle Light tails and Heavy tails: 7 500, where 10 000"]),
-        (300, ["Too few draws to judge Light tails and Heavy tails: 300, where 400"]),
+        (1_900, ["Too few draws to judge Light tails and Heavy tails: 1 900, where 2 000"]),
     ],
 )
 def test_what_the_draws_are_too_few_for_is_said(n, told):

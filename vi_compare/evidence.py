@@ -197,7 +197,7 @@ def below(q: Draws, plus: Estimate | None = None) -> Estimate:
     return Estimate.mean(-log_w, "nats", plus=plus, rounding=q.rounding, unbounded=True)
 
 
-def effective(x: np.ndarray, chains: int, many: int = 32) -> float:
+def effective(x: np.ndarray, chains: int, many: int = 16) -> float:
     """Effective sample size of the mean of x (n,), at most n (Vehtari et al. 2021).
 
     A chain that never moves while another sits elsewhere is worth a single draw; of a tail that

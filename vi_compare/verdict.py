@@ -120,6 +120,23 @@ class Doubt:
 
 
 @dataclass(frozen=True)
+class Drifts:
+    """What chains say that began at a fit's own draws.
+
+    Attributes:
+        moved: the fit against where they are now; where that is not perfect, the fit is off,
+            and it is not yet known by how much.
+        least: of what a reference that is not finished says alike, the smaller fault: a bound.
+        chains, iterations: how many there were, and how far they went.
+    """
+
+    moved: Scores
+    least: Scores
+    chains: int
+    iterations: int
+
+
+@dataclass(frozen=True)
 class Rule:
     """One row of the table.
 
@@ -170,9 +187,10 @@ class Rule:
         return f"{self.metric} {'>' if self.side > 0 else '<'} {self.limit(about):g}"
 
 
-# A tail of 0.5 % needs more than a whole distribution: of 2,000 draws it holds ten, and
-# the worst of many tails seems half empty more often than not.
-TAIL_DRAWS = 10_000
+# A tail of 0.5 % needs more than a whole distribution: of 2,000 draws it holds ten, which is the
+# least that an error can be told from, and the worst of many tails seems half empty more often
+# than not.
+LEAST_TAIL_DRAWS, TAIL_DRAWS = 2_000, 10_000
 
 
 def _spoils(*but: Purpose) -> frozenset[Purpose]:
@@ -226,14 +244,14 @@ RULES = (
         "It gives {label} {value} times the mass that the target has there.",
         frozenset({Purpose.PROPOSAL}),
         (Step.HEAVIER, Step.FORWARD),
-        vague_draws=TAIL_DRAWS,
+        least_draws=LEAST_TAIL_DRAWS, vague_draws=TAIL_DRAWS,
     ),
     Rule(
         Word.HEAVY_TAILS, "tail_mass", 1, None,
         "It gives {label} {value} times the mass that the target has there.",
         frozenset(),
         (Step.FLEXIBLE, Step.REWEIGHT),
-        vague_draws=TAIL_DRAWS, mild=True,
+        least_draws=LEAST_TAIL_DRAWS, vague_draws=TAIL_DRAWS, mild=True,
     ),
     Rule(
         Word.MISSES_MASS, "missed_mass", 1, None,
@@ -286,6 +304,7 @@ def judge(
     caution: str = "",
     remedy: str = "",
     left: Estimate | None = None,
+    drift: Drifts | None = None,
     *,
     abouts: Abouts,
 ) -> Verdict:
@@ -298,6 +317,7 @@ def judge(
         caution: about the loss that it was fitted by; it is said and changes nothing.
         remedy: what to do about a fit that did not converge.
         left: nats that it could still gain, where that is known.
+        drift: of chains from its own draws, where a reference that is finished is not there.
         abouts: {metric: what its numbers mean} of all in `scores`.
     """
     if status == Status.FAILED:
@@ -306,6 +326,8 @@ def judge(
     found = _from_scores(scores, rules, abouts)
     if doubts:
         found = _doubted(found, doubts)
+    if drift and {doubt.kind for doubt in doubts} <= FOR_LONGER:
+        found = _drifted(found, drift, rules, abouts)
     if status == Status.NOT_CONVERGED:
         minor = _is_minor(left, scores) and found.word not in (Word.FAITHFUL, Word.UNVERIFIED)
         found = _late(found, message) if minor else _stopped(found, message, remedy)
@@ -424,6 +446,42 @@ def _doubted(found: Verdict, doubts: tuple[Doubt, ...]) -> Verdict:
         step = "let the chains run longer (--effort thorough), or try another parameterisation"
     reasons = (f"The reference is {state}: {why}.", *found.reasons)
     return Verdict(word, tuple(others), reasons, f"exploration, until {until}", step)
+
+
+def _drifted(found: Verdict, drift: Drifts, rules: tuple[Rule, ...], abouts: Abouts) -> Verdict:
+    """What two populations of chains say alike is sure before either has settled; what those from
+    the fit's own draws say alone is told and changes no word."""
+    crossed = [c for rule in rules if (c := _cross(rule, drift.least, abouts)) and c.clear]
+    went = _went(drift, abouts)
+    if not crossed:
+        first, *rest = found.reasons or ("",)
+        return replace(found, reasons=tuple(filter(None, (first, *went, *rest))))
+    broken = [c.rule for c in crossed]
+    word, *also = (rule.word for rule in broken)
+    return Verdict(
+        word,
+        (*also, Word.CANNOT_TELL),
+        (*(c.sentence for c in crossed), *went, *found.reasons[:1]),
+        _left(broken),
+        _to_do(broken),
+        mild=all(rule.mild for rule in broken),
+    )
+
+
+def _went(drift: Drifts, abouts: Abouts, level: float = 0.05) -> list[str]:
+    """How far the chains went, in the margin where that is furthest."""
+    by = {k: e for k, e in drift.moved.get("width_ratio", {}).items() if k != ALL and e.value}
+    if not by:
+        return []
+    about = abouts["width_ratio"]
+    label = max(by, key=lambda k: about.badness(by[k].value or 1.0))
+    value, error = by[label].value or 1.0, by[label].standard_error or 0.0
+    start = f"{drift.chains} chains that began at its own draws"
+    iterations = f"{drift.iterations} iterations"
+    if abs(value - 1) <= _quantile(level, len(by)) * error:
+        return [f"{start} did not go from there by more than chance, in {iterations}."]
+    ratio = formatting.with_error(1 / value, error / value**2)
+    return [f"{start} went furthest in {label}: {ratio} times as long, after {iterations}."]
 
 
 def _stopped(found: Verdict, message: str, remedy: str) -> Verdict:

@@ -52,5 +52,7 @@ def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws, level: float =
     # An empty tail is as uncertain as the half-empty one that it has to be told from.
     least = np.sqrt(level / 2 / q.size)
     value, error = share.value or 0.0, max(share.standard_error or 0.0, least)
-    # The quantile is as uncertain as the share, and the fewer draws decide.
-    return Estimate(value / level, float(error) / level, "1", min(q.size, p.size), 1.0)
+    # The quantile is as uncertain as the share, and the fewer draws decide: of chains that stay
+    # in a tail for long, the number of independent visits.
+    n = min(q.size, int(test.effective(p < np.quantile(p, level))))
+    return Estimate(value / level, float(error) / level, "1", n, 1.0)

@@ -17,10 +17,19 @@ from vi_compare.evidence import Draws
 from vi_compare.randomness import key_for
 from vi_compare.reference.chains import Diagnosis, diagnose
 from vi_compare.reference.stein import SteinCheck, stein_check
+from vi_compare.reference.trail import Trail
 from vi_compare.target import Target
-from vi_compare.verdict import Concern, Doubt
+from vi_compare.verdict import FOR_LONGER, Concern, Doubt
 
 PARTS = ("train", "test", "floor", "bridge")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The ways that short chains went which began inside and outside."""
+
+    inside: Trail
+    outside: Trail
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class Reference:
         diagnosis: R-hat, ESS, divergences of Markov chains; None for independent draws.
         settings: how the draws were made, as plain data.
         own_doubts: what is held against where they come from.
+        passage: of short chains; None for other sources.
     """
 
     source: str
@@ -51,6 +61,7 @@ class Reference:
     diagnosis: Diagnosis | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     own_doubts: tuple[Doubt, ...] = ()
+    passage: Passage | None = None
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
@@ -61,6 +72,11 @@ class Reference:
         if self.check.passed:
             return found
         return (*found, Doubt(Concern.STEIN, f"Stein's check fails: {self.check.words}"))
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether nothing is held against it but that chains have not gone far enough."""
+        return bool(self.doubts) and {doubt.kind for doubt in self.doubts} <= FOR_LONGER
 
 
 def exact_reference(target: Target, exact: Callable, seed: int, n: int) -> Reference:

@@ -11,12 +11,13 @@ import numpy as np
 from vi_compare import formatting
 from vi_compare.evidence import Draws
 from vi_compare.randomness import generator, key_for
-from vi_compare.reference import Reference
+from vi_compare.reference import Passage, Reference
 from vi_compare.reference.chains import Diagnosis, Limits
 from vi_compare.reference.places import Places
 from vi_compare.reference.regions import shares
 from vi_compare.reference.short_chains import Sampled, sample
 from vi_compare.reference.stein import stein_check
+from vi_compare.reference.trail import Trail
 from vi_compare.settings import Effort
 from vi_compare.target import Target
 from vi_compare.verdict import Concern, Doubt
@@ -42,7 +43,29 @@ def chains_reference(
     train, pilot, bridge, test = part(0), part(1), part(2, 3), part(1, 2, 3)
     check = stein_check(target, test)
     known = (check, _diagnosis(found, test), _settings(found, effort), _doubts(target, found))
-    return Reference("chains", train, test, train, bridge, pilot, *known)
+    return Reference(
+        "chains", train, test, train, bridge, pilot, *known, _passage(target, found)
+    )  # fmt: skip
+
+
+def _passage(target: Target, found: Sampled) -> Passage:
+    """How the chains of each side went, every region with its share of the target."""
+    held = shares(found.masses)[0] if found.masses else np.ones(1)
+    weight = (held / np.bincount(found.region, minlength=len(held)))[found.region]
+    rows = np.concatenate([u.reshape(-1, target.dim) for u in found.way])
+    values = target.complete(jnp.asarray(rows)).values
+    ends = np.cumsum([u.shape[0] * u.shape[1] for u in found.way])
+    trails = []
+    for side in (~found.outside, found.outside):
+        blocks = []
+        for u, end in zip(found.way, ends, strict=True):
+            own = slice(end - u.shape[0] * u.shape[1], end)
+            mine = np.repeat(side, u.shape[1])
+            blocks.append({site: np.asarray(a)[own][mine] for site, a in values.items()})
+        weights = [np.repeat(weight[side], u.shape[1]) for u in found.way]
+        worth = weight[side].sum() ** 2 / (weight[side] ** 2).sum()
+        trails.append(Trail.of(found.done, blocks, weights, worth))
+    return Passage(*trails)
 
 
 def _part(

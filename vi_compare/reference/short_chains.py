@@ -53,6 +53,7 @@ class Tuning:
         shorter, longer: by how much, in log.
         student: draws of all Student t together that the regions' masses are bridged to, and of
             each at least.
+        told: one position of so many is told of the way that chains went.
         moves: how they move.
     """
 
@@ -72,6 +73,7 @@ class Tuning:
     shorter: float = 1.5
     longer: float = 0.75
     student: tuple[int, int] = (16_000, 1000)
+    told: int = 2
     moves: Moves = field(default_factory=Moves)
 
     @property
@@ -118,6 +120,8 @@ class Sampled:
         moved_back: chains that stood still in a place without mass, and were started again.
         gradients: of all that was done.
         tuning: how they were run.
+        way: the start (chains, 1, d), and some positions (chains, n, d) of every block.
+        done: iterations that each chain had made by then.
     """
 
     u: np.ndarray
@@ -132,6 +136,8 @@ class Sampled:
     moved_back: int
     gradients: int
     tuning: Tuning
+    way: tuple[np.ndarray, ...]
+    done: tuple[int, ...]
 
 
 class _Population:
@@ -152,6 +158,7 @@ class _Population:
         self.common = jnp.log(jnp.asarray(tuning.step, self.u.dtype))
         self.moved_back = 0
         self.gradients = 0
+        self.way = [self.starts[:, None]]
 
     def _starts(self) -> np.ndarray:
         """(chains, d), drawn towards the middle of their region until they are usable."""
@@ -185,7 +192,9 @@ class _Population:
         self.common, self.u = found.common, found.u[:, -1]
         if warm:
             self._help(np.asarray(found.accept).mean(axis=1), np.asarray(found.log_p))
-        return np.asarray(found.u), np.asarray(found.log_p)
+        u = np.asarray(found.u)
+        self.way.append(u[:, 1 :: self.tuning.told])
+        return u, np.asarray(found.log_p)
 
     def _help(self, accept: np.ndarray, log_p: np.ndarray) -> None:
         """Shorter steps for chains that stand still. What stands lower than any other chain has
@@ -252,7 +261,9 @@ class _Population:
             whole, least = self.tuning.student
             masses = log_masses(self.target, self.partition, own, keys, max(least, whole // n))
         known = (u, log_p, self.quarter, self.region, self.outside, self.partition, tuple(masses))
-        return Sampled(*known, seen, places, self.moved_back, self.gradients, self.tuning)
+        cost = (self.moved_back, self.gradients)
+        done = tuple(i * self.tuning.moves.block for i in range(len(self.way)))
+        return Sampled(*known, seen, places, *cost, self.tuning, tuple(self.way), done)
 
     def _draws(self, u: np.ndarray, log_p: np.ndarray) -> Draws:
         """u (chains, n, d), log_p (chains, n)."""

@@ -183,6 +183,12 @@ class FitView:
         """(n,) numbers stored with the fit's draws, e.g. ("sample_stats", "log_q")."""
         return _array(self.node, group, name)
 
+    @property
+    def way(self) -> Any:
+        """Quantiles of every margin as chains went on from the fit's draws, an
+        ``xarray.Dataset``; None where none did."""
+        return _way(self.node, "drift")
+
     @cached_property
     def margins(self) -> dict[str, np.ndarray]:
         """{entry: (n,)}, also those that never vary; empty for a fit without draws."""
@@ -289,6 +295,11 @@ class View:
         """{margin: (n,)} of the target's draws; empty without a reference."""
         return margins(_values(_node(self.draws, "reference")))
 
+    def way(self, side: str) -> Any:
+        """The same of the reference's chains from "inside" or "outside"; None where it has no
+        such chains."""
+        return _way(_node(self.draws, "reference"), side)
+
     @property
     def labels(self) -> list[str]:
         """The margins: entries that vary under the target, or where nobody knows, a fit."""
@@ -349,6 +360,10 @@ def _node(draws: Any, path: str) -> Any:
         return draws[path]
     except KeyError:
         return None
+
+
+def _way(node: Any, group: str) -> Any:
+    return None if node is None or group not in node.children else node[group].to_dataset()
 
 
 def _array(node: Any, group: str, name: str) -> np.ndarray | None:

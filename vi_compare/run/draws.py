@@ -13,6 +13,7 @@ from vi_compare import families
 from vi_compare.errors import InputError, first_line
 from vi_compare.evidence import Draws
 from vi_compare.reference import Reference
+from vi_compare.reference.trail import LEVELS, Trail
 from vi_compare.run.facts import LARGEST, Measured
 from vi_compare.values import can_be_kept
 
@@ -54,6 +55,10 @@ def draws_tree(
     parts: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs={"run": run, "schema": 1})}
     if reference:
         parts |= _draws("reference", _thinned(reference.test, most_bytes), "reference", dims)
+        if way := reference.passage:
+            parts["reference/inside"], parts["reference/outside"] = map(
+                _trail, (way.inside, way.outside)
+            )
     for m, group in zip(measured, groups, strict=True):
         parts |= _fit(m, f"fits/{group}", dims, most_bytes)
     if curves:
@@ -75,10 +80,21 @@ def _fit(
         if m.evidence.test is not None and m.evidence.test.log_q is not None:
             log_q = np.asarray(_thinned(m.evidence.test, most_bytes).log_q)
             parts[f"{path}/at_reference"] = xr.Dataset({"log_q": ("draw", log_q)})
+    if m.drift:
+        parts[f"{path}/drift"] = _trail(m.drift.way)
     if m.fit.losses.size:
         losses = ("restart", "step"), compact(m.fit.losses)
         parts[f"{path}/optimisation"] = xr.Dataset({"loss": losses})
     return parts | _large(m, path)
+
+
+def _trail(trail: Trail) -> xr.Dataset:
+    """Quantiles of every margin, as chains went on."""
+    dims = ("iteration", "margin", "level")
+    return xr.Dataset(
+        {"quantile": (dims, trail.quantiles), "standard_error": (dims, trail.errors)},
+        coords={"iteration": trail.iterations, "margin": list(trail.labels), "level": list(LEVELS)},
+    )
 
 
 def compact(losses: np.ndarray) -> np.ndarray:

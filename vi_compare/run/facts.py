@@ -14,12 +14,13 @@ from vi_compare.estimate import ALL, About, Estimate
 from vi_compare.evidence import Evidence
 from vi_compare.reference import PARTS, Reference
 from vi_compare.reference.basins import BasinCheck
+from vi_compare.reference.drift import Drift
 from vi_compare.reference.log_z import LogZ
 from vi_compare.reference.modes import FoundModes, NoModes
 from vi_compare.run.plans import Plan
 from vi_compare.solvers import Cost, Fit
 from vi_compare.target import Target
-from vi_compare.verdict import RULES, Doubt, Verdict
+from vi_compare.verdict import RULES, Doubt, Drifts, Verdict
 
 # Larger arrays stand in fits.nc and are named here.
 LARGEST = 10_000
@@ -35,6 +36,8 @@ class Measured:
         evidence: None where the fit failed.
         scores: {metric: {label: Estimate}}.
         verdict: from the scores alone.
+        drift: chains from the fit's own draws, where no finished reference was there; and
+        drifted: what they say.
     """
 
     plan: Plan
@@ -43,6 +46,8 @@ class Measured:
     evidence: Evidence | None
     scores: dict[str, dict[str, Estimate]]
     verdict: Verdict
+    drift: Drift | None = None
+    drifted: Drifts | None = None
 
 
 def target(
@@ -173,9 +178,24 @@ def fit(measured: Measured, seed: int, group: str) -> dict[str, Any]:
         ],
         "basins": _basins(found),
         "metrics": {name: _metric(by) for name, by in measured.scores.items()},
+        "drift": _drift(measured),
         "verdict": in_words(measured.verdict),
         "cost": _cost(found.cost, measured.seconds),
         "settings": found.settings or {},
+    }
+
+
+def _drift(measured: Measured) -> dict[str, Any] | None:
+    """What chains from a fit's own draws say, as plain data."""
+    drift, drifted = measured.drift, measured.drifted
+    if drift is None or drifted is None:
+        return None
+    return {
+        "chains": drift.chains,
+        "iterations": drift.iterations,
+        "gradient_evaluations": drift.gradients,
+        "moved": {name: _metric(by) for name, by in drifted.moved.items()},
+        "least": {name: _metric(by) for name, by in drifted.least.items()},
     }
 
 

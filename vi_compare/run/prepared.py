@@ -22,16 +22,19 @@ from vi_compare.metrics import abouts
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
 from vi_compare.reference.basins import BasinCheck, check_basins
+from vi_compare.reference.drift import Drift, drift
 from vi_compare.reference.log_z import LogZ, held_to_bounds, log_normaliser, own_proposals
 from vi_compare.reference.modes import FoundModes, NoModes, find_modes
+from vi_compare.reference.short_chains import within
 from vi_compare.run import facts
 from vi_compare.run.draws import MOST_BYTES, draws_tree, group_names
+from vi_compare.run.drifts import of_drift
 from vi_compare.run.environment import environment, this_command
 from vi_compare.run.facts import Measured
 from vi_compare.run.plans import Plan
 from vi_compare.run.progress import Observer
 from vi_compare.run.published import Published, compare
-from vi_compare.settings import Settings
+from vi_compare.settings import EFFORTS, Settings
 from vi_compare.solvers import Cost, Fit, Problem
 from vi_compare.solvers._asked import asked
 from vi_compare.target import Target
@@ -93,6 +96,8 @@ class Prepared:
             with timed("draws of the fits"):
                 step("draws of the fits")
                 draws = [self._draw(plan, fit) for plan, fit in zip(self.plans, fits, strict=True)]
+            with timed("chains from the fits"):
+                drifts = self._drifts(draws, observer)
             with timed("log Z"):
                 step("log Z")
                 log_z = held_to_bounds(self.log_z(fits), self._elbos(draws))
@@ -103,9 +108,12 @@ class Prepared:
             own = self.reference.doubts if self.reference else ()
             doubts = (*log_z.doubts, *own, *basins.doubts)
             measured = []
-            for plan, (fit, seconds), q in zip(self.plans, solved, draws, strict=True):
+            for plan, (fit, seconds), q, drift in zip(
+                self.plans, solved, draws, drifts, strict=True
+            ):
                 step(f"metrics of {plan.name}")
-                measured.append(self._measure(plan, fit, seconds, q, log_z.estimate, modes, doubts))
+                known = (drift, log_z.estimate, modes, doubts)
+                measured.append(self._measure(plan, fit, seconds, q, *known))
         observer.end("")
         with timed("gathering results"):
             return self._compare(measured, log_z, modes, basins)
@@ -129,6 +137,20 @@ class Prepared:
             return None
         key = key_for(self.settings.seed, f"{plan.full}/draws")
         return fit.approximation.sample(key, self.settings.draws)
+
+    def _drifts(self, draws: Sequence[Draws | None], observer: Observer) -> list[Drift | None]:
+        """Chains from the draws of every fit, where no finished reference tells more than they
+        would; where a reference was declined they are, too."""
+        declined = self.reference is None and self.settings.source is not None
+        finished = self.reference is not None and not self.reference.is_unfinished
+        if declined or finished:
+            return [None] * len(draws)
+        most = within(EFFORTS[self.settings.effort], self.target).most
+        # Beside a reference they are an extra; without one they are all there is.
+        each = most // (10 if self.reference else len(draws))
+        keys = (key_for(self.settings.seed, f"{plan.full}/drift") for plan in self.plans)
+        run = lambda q, key: drift(self.target, q, key, each, observer.progress)
+        return [None if q is None else run(q, key) for q, key in zip(draws, keys, strict=True)]
 
     def log_z(self, fits: Sequence[Fit]) -> LogZ:
         """The target's log normaliser, bridged to the fits of all plans, and to others."""
@@ -183,6 +205,7 @@ class Prepared:
         fit: Fit,
         seconds: float,
         q: Draws | None,
+        drift: Drift | None,
         log_z: Estimate,
         modes: FoundModes | NoModes,
         doubts: tuple[Doubt, ...],
@@ -208,11 +231,12 @@ class Prepared:
         for name, entry in catalogue.entries("metrics").items():
             with timed(name):
                 scores[name.replace("-", "_")] = _measured(entry, evidence)
+        drifted = of_drift(q, drift, scores, abouts()) if drift else None
         verdict = judge(
             fit.status, fit.message, scores, doubts,
-            caution=fit.doubt, remedy=fit.remedy, left=fit.left, abouts=abouts(),
+            caution=fit.doubt, remedy=fit.remedy, left=fit.left, drift=drifted, abouts=abouts(),
         )  # fmt: skip
-        return Measured(plan, fit, seconds, evidence, scores, verdict)
+        return Measured(plan, fit, seconds, evidence, scores, verdict, drift, drifted)
 
     def _training_floor(self, plan: Plan, fit: Fit) -> float | None:
         """Nats lost to having trained on finitely many draws, for forward fits."""
