@@ -29,6 +29,7 @@ from vi_compare.reference.basins import check_basins
 from vi_compare.reference.copula import Copula
 from vi_compare.reference.log_z import (
     LogZ,
+    Proposal,
     bridge,
     held_to_bounds,
     log_normaliser,
@@ -175,7 +176,12 @@ def on_a_box(width: float, seed: int = 0, n: int = 4000):
     own = ratio(rng.uniform(-width, width, n))
     draws = lambda x: Draws(jnp.asarray(x)[:, None], {}, 2.5 + stats.norm.logpdf(x))
     at = lambda x: 2.5 + stats.norm.logpdf(x) - ratio(x)
-    return draws(pilot), draws(final), (at(pilot), at(final), own)
+    return draws(pilot), draws(final), proposal_of(at(pilot), at(final), own)
+
+
+def proposal_of(at_pilot, at_final, own):
+    """One whose own draws are given; every second of them is for the choice."""
+    return Proposal(at_pilot, at_final, lambda part, n: own[part::2][:n])
 
 
 def test_a_proposal_without_density_at_some_draws_is_bridged_to():
@@ -183,7 +189,7 @@ def test_a_proposal_without_density_at_some_draws_is_bridged_to():
     z = []
     for seed in range(20):
         pilot, final, proposal = on_a_box(2.0, seed)
-        found = log_normaliser(pilot, final, {"box": proposal}).estimate
+        found = log_normaliser(pilot, final, {"box": proposal}, 2000).estimate
         z.append((found.value - 2.5) / found.standard_error)
     low, high = np.sqrt(stats.chi2.ppf([5e-5, 1 - 5e-5], 19) / 19)
     assert low < np.std(z, ddof=1) < high
@@ -192,11 +198,25 @@ def test_a_proposal_without_density_at_some_draws_is_bridged_to():
 
 def test_where_the_best_proposal_fails_the_next_is_bridged_to():
     pilot, final, proposal = on_a_box(5.0)
-    at_pilot, at_final, own = proposal
-    broken = (at_pilot, np.full_like(at_final, -np.inf), own)
-    found = log_normaliser(pilot, final, {"broken": broken, "box": proposal})
+    broken = replace(proposal, at_final=np.full_like(proposal.at_final, -np.inf))
+    found = log_normaliser(pilot, final, {"broken": broken, "box": proposal}, 2000)
     assert found.method == "bridge sampling with box"
     assert abs(found.estimate.value - 2.5) < 5 * found.estimate.standard_error
+
+
+def test_log_p_is_asked_at_many_draws_of_the_chosen_proposal_alone():
+    """A box ten times as wide has ten times fewer draws where the target has its mass."""
+    pilot, final, near = on_a_box(5.0)
+    asked = {}
+
+    def counting(name, proposal):
+        asked[name] = []
+        own = lambda part, n: asked[name].append(n) or proposal.own(part, n)
+        return replace(proposal, own=own)
+
+    proposals = {"far": counting("far", on_a_box(50.0)[2]), "near": counting("near", near)}
+    log_normaliser(pilot, final, proposals, 1500, choosing=200)
+    assert asked == {"near": [200, 1500], "far": [200]}
 
 
 def test_log_z_is_not_unknown_where_elbo_and_eubo_enclose_it():
@@ -206,12 +226,13 @@ def test_log_z_is_not_unknown_where_elbo_and_eubo_enclose_it():
     x = rng.normal(size=(2, 4000))
     own = 1.2 * rng.normal(size=4000)
     draws = [Draws(jnp.asarray(u)[:, None], {}, 2.5 + p.logpdf(u)) for u in x]
-    proposal = (q.logpdf(x[0]), q.logpdf(x[1]), 2.5 + p.logpdf(own) - q.logpdf(own))
-    found = log_normaliser(*draws, {"wide": proposal}, most_error=0.0)
+    at, log_w = (q.logpdf(x[0]), q.logpdf(x[1])), 2.5 + p.logpdf(own) - q.logpdf(own)
+    wide = {"wide": proposal_of(*at, log_w)}
+    found = log_normaliser(*draws, wide, 2000, most_error=0.0)
     assert found.method == "between the ELBO and the EUBO of wide"
     assert abs(found.estimate.value - 2.5) < 3 * found.estimate.standard_error < 0.1
-    far = (q.logpdf(x[0]), q.logpdf(x[1]), proposal[2] - 1.0)
-    assert log_normaliser(*draws, {"far": far}, most_error=0.0).estimate.value is None
+    far = {"far": proposal_of(*at, log_w - 1.0)}
+    assert log_normaliser(*draws, far, 2000, most_error=0.0).estimate.value is None
 
 
 def test_an_elbo_above_log_z_refutes_it():
@@ -250,11 +271,11 @@ def test_no_kl_is_below_zero_and_no_good_reference_is_refuted(seed):
     if seed % 2:
         own = _half(own)  # a proposal fitted to that reference sees what it sees
     at = log_t if not seed % 2 else lambda u: log_t(u) + np.log(2)
-    proposals = {"t": (at(pilot.u), at(final.u), log_p(own) - at(own))}
+    proposals = {"t": proposal_of(at(pilot.u), at(final.u), log_p(own) - at(own))}
     u = shift + scale * rng.normal(size=(n, d))
     q = Draws(u, {"x": u}, log_p(u), log_q(u))
     found = held_to_bounds(
-        log_normaliser(pilot, final, proposals), {"q": Estimate.mean(q.log_w, "nats")}
+        log_normaliser(pilot, final, proposals, n // 2), {"q": Estimate.mean(q.log_w, "nats")}
     )
     evidence = Evidence(q, test, test, found.estimate)
     for kl in (evidence.below(plus=found.estimate), evidence.above(plus=found.estimate.minus())):
@@ -676,8 +697,8 @@ def test_log_z_of_a_model_is_found_within_its_error(name):
     for seed in range(20):
         keys = jax.random.split(jax.random.key(seed), 4)
         train, pilot, final = (target.draws(study.exact(key, 4000)) for key in keys[:3])
-        proposals = own_proposals(target, train, pilot, final, keys[3], 4000)
-        found = log_normaliser(pilot, final, proposals).estimate
+        proposals = own_proposals(target, train, pilot, final, keys[3])
+        found = log_normaliser(pilot, final, proposals, 2000).estimate
         z.append((found.value - truth) / found.standard_error)
     low, high = np.sqrt(stats.chi2.ppf([5e-5, 1 - 5e-5], 19) / 19)
     print(f"{name}: spread of z {np.std(z, ddof=1):.2f}, last error {found.standard_error:.4f}")

@@ -18,6 +18,8 @@ from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.gaussian.low_rank import LowRank
+from vi_compare.gaussian.pathfinder import best_on_paths, full_rank
+from vi_compare.scores import Scores
 from vi_compare.solvers import Problem, whitened
 from vi_compare.target import Target
 
@@ -335,6 +337,35 @@ def test_the_best_of_four_thousand_modes_is_put_together_from_what_the_starts_fo
     all twelve: that 18 climbs share a wrong one happens once in 20,000 runs."""
     mean, _ = moments(solved(wells, seed=seed, restarts=2))
     assert (mean > 1).all()
+
+
+def standard():
+    numpyro.sample("x", dist.Normal(jnp.ones(5), 2.0).to_event(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "agree"), [("one mode", True), ("two modes", False), ("funnel", False)]
+)
+def test_starts_that_agree_are_not_followed_one_by_one(name, agree):
+    """In a funnel all ascents end in one place, and come by Gaussians far apart on their way."""
+    funnel = lambda: script("funnel").study.target()
+    target = {"one mode": lambda: Target(standard), "two modes": lambda: Target(two_modes)}
+    scores = Scores(target.get(name, funnel)())
+    rng = np.random.default_rng(1)
+    starts = rng.uniform(-2, 2, (10, scores.dim))
+    some = best_on_paths(scores, starts, full_rank, rng)
+    assert len(some.found) == 10
+    assert some.agree == agree
+    assert (len({id(one) for one in some.found}) == 1) == agree
+    # Of few starts agreement says nothing.
+    assert not best_on_paths(scores, starts[:4], full_rank, rng).agree
+
+
+def test_agreement_saves_most_of_what_starts_cost():
+    fit = solved(standard)
+    assert "10 of 10 starts reached this optimum" in fit.message
+    # Of 60,000 when all starts are followed and two plain ones are added.
+    assert fit.cost.gradient_evaluations < 25_000
 
 
 # --- the gallery --------------------------------------------------------------------------

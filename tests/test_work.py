@@ -15,6 +15,7 @@ from vi_compare import Settings, Study, catalogue
 from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.reference.nuts_chains import Sampling
+from vi_compare.settings import DRAWS, FEWEST_DRAWS
 from vi_compare.solvers import Problem, svi
 from vi_compare.solvers._stochastic import Stochastic, StochasticTuning
 from vi_compare.solvers._work import Budget, operations_of_a_step
@@ -199,3 +200,18 @@ def test_where_nuts_is_left_out_a_run_says_so_and_a_fit_to_draws_still_has_it():
     forward = Study(target.model, target.kwargs, fits=["mvn/forward-kl"])
     assert forward._source(target, Settings()) == "nuts"
     assert forward._source(target, Settings(reference="none")) == "none"
+
+
+# --- draws ---------------------------------------------------------------------------------
+
+
+def test_fewer_draws_are_made_where_log_p_takes_long_unless_so_many_are_asked_for():
+    quick, dear = straight(100)[0], straight(10 * ROWS)[0]
+    number = lambda target, **own: (
+        Study(target.model, target.kwargs, fits=["normal/reverse-kl"])
+        .prepare(Settings(reference="none", **own), chains=False)
+        .settings.number_of_draws
+    )
+    assert number(quick) == DRAWS
+    assert number(dear) == FEWEST_DRAWS
+    assert number(dear, draws=12_000) == 12_000

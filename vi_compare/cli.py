@@ -104,7 +104,14 @@ Fits = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Every random number derives from it.")]
-Draws = Annotated[int, typer.Option(min=1000, help="Draws behind every Monte Carlo number.")]
+Draws = Annotated[
+    int | None,
+    typer.Option(
+        min=1000,
+        help="Draws behind every Monte Carlo number; by default 20 000, fewer where log p takes "
+        "long.",
+    ),
+]
 Restarts = Annotated[
     int | None,
     typer.Option(min=1, help="Starts of every fit; by default what the script says, else 16."),
@@ -172,7 +179,7 @@ def run(
     fit: Fits = None,
     data: Data = None,
     seed: Seed = 0,
-    draws: Draws = 20_000,
+    draws: Draws = None,
     restarts: Restarts = None,
     reference: ReferenceOption = None,
     effort: Effort = "normal",
@@ -212,7 +219,7 @@ def path(
     alpha: Alpha = "-0.5:2",
     data: Data = None,
     seed: Seed = 0,
-    draws: Draws = 20_000,
+    draws: Draws = None,
     restarts: Restarts = None,
     reference: ReferenceOption = None,
     effort: Effort = "normal",
@@ -359,7 +366,7 @@ def check(
     fit: Fits = None,
     data: Data = None,
     seed: Seed = 0,
-    draws: Draws = 20_000,
+    draws: Draws = None,
     restarts: Restarts = None,
     reference: ReferenceOption = None,
     effort: Effort = "normal",

@@ -15,8 +15,13 @@ from vi_compare.batches import by_rows
 from vi_compare.target import Target
 
 # Rows of one compiled call. One shape serves a handful of paths and thousands of draws;
-# enough rows to hide the cost of a call, few enough not to waste work on a handful.
-ROWS = 32
+# enough rows to hide the cost of a call, few enough not to waste work on a handful. Where points
+# are asked one by one the cost of a call is small beside theirs.
+ROWS, ROWS_ONE_BY_ONE = 32, 8
+
+
+def _rows(target: Target) -> int:
+    return ROWS_ONE_BY_ONE if target.one_by_one else ROWS
 
 
 class Scores:
@@ -37,7 +42,7 @@ class Scores:
         self.compile_seconds = time.perf_counter() - begin
 
     def _compile(self) -> None:
-        here = np.zeros((ROWS, self.dim), jnp.result_type(float))
+        here = np.zeros((_rows(self.target), self.dim), jnp.result_type(float))
         jax.block_until_ready((_both(self.target, here), _curvature_times(self.target, here, here)))
 
     def __call__(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -54,9 +59,10 @@ class Scores:
 
     def curvature(self, x: np.ndarray) -> np.ndarray:
         """−∇² log p (d, d) at x (d,), symmetric; perhaps not finite."""
-        here, eye = np.tile(x, (ROWS, 1)), np.eye(self.dim)
+        rows = _rows(self.target)
+        here, eye = np.tile(x, (rows, 1)), np.eye(self.dim)
         here, eye = (a.astype(jnp.result_type(float)) for a in (here, eye))
-        columns = by_rows(partial(_curvature_times, self.target, here), eye, ROWS).astype(float)
+        columns = by_rows(partial(_curvature_times, self.target, here), eye, rows).astype(float)
         self.gradients += self.dim
         return -(columns + columns.T) / 2
 
@@ -90,7 +96,7 @@ class PointScores(Scores):
 def values_and_slopes(target: Target, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """log p (n,) and its gradients (n, d) at x (n, d) as they come, finite or not."""
     rows = np.asarray(x, jnp.result_type(float))
-    log_p, gradients = by_rows(partial(_both, target), rows, ROWS)
+    log_p, gradients = by_rows(partial(_both, target), rows, _rows(target))
     return log_p.astype(float), gradients.astype(float)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from vi_compare.errors import InputError
 from vi_compare.values import check_whole
 
+# Draws of each side: as many as usual, and at least where log p takes long.
+DRAWS, FEWEST_DRAWS = 20_000, 5_000
 REFERENCES = ("exact", "chains", "nuts", "none")
 
 
@@ -50,7 +52,8 @@ class Settings:
 
     Attributes:
         seed: every random number derives from it.
-        draws: of each side, for every Monte Carlo number.
+        draws: of each side, for every Monte Carlo number; None for `DRAWS`, or fewer where log p
+            takes long.
         restarts: of every fit; None for what the study says.
         reference: "exact", "chains", "nuts", "none"; draws made elsewhere: a file, a folder, a
             pattern, or a list of these; or None for the best there is: exact draws where the script
@@ -62,7 +65,7 @@ class Settings:
     """
 
     seed: int = 0
-    draws: int = 20_000
+    draws: int | None = None
     restarts: int | None = None
     reference: str | Path | Sequence[str | Path] | None = None
     effort: str = "normal"
@@ -72,7 +75,7 @@ class Settings:
     def __post_init__(self):
         for name, least in (("seed", 0), ("draws", 1000), ("restarts", 1)):
             value = getattr(self, name)
-            if value is not None or name != "restarts":
+            if value is not None or name == "seed":
                 check_whole(value, name, least)
         if self.seed >= 2**64:
             raise InputError(f"seed must be below 2**64, got {self.seed}")
@@ -84,6 +87,11 @@ class Settings:
                     f"reference must be {', '.join(REFERENCES)} or draws made elsewhere (a file, "
                     f"a folder, a pattern); there is no file {name}"
                 )
+
+    @property
+    def number_of_draws(self) -> int:
+        """Of each side."""
+        return DRAWS if self.draws is None else self.draws
 
     @property
     def source(self) -> str | None:

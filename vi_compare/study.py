@@ -6,7 +6,7 @@ import inspect
 import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,10 +47,11 @@ from vi_compare.run.plans import Given, Planner, as_wanted
 from vi_compare.run.prepared import Prepared
 from vi_compare.run.progress import Observer, Silent, watching
 from vi_compare.run.published import Published, check_published
-from vi_compare.settings import EFFORTS, Settings
+from vi_compare.settings import DRAWS, EFFORTS, FEWEST_DRAWS, Settings
 from vi_compare.solvers._work import Budget
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
+from vi_compare.target.work import afforded
 from vi_compare.timing import timed
 from vi_compare.values import check_text, check_whole, listed
 
@@ -153,6 +154,7 @@ class Study:
         Raises:
             InputError: when they cannot be had as asked for, or do not fit the model.
         """
+        settings = _with_draws(settings, target)
         return self._draws_of(
             self._source(target, settings), target, settings, observer or Silent()
         )
@@ -212,14 +214,14 @@ class Study:
             raise InputError("the script defines no exact(key, n); give --reference nuts or none")
         observer.begin("reference: exact draws", quiet=True)
         with blamed("exact(key, n) raises"):
-            found = exact_reference(target, exact, settings.seed, settings.draws)
+            found = exact_reference(target, exact, settings.seed, settings.number_of_draws)
         observer.end("")
         return found
 
     def _chain_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
         observer.begin("reference: chains")
         effort = within(EFFORTS[settings.effort], target)
-        known = (settings.seed, settings.draws, effort, observer.progress)
+        known = (settings.seed, settings.number_of_draws, effort, observer.progress)
         found = chains_reference(target, *known)
         if found is None and settings.source is None:
             observer.end("short chains have nowhere to start, as no Gaussian is near the target")
@@ -234,7 +236,7 @@ class Study:
 
     def _nuts_draws(self, target: Target, settings: Settings, observer: Observer) -> Reference:
         observer.begin("reference: NUTS")
-        found = nuts_reference(target, settings.seed, settings.draws, observer.progress)
+        found = nuts_reference(target, settings.seed, settings.number_of_draws, observer.progress)
         spared = Sampling().within(target).spared
         observer.end("; ".join(filter(None, (_of_chains(found), spared))))
         return found
@@ -265,7 +267,9 @@ class Study:
         named = [as_wanted(fit, self.guides) for fit in self.fits]
         require_device()
         at_most = len(named or self._default_fits(USUAL, draws=True))
-        target, points = self._asked_who_it_is(settings, at_most)
+        target = self.target()
+        settings = _with_draws(settings, target)
+        points = self._asked_who_it_is(target, settings, at_most)
         source = self._source(target, settings)
         has_draws = source != "none"
         wanted = named or self._usual_fits(target, has_draws)
@@ -285,24 +289,23 @@ class Study:
         known = (self.name, self.description, settings, target)
         return Prepared(*known, draws, tuple(plans), tuple(self.published), restarts, source)
 
-    def _asked_who_it_is(self, settings: Settings, fits: int) -> tuple[Target, Array]:
-        """The target, which a comparison can be made of, and points (n, d) where it can be used.
+    def _asked_who_it_is(self, target: Target, settings: Settings, fits: int) -> Array:
+        """Points (n, d) where the target can be used, if a comparison can be made of it.
 
         Raises:
             InputError: with the cause and the remedy.
         """
-        target = self.target()
         self._require_memory(target, settings, fits)
         points = self._starts(target, settings)
         refuse_what_has_no_answer(target, points)
         dims = {site.name: site.dims for site in target.sites}
         refuse_what_cannot_be_kept(target.complete(points)[:2], dims)
-        return target, points
+        return points
 
     def _require_memory(self, target: Target, settings: Settings, fits: int) -> None:
         """Refuse more draws than fit; NUTS and files have their own numbers of draws."""
         parts = len(PARTS) if self._is_exact(target, settings) else 0
-        require_for_draws(target, settings.draws, fits + parts)
+        require_for_draws(target, settings.number_of_draws, fits + parts)
 
     def _tell_of_data(self, observer: Observer) -> None:
         if isinstance(self.data, FileData) and self.data.told:
@@ -388,6 +391,14 @@ class Study:
             )
         sys.argv[:1] = ["vi-compare", "run", str(script)]
         runpy.run_module("vi_compare", run_name="__main__")
+
+
+def _with_draws(settings: Settings, target: Target, operations: float = 1e10) -> Settings:
+    """With a number of draws: where none is asked for, as many as so many operations of log p, some
+    ten seconds of one core, are enough for."""
+    if settings.draws is not None:
+        return settings
+    return replace(settings, draws=afforded(operations, target.operations, FEWEST_DRAWS, DRAWS))
 
 
 def _has_time_for_mixtures(target: Target) -> bool:

@@ -15,7 +15,7 @@ from vi_compare.evidence import (
     MetricKind,
     worst,
 )
-from vi_compare.metrics._quantiles import share_below_quantile
+from vi_compare.metrics._quantiles import quantile_bands
 
 ABOUT = About(
     name="tail mass",
@@ -48,11 +48,14 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
 
 
 def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws, level: float = 0.005) -> Estimate:
-    share = share_below_quantile(q, p, level, fit, test)
-    # An empty tail is as uncertain as the half-empty one that it has to be told from.
-    least = np.sqrt(level / 2 / q.size)
-    value, error = share.value or 0.0, max(share.standard_error or 0.0, least)
-    # The quantile is as uncertain as the share, and the fewer draws decide: of chains that stay
-    # in a tail for long, the number of independent visits.
-    n = min(q.size, int(test.effective(p < np.quantile(p, level))))
-    return Estimate(value / level, float(error) / level, "1", n, 1.0)
+    """Its error is relative, as that of a ratio: the fit's share is that of a binomial, and the
+    target's quantile is uncertain by one standard error of its rank either way. Two draws more
+    stand in where the fit has none."""
+    low, edge, high = quantile_bands(p, [level], test)[0]
+    n = min(q.size, int(test.effective(p < edge)))
+    hits = lambda x: int(np.count_nonzero(q < x))
+    moved = np.log((hits(high) + 2) / (hits(low) + 2)) / 2
+    draws = fit.effective(q < edge) * (hits(edge) + 2) / q.size
+    value, least = hits(edge) / (q.size * level), 2 / (q.size * level)
+    error = max(value, least) * float(np.hypot(1 / np.sqrt(draws), moved))
+    return Estimate(value, error, "1", n, 1.0)

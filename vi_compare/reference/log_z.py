@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -24,8 +26,23 @@ from vi_compare.reference.copula import Copula
 from vi_compare.target import Target
 from vi_compare.verdict import Concern, Doubt
 
-# log q at the pilot's and at the final draws, log p̃ − log q at its own.
-Proposal = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+@dataclass(frozen=True)
+class Proposal:
+    """What log Z can be bridged to.
+
+    Attributes:
+        at_pilot, at_final: log q at two sets of draws of the target, (n,) and (m,).
+        own: (part, k) -> log p̃ − log q at k of its own draws (k,); those of part 0 and of part 1
+            are others. Each costs an evaluation of log p, so only what is needed is asked for.
+    """
+
+    at_pilot: np.ndarray
+    at_final: np.ndarray
+    own: Callable[[int, int], np.ndarray]
+
+
+CHOOSING, FINAL = 0, 1  # parts of a proposal's own draws
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,12 @@ def _log_mean(x: np.ndarray) -> float:
 
 
 def log_normaliser(
-    pilot: Draws, final: Draws, proposals: Mapping[str, Proposal], most_error: float = 0.5
+    pilot: Draws,
+    final: Draws,
+    proposals: Mapping[str, Proposal],
+    n: int,
+    most_error: float = 0.5,
+    choosing: int = 2000,
 ) -> LogZ:
     """Bridge from `final` to the proposal with the smallest error on `pilot`; where that
     fails on `final`, to the next; where none will do, between the bounds of the best.
@@ -95,14 +117,16 @@ def log_normaliser(
     Args:
         pilot, final: disjoint draws of the target; the choice is made on one, the number
             comes from the other, so that choosing costs no bias.
-        proposals: {name: (log q at pilot (n,), log q at final (m,), log p̃ − log q at its
-            own draws (k,))}; every second of these is for the choice.
+        proposals: {name: what may be bridged to}.
+        n: draws of the proposal that is bridged to.
         most_error: largest standard error in nats of a log Z that is given: with less
             overlap of p and q than that, the error is itself a guess.
+        choosing: draws of every proposal, at most, that the choice is made on.
     """
+    few = min(n, choosing)
     tried = {
-        name: bridge(np.asarray(pilot.log_p) - at_pilot, own[::2], pilot.chains)
-        for name, (at_pilot, _, own) in proposals.items()
+        name: bridge(np.asarray(pilot.log_p) - q.at_pilot, q.own(CHOOSING, few), pilot.chains)
+        for name, q in proposals.items()
     }
     usable = {name: e.standard_error for name, e in tried.items() if e.standard_error is not None}
     if not usable:
@@ -110,13 +134,13 @@ def log_normaliser(
         return LogZ(Estimate.missing(why, "nats"), "")
     least = np.inf
     for name in sorted(usable, key=lambda name: usable[name]):
-        _, at_final, own = proposals[name]
-        found = bridge(np.asarray(final.log_p) - at_final, own[1::2], final.chains)
+        q = proposals[name]
+        found = bridge(np.asarray(final.log_p) - q.at_final, q.own(FINAL, n), final.chains)
         error = np.inf if found.standard_error is None else found.standard_error
         if error <= most_error:
             return LogZ(found, f"bridge sampling with {name}")
         least = min(least, error)
-    if enclosed := _enclosed(final, proposals):
+    if enclosed := _enclosed(final, proposals, n):
         return enclosed
     why = (
         f"log Z is not known: no fit overlaps the target enough to bridge to it (the best leaves "
@@ -125,12 +149,14 @@ def log_normaliser(
     return LogZ(Estimate.missing(why, "nats"), "")
 
 
-def _enclosed(final: Draws, proposals: Mapping[str, Proposal], widest: float = 0.4) -> LogZ | None:
+def _enclosed(
+    final: Draws, proposals: Mapping[str, Proposal], n: int, widest: float = 0.4
+) -> LogZ | None:
     """log Z between ELBO and EUBO of the proposal where they are nearest, or None where that is
     further than `widest` nats; anywhere between is as likely, hence an error of width ÷ √12."""
     found = None
-    for name, (_, at_final, own) in proposals.items():
-        at_p = np.asarray(final.log_p) - at_final
+    for name, q in proposals.items():
+        at_p, own = np.asarray(final.log_p) - q.at_final, q.own(FINAL, n)
         if not (np.isfinite(at_p).all() and np.isfinite(own).all()):
             continue
         low, high = float(own.mean()), float(at_p.mean())
@@ -182,10 +208,9 @@ def own_proposals(
     pilot: Draws,
     final: Draws,
     key: Array,
-    n: int,
     per_dimension: int = 10,
 ) -> dict[str, Proposal]:
-    """A Student t and a copula fitted to `train`, with n draws each; for `log_normaliser`.
+    """A Student t and a copula fitted to `train`; for `log_normaliser`.
 
     `per_dimension` draws per dimension are needed for a covariance that is near enough to
     bridge to; with fewer there is no proposal.
@@ -199,16 +224,20 @@ def own_proposals(
     }
     out = {}
     for name, fit in made.items():
-        rng = generator(key)
         try:
             q = fit(u)
         except np.linalg.LinAlgError:
             continue  # the draws lie in a subspace
-        own = q.sample(rng, n)
-        at_own = np.asarray(target.complete(jnp.asarray(own)).log_p) - q.log_prob(own)
-        at = (q.log_prob(np.asarray(draws.u)) for draws in (pilot, final))
-        out[f"{name} fitted to the reference"] = (*at, at_own)
+        at_pilot, at_final = (q.log_prob(np.asarray(draws.u)) for draws in (pilot, final))
+        own = partial(_ratios, target, q, key)
+        out[f"{name} fitted to the reference"] = Proposal(at_pilot, at_final, own)
     return out
+
+
+def _ratios(target: Target, q: Any, key: Array, part: int, n: int) -> np.ndarray:
+    """log p̃ − log q at n draws of q (n,)."""
+    own = q.sample(generator(jax.random.fold_in(key, part)), n)
+    return np.asarray(target.complete(jnp.asarray(own)).log_p) - q.log_prob(own)
 
 
 class Student:

@@ -8,10 +8,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from vi_compare import catalogue
 from vi_compare.approximation import GuideApproximation
@@ -23,7 +26,13 @@ from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
 from vi_compare.reference.basins import BasinCheck, check_basins
 from vi_compare.reference.drift import Drift, drift
-from vi_compare.reference.log_z import LogZ, held_to_bounds, log_normaliser, own_proposals
+from vi_compare.reference.log_z import (
+    LogZ,
+    Proposal,
+    held_to_bounds,
+    log_normaliser,
+    own_proposals,
+)
 from vi_compare.reference.modes import FoundModes, NoModes, find_modes
 from vi_compare.reference.short_chains import within
 from vi_compare.run import facts
@@ -80,7 +89,7 @@ class Prepared:
         """Of the run folder, about: draws of the reference and of every fit, and the page."""
         numbers = self.target.dim + sum(math.prod(site.shape) for site in self.target.sites) + 2
         most = math.inf if self.settings.keep_draws else MOST_BYTES
-        a_fit = min(8 * numbers * self.settings.draws, most)
+        a_fit = min(8 * numbers * self.settings.number_of_draws, most)
         return int(2_000_000 + (1 + len(self.plans)) * (1_000_000 + a_fit))
 
     def run(self, observer: Observer) -> Comparison:
@@ -136,7 +145,7 @@ class Prepared:
         if fit.approximation is None:
             return None
         key = key_for(self.settings.seed, f"{plan.full}/draws")
-        return fit.approximation.sample(key, self.settings.draws)
+        return fit.approximation.sample(key, self.settings.number_of_draws)
 
     def _drifts(self, draws: Sequence[Draws | None], observer: Observer) -> list[Drift | None]:
         """Chains from the draws of every fit, where no finished reference tells more than they
@@ -165,13 +174,13 @@ class Prepared:
             q = fit.approximation
             if isinstance(q, GuideApproximation):
                 key = key_for(self.settings.seed, f"{plan.full}/bridge")
-                own = q.sample(key, self.settings.draws)
-                proposals[plan.name] = (_log_q(q, pilot), _log_q(q, final), np.asarray(own.log_w))
+                own = partial(_log_w, q, key)
+                proposals[plan.name] = Proposal(_log_q(q, pilot), _log_q(q, final), own)
         key = key_for(self.settings.seed, "log Z")
         # Fitted to draws that are used for nothing else, or overfitting would look like overlap.
         train = self.reference.floor
-        proposals |= own_proposals(self.target, train, pilot, final, key, self.settings.draws)
-        return log_normaliser(pilot, final, proposals)
+        proposals |= own_proposals(self.target, train, pilot, final, key)
+        return log_normaliser(pilot, final, proposals, self.settings.number_of_draws // 2)
 
     def _elbos(self, draws: Sequence[Draws | None]) -> dict[str, Estimate]:
         """{fit: its ELBO in nats}; missing where it has no density."""
@@ -282,7 +291,7 @@ class Prepared:
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "draws": self.settings.draws,
+            "draws": self.settings.number_of_draws,
             "restarts": self.restarts,
             "reference": self.source,
             "effort": self.settings.effort,
@@ -343,6 +352,10 @@ def _measured(entry: catalogue.Registered, evidence: Evidence) -> dict[str, Esti
 
 def _log_q(q: GuideApproximation, draws: Draws) -> np.ndarray:
     return np.asarray(q.at(draws).log_q)
+
+
+def _log_w(q: GuideApproximation, key: Array, part: int, n: int) -> np.ndarray:
+    return np.asarray(q.sample(jax.random.fold_in(key, part), n).log_w)
 
 
 def _mixture_weights(

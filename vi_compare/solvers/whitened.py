@@ -44,7 +44,9 @@ from vi_compare.gaussian.gaussians import (
 from vi_compare.gaussian.low_rank import LowRank, project
 from vi_compare.gaussian.natural_gradient import ENOUGH, LOST, Polish, polish
 from vi_compare.gaussian.pathfinder import (
+    Found,
     Make,
+    apart,
     best_on_paths,
     elbo,
     exchanged,
@@ -67,14 +69,11 @@ class WhitenedTuning:
     """Tunables of the search for the best Gaussian, stage by stage.
 
     Attributes:
-        plain_starts: number of plain Gaussians to start from beside those on paths, for targets
-            where no path helps.
+        plain_starts: number of plain Gaussians to start from where paths do not agree, for
+            targets where no path helps.
         plain_scale: standard deviation of a plain Gaussian, in units of u; small, so that its
             draws stay where log p is finite.
         donors: number of further ascents that single coordinates are taken from.
-        apart_elbo: two Gaussians on paths are worth following both when their ELBOs differ by
-            more, in nats, ...
-        apart_means: ... or their means by more, in standard deviations times sqrt(d).
         followed: maximum number of Gaussians on paths that are followed.
         carried: maximum number of fits that go on after a round.
         alike: two fits are one, before the polish, when their symmetrised KL in nats is less.
@@ -97,8 +96,6 @@ class WhitenedTuning:
     plain_starts: int = 2
     plain_scale: float = 0.1
     donors: int = 16
-    apart_elbo: float = 0.5
-    apart_means: float = 3.0
     followed: int = 4
     carried: int = 3
     alike: float = 0.5
@@ -319,11 +316,11 @@ class GaussianSearch:
         points = self._points(paths + tuning.plain_starts + tuning.donors)
         donors = points[-tuning.donors :]
         ascend = lambda x: best_on_paths(self.scores, x, make, self.rng)
-        found = ascend(points[:paths])
-        best = max((one for one in found if one), key=lambda one: one.elbo, default=None)
-        if best is not None:
-            more = exchanged(self.scores, best, donors)
-            found += [] if more is None else ascend(more[None])
+        some = ascend(points[:paths])
+        found = list(some.found)
+        if some.best is not None:
+            more = exchanged(self.scores, some.best, donors)
+            found += [] if more is None else ascend(more[None]).found
         self.runs = [
             Start(None, -np.inf, why="no Gaussian on its path has a finite ELBO")
             if one is None
@@ -332,7 +329,8 @@ class GaussianSearch:
         ]
         self._tell("paths")
         self._thin(self._varied(self._alive(self.runs)), tuning.followed)
-        self.runs += [self._plain(x) for x in points[paths : -tuning.donors]]
+        if not some.agree or len(found) > paths:
+            self.runs += [self._plain(x) for x in points[paths : -tuning.donors]]
         for one in self._alive(self.runs):
             assert one.gaussian is not None
             one.gaussian = self.family.into(one.gaussian, self.rng)
@@ -378,7 +376,7 @@ class GaussianSearch:
         first: list[Start] = []
         ranked = sorted(runs, key=lambda run: -run.elbo)
         for one in ranked:
-            if all(_apart(one, other, self.tuning) for other in first):
+            if all(_apart(one, other) for other in first):
                 first.append(one)
         return first + [one for one in ranked if one not in first]
 
@@ -559,13 +557,12 @@ class GaussianSearch:
         return Cost(scores.compile_seconds, scores.densities, scores.gradients)
 
 
-def _apart(one: Start, other: Start, tuning: WhitenedTuning) -> bool:
+def _apart(one: Start, other: Start) -> bool:
     """Whether the Gaussians of two paths are worth following both."""
     a, b = one.gaussian, other.gaussian
-    assert a is not None
-    assert b is not None
-    distance = np.linalg.norm(b.unrooted(a.mean - b.mean)) / np.sqrt(len(a.mean))
-    return bool(distance > tuning.apart_means or abs(one.elbo - other.elbo) > tuning.apart_elbo)
+    assert isinstance(a, FullRank | MeanField)
+    assert isinstance(b, FullRank | MeanField)
+    return apart(Found(a, one.elbo), Found(b, other.elbo))
 
 
 def _row(one: Start) -> Restart:
