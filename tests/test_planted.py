@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import jax
 import numpy as np
@@ -115,9 +115,10 @@ def test_planted_defects_against_short_chains():
     as against exact draws. A funnel's is not."""
     right, untrue, judged = [], 0, 0
     for known in planted.targets():
-        believed, found, false = _against_chains(known)
+        believed, found, false, missed = _against_chains(known)
         print(
-            f"{known.name}: {believed} of {SEEDS} believed; {sum(found)} of {len(found)} right; "
+            f"{known.name}: {believed} of {SEEDS} believed; {sum(found)} of {len(found)} right, "
+            f"not {sorted(Counter(missed).items())}; "
             f"an untrue word in {len(false)}: {sorted(set(false))}"
         )
         assert believed == (0 if known.name.startswith("funnel") else SEEDS)
@@ -141,12 +142,12 @@ def _planted_on(known) -> dict:
     }
 
 
-def _against_chains(known) -> tuple[int, list[bool], list[tuple[str, str]]]:
+def _against_chains(known) -> tuple[int, list[bool], list[tuple[str, str]], list[str]]:
     """How many references were believed; of the cases judged on those, which are right that count,
-    and what was said and is not true."""
+    what was said and is not true, and the names of those that are not right."""
     approximations = _planted_on(known)
     true = {name: planted.truth(known, q) for name, (_, q) in approximations.items()}
-    right, untrue, believed = [], [], 0
+    right, untrue, missed, believed = [], [], [], 0
     for seed in range(SEEDS):
         found = chains_reference(known.target, seed, planted.N, EFFORTS["normal"], lambda *_: None)
         if found.doubts:
@@ -157,9 +158,10 @@ def _against_chains(known) -> tuple[int, list[bool], list[tuple[str, str]]]:
         for name, (defect, _) in approximations.items():
             if _counts(defect, true[name]):
                 right.append(_right(defect, true[name], cases[name]))
+                missed += [] if right[-1] else [name]
             untrue += [(name, str(word)) for word in _untrue(true[name], cases[name])]
     jax.clear_caches()
-    return believed, right, untrue
+    return believed, right, untrue, missed
 
 
 def _groups(found):

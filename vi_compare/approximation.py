@@ -23,9 +23,10 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+import numpyro
 from jax import Array
 from numpyro import handlers
-from numpyro.infer.autoguide import AutoContinuous, AutoGuide
+from numpyro.infer.autoguide import AutoContinuous, AutoGuide, AutoNormal
 
 from vi_compare.batches import in_batches
 from vi_compare.errors import InputError
@@ -186,17 +187,27 @@ def set_up(guide: Callable, target: Target, key: Array) -> None:
         with handlers.seed(rng_seed=key):
             guide(*target.args, **target.kwargs)
 
-    if isinstance(guide, AutoContinuous):
+    if isinstance(guide, AutoContinuous | AutoNormal):
         # The first call makes the prototype and then draws. Outside compiled code every
         # operation would be compiled alone, so the draw, which may refuse, is only traced.
         with unweighed(guide):
             call(guide._setup_prototype)
-        first = np.asarray(guide._init_latent)[FlatFamily(guide).order(target)]
+        first = _first_point(guide, target)
         if not all(np.isfinite(a).all() for a in values_and_slopes(target, first[None])):
             call(guide._setup_prototype)  # NumPyro looks for another point, or says why
-        jax.eval_shape(lambda: call(guide))
+        # What the guide's own distributions are given is known to be right, and to check that would
+        # be as many operations again.
+        with numpyro.validation_enabled(is_validate=False):
+            jax.eval_shape(lambda: call(guide))
     else:
         call(guide)
+
+
+def _first_point(guide: AutoContinuous | AutoNormal, target: Target) -> np.ndarray:
+    """Where the guide begins, u (d,)."""
+    if isinstance(guide, AutoNormal):
+        return np.asarray(target.ravel(guide._init_locs))
+    return np.asarray(guide._init_latent)[FlatFamily(guide).order(target)]
 
 
 def is_set_up(guide: Callable | None) -> bool:
@@ -205,10 +216,10 @@ def is_set_up(guide: Callable | None) -> bool:
 
 
 @contextmanager
-def unweighed(guide: AutoContinuous) -> Iterator[None]:
+def unweighed(guide: AutoGuide) -> Iterator[None]:
     """Within, the guide's model has a log density of 0 from its second run on.
 
-    ``AutoContinuous`` makes its prototype by ``initialize_model``, which also evaluates log p
+    An AutoGuide makes its prototype by ``initialize_model``, which also evaluates log p
     and its gradient at the initial point, for MCMC: outside compiled code, every operation of
     the model compiled alone. One compiled evaluation afterwards says the same.
     """

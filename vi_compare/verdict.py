@@ -9,7 +9,6 @@ of perfect, it is what chance gives the worst of many, and is not mentioned.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -546,41 +545,6 @@ def _usable(rule: Rule, scores: Scores) -> dict[str, Estimate]:
     return {k: e for k, e in by.items() if e.value is not None and (e.n or 0) >= rule.least_draws}
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """Where values of a metric and thresholds are compared, and errors are about normal: a ratio by
-    its logarithm, a signed error (a shift, a lost correlation) by its size."""
-
-    about: About
-
-    @property
-    def is_log(self) -> bool:
-        return self.about.kind is MetricKind.RATIO
-
-    @property
-    def perfect(self) -> float:
-        return 0.0 if self.about.kind is MetricKind.SIGNED else self._of(self.about.perfect or 0.0)
-
-    def limit(self, rule: Rule) -> float:
-        return self._of(rule.limit(self.about))
-
-    def size(self, e: Estimate) -> float:
-        value = e.value or 0.0
-        signed = self.about.kind is MetricKind.SIGNED
-        return self.about.badness(value) if signed else self._of(value)
-
-    def error(self, e: Estimate) -> float:
-        error = e.standard_error or 0.0
-        return error / max(e.value or 0.0, self.about.least) if self.is_log else error
-
-    def back(self, size: float) -> float:
-        """The value of that size."""
-        return math.exp(size) if self.is_log else max(0.0, size)
-
-    def _of(self, value: float) -> float:
-        return math.log(max(value, self.about.least)) if self.is_log else value
-
-
 def _cross(rule: Rule, scores: Scores, abouts: Abouts) -> _Crossing | None:
     """The worst value beyond the rule's threshold, of those that are clearly beyond if any."""
     usable = _usable(rule, scores)
@@ -588,13 +552,16 @@ def _cross(rule: Rule, scores: Scores, abouts: Abouts) -> _Crossing | None:
         return None
     draws = lambda e: e.n or 0
     about = abouts[rule.metric]
-    scale = _Scale(about)
-    limit, perfect = scale.limit(rule), scale.perfect
-    size, error = scale.size, scale.error
+    limit = rule.limit(about)
+    # A signed error (a shift, a lost correlation) counts by its size.
+    signed = about.kind is MetricKind.SIGNED
+    perfect = 0.0 if signed else about.perfect or 0.0
+    size = lambda e: about.badness(e.value) if signed else e.value
     beyond = lambda e: rule.side * (size(e) - limit)
     counts = lambda e: e.floor is None or not about.above_floor or e.value > e.floor
     found = {k: e for k, e in usable.items() if beyond(e) > 0 and counts(e)}
     tried = sum(e.worst_of for e in usable.values())
+    error = lambda e: e.standard_error or 0.0
     clear = {k: e for k, e in found.items() if beyond(e) > _quantile(rule.level, tried) * error(e)}
 
     def chance(e):
@@ -622,10 +589,9 @@ def _power(
         if not (rule.named and usable):
             continue
         tried = sum(e.worst_of for e in usable.values())
-        scale = _Scale(abouts[rule.metric])
-        error = max(scale.error(e) for e in usable.values())
+        error = max(e.standard_error or 0.0 for e in usable.values())
         sure = _quantile(rule.level, tried) + NormalDist().inv_cdf(power)
-        least = scale.back(scale.limit(rule) + rule.side * sure * error)
+        least = max(0.0, rule.limit(abouts[rule.metric]) + rule.side * sure * error)
         numbers = {"value": formatting.plain(least, 2), "percent": f"{100 * least:.2g} %"}
         parts.append(rule.named.format(**numbers))
     cases = f"{100 * power:g} of 100 cases"

@@ -92,24 +92,24 @@ def timed(fit: Callable[[], Callable[[], np.ndarray]]) -> Result:
     return Result(draw(), seconds, compiling)
 
 
-def excess(q) -> np.ndarray:
-    draws = q.sample(jax.random.key(99), DRAWS)
+def excess(q, n: int = DRAWS) -> np.ndarray:
+    draws = q.sample(jax.random.key(99), n)
     return np.asarray(draws.log_p - draws.log_q)
 
 
 # --- the peers ------------------------------------------------------------------------------
 
 
-def numpyro_svi(goal: Target, guide: str, gradients: int, rate: float):
+def numpyro_svi(goal: Target, guide: str, gradients: int, rate: float, n: int = DRAWS):
     """NumPyro's SVI as in its tutorials: where an AutoGuide starts, a fixed step size."""
     made = catalogue.load("guides", guide).build(goal.model)
     svi = SVI(goal.model, made, optax.adam(rate), Trace_ELBO(PARTICLES))
     steps = max(100, gradients // PARTICLES)
     done = svi.run(jax.random.key(0), steps, *goal.args, progress_bar=False, **goal.kwargs)
-    return lambda: excess(GuideApproximation(made, done.params, goal))
+    return lambda: excess(GuideApproximation(made, done.params, goal), n)
 
 
-def blackjax_vi(goal: Target, guide: str, gradients: int, rate: float):
+def blackjax_vi(goal: Target, guide: str, gradients: int, rate: float, n: int = DRAWS):
     """BlackJAX's fullrank_vi or meanfield_vi, in its own loop of steps under one scan."""
     make, factor = {
         "mvn": (blackjax.fullrank_vi, blackjax.vi.fullrank_vi._unflatten_cholesky),
@@ -128,14 +128,14 @@ def blackjax_vi(goal: Target, guide: str, gradients: int, rate: float):
         # log q by way of the noise: its covariance matrix may be beyond float64's reach
         mean, scales = state[:2]
         tril = factor(scales, goal.dim)
-        noise = jax.random.normal(jax.random.key(99), (DRAWS, goal.dim))
+        noise = jax.random.normal(jax.random.key(99), (n, goal.dim))
         log_q = norm.logpdf(noise).sum(-1) - jnp.log(jnp.diagonal(tril)).sum()
         return at(goal, mean + noise @ tril.T, log_q)
 
     return draw
 
 
-def multipathfinder(goal: Target, guide: str, gradients: int, rate: float):
+def multipathfinder(goal: Target, guide: str, gradients: int, rate: float, n: int = DRAWS):
     """BlackJAX's multi-path Pathfinder as it comes; the Gaussian of the best path."""
     starts = starting_points(goal, jax.random.key(0), STARTS)
     run = jax.jit(
@@ -148,7 +148,7 @@ def multipathfinder(goal: Target, guide: str, gradients: int, rate: float):
     best = jax.tree.map(lambda leaf: leaf[int(jnp.argmax(elbo))], state.path_states)
 
     def draw():
-        u, log_q = blackjax.vi.pathfinder.sample(jax.random.key(99), best, DRAWS)
+        u, log_q = blackjax.vi.pathfinder.sample(jax.random.key(99), best, n)
         return at(goal, u, log_q)
 
     return draw
@@ -212,7 +212,7 @@ def gap_to_best(found: dict[str, Result], one: Result) -> tuple[float, float]:
     best = max(found.values(), key=lambda result: result.elbo)
     if one is best:
         return 0.0, 0.0
-    spread = np.hypot(one.excess.std(), best.excess.std()) / np.sqrt(DRAWS)
+    spread = np.hypot(one.excess.std(), best.excess.std()) / np.sqrt(len(best.excess))
     return best.elbo - one.elbo, float(spread)
 
 
