@@ -11,7 +11,7 @@ from vi_compare.errors import InputError
 from vi_compare.values import check_whole
 
 # Draws of each side: as many as usual, and at least where log p takes long.
-DRAWS, FEWEST_DRAWS = 20_000, 5_000
+DRAWS, FEWEST_DRAWS = 20_000, 4_000
 REFERENCES = ("exact", "chains", "nuts", "none")
 
 

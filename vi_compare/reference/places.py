@@ -20,7 +20,9 @@ from vi_compare.gaussian.antithetic import even_pairs
 from vi_compare.gaussian.frames import MOST, Frame
 from vi_compare.gaussian.gaussians import MOST_FULL
 from vi_compare.gaussian.pathfinder import (
+    Found,
     PathTuning,
+    apart,
     ascents,
     best_on_path,
     elbo,
@@ -136,29 +138,43 @@ class _Place:
     Attributes:
         x, height: (d,), and log p there.
         hits: where the ascents came from that ended there.
-        candidates: frames, with their ELBOs.
+        candidates: the best of each way.
     """
 
     def __init__(self, x: np.ndarray, height: float):
         self.x, self.height = x, height
         self.hits: list[str] = []
-        self.candidates: list[tuple[Frame, float]] = []
+        self.candidates: list[Found] = []
 
     @property
     def elbo(self) -> float:
         """Of the best Gaussian, in nats; −∞ where there is none."""
-        return max((elbo for _, elbo in self.candidates), default=-np.inf)
+        return -np.inf if self.best is None else self.best.elbo
 
     @property
     def frame(self) -> Frame | None:
         """The best Gaussian."""
-        return max(self.candidates, key=lambda one: one[1])[0] if self.candidates else None
+        return None if self.best is None else _frame(self.best)
+
+    @property
+    def best(self) -> Found | None:
+        return max(self.candidates, key=lambda one: one.elbo, default=None)
+
+    @property
+    def is_agreed(self) -> bool:
+        """Whether the first few are alike, so that others would hardly be better."""
+        best, enough = self.best, len(self.candidates) >= PathTuning.first
+        return enough and best is not None and not any(apart(x, best) for x in self.candidates)
 
     def alone(self) -> _Place:
         """The same, with a list of hits of its own."""
         out = _Place(self.x, self.height)
         out.hits, out.candidates = list(self.hits), self.candidates
         return out
+
+
+def _frame(one: Found) -> Frame:
+    return Frame(one.gaussian.mean, one.gaussian.root)
 
 
 class _Found:
@@ -193,11 +209,11 @@ class _Found:
         elif height > place.height:
             place.x, place.height = x, height
         place.hits.append(source)
-        if len(place.candidates) >= tried:
+        if len(place.candidates) >= tried or place.is_agreed:
             return
         best = best_on_path(self.scores, path, self.make, self.e)
         if best is not None:
-            place.candidates.append((Frame(best.gaussian.mean, best.gaussian.root), best.elbo))
+            place.candidates.append(best)
 
     def _place_of(self, x: np.ndarray, height: float) -> _Place | None:
         """Where an ascent has ended that ended at x: where it is near to a known place, or on a
@@ -220,8 +236,8 @@ class _Found:
 
     def _scales(self) -> np.ndarray | float:
         """(d,) of the first Gaussian that was found, given all other coordinates."""
-        first = next((place.candidates[0][0] for place in self.places if place.candidates), None)
-        return 1.0 if first is None else first.conditional_scales
+        first = next((place.candidates[0] for place in self.places if place.candidates), None)
+        return 1.0 if first is None else _frame(first).conditional_scales
 
     def singles(self, kept: list[_Place]) -> Counter[str]:
         """{source: places of any mass where one ascent from it ended, and none from elsewhere}."""
@@ -273,21 +289,21 @@ class _Found:
         alone = [
             one
             for one in place.candidates
-            if not others or self._apart(one[0], np.stack(others)) >= self.search.within
+            if not others or self._apart(_frame(one), np.stack(others)) >= self.search.within
         ]
-        best = max(alone or self._at_the_mode(place), key=lambda one: one[1], default=None)
-        return None if best is None else best[0]
+        best = max(alone or self._at_the_mode(place), key=lambda one: one.elbo, default=None)
+        return None if best is None else _frame(best)
 
     def _apart(self, frame: Frame, points: np.ndarray) -> float:
         """Standard deviations between a Gaussian and the nearest of points (n, d)."""
         return float(np.linalg.norm(frame.into(points), axis=1).min())
 
-    def _at_the_mode(self, place: _Place) -> list[tuple[Frame, float]]:
+    def _at_the_mode(self, place: _Place) -> list[Found]:
         precision = self.scores.curvature(place.x)
         if not np.isfinite(precision).all():
             return []
         q = self.make(place.x, np.zeros_like(place.x), precision)[0]
-        return [(Frame(q.mean, q.root), elbo(self.scores, q, self.e)[0])]
+        return [Found(q, elbo(self.scores, q, self.e)[0])]
 
 
 def _starts(target: Target, key: Array, radii: Sequence[float], each: int) -> dict[str, np.ndarray]:
