@@ -61,10 +61,10 @@ def _pictures(view: View, sides: dict[str, Any], most: int) -> Pictures:
         for i, label in enumerate(labels)
     ]
     how = (
-        "Length of the 90 % interval ÷ that of the reference, which is the grey line, over the "
-        "iterations that each chain had made. Black: chains from inside and from outside. "
-        "Coloured: the fits, and where lines leave them, chains from their draws. Bands are one "
-        "standard error, as if each chain were worth one draw."
+        "Length of the 90 % interval ÷ that of the reference, which is the thick line, over the "
+        "iterations that each chain had made. Without colour: chains from inside (solid) and from "
+        "outside (dashed). Coloured: the fits, and where their lines go on from there, chains from "
+        "their draws. Bands are one standard error, as if each chain were worth one draw."
     )
     return Pictures(pictures, how, fits)
 
