@@ -157,6 +157,14 @@ OpenPage = Annotated[bool, typer.Option("--open", help="Open the page when done.
 ShowProfile = Annotated[
     bool, typer.Option("--profile", help="Print where the time went, on stderr, at the end.")
 ]
+Judge = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--judge",
+        metavar="NAME",
+        help="A site or quantity that verdicts are to rest on; repeat it for more. By default all.",
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Where to write; by default reports/<script name>.")]
 KeepDraws = Annotated[
     bool, typer.Option("--keep-draws", help="Keep every draw in fits.nc, also above 50 MB.")
@@ -183,6 +191,7 @@ def run(
     restarts: Restarts = None,
     reference: ReferenceOption = None,
     effort: Effort = "normal",
+    judge: Judge = None,
     out: Out = None,
     open_page: OpenPage = False,
     keep_draws: KeepDraws = False,
@@ -202,7 +211,7 @@ def run(
         from vi_compare.run.progress import Silent, Terminal
         from vi_compare.verdict import Status
 
-    study = _study(script, fit, data)
+    study = _study(script, fit, data, judge)
     settings = Settings(seed, draws, restarts, reference or None, effort, keep_draws, float32)
     with Silent() if quiet else Terminal() as terminal:
         comparison, page = _compared(study, settings, folder, terminal)
@@ -370,6 +379,7 @@ def check(
     restarts: Restarts = None,
     reference: ReferenceOption = None,
     effort: Effort = "normal",
+    judge: Judge = None,
     float32: Float32 = False,
     debug: Debug = False,
 ) -> int:
@@ -384,19 +394,22 @@ def check(
 
     with Terminal() as terminal:
         settings = Settings(seed, draws, restarts, reference or None, effort, float32=float32)
-        prepared = _study(script, fit, data).prepare(settings, terminal, chains=False)
+        prepared = _study(script, fit, data, judge).prepare(settings, terminal, chains=False)
     show_check(inspect(prepared))
     return 0
 
 
-def _study(script: str, fits: list[str] | None, data: Path | None):
-    """The script's study, with the fits of the command line if there are any."""
+def _study(script: str, fits: list[str] | None, data: Path | None, judge: list[str] | None = None):
+    """The script's study, with the fits, and what to judge by, of the command line if it names
+    any."""
     from dataclasses import replace
 
     from vi_compare import script as scripts
 
     with timed("reading the script"):
         study = scripts.load(*scripts.split(script), data)
+    if judge:
+        study = replace(study, judge=judge)
     if not fits:
         return study
     from vi_compare.run.plans import as_wanted

@@ -221,7 +221,7 @@ def worst(by: Mapping[str, Estimate], badness: Callable[[float], float]) -> dict
     """The estimates with the worst of them as the headline; `badness` says what is worse."""
     if not by:
         return {ALL: Estimate.missing(NO_MARGIN)}
-    known = [e for e in by.values() if e.value is not None]
+    known = [e for e in by.values() if e.value is not None and math.isfinite(e.value)]
     if not known:
         return {ALL: next(iter(by.values())), **by}
     return {ALL: max(known, key=lambda e: badness(e.value)), **by}  # type: ignore[arg-type]
@@ -264,5 +264,7 @@ def entries(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def margins(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The entries that vary: the upper triangle of a Cholesky factor is no margin."""
-    return {label: x for label, x in entries(values).items() if (x != x[:1]).any()}
+    """The entries that vary, and are numbers everywhere: the upper triangle of a Cholesky factor is
+    no margin, nor is a logarithm of what may be below 0."""
+    is_margin = lambda x: (x != x[:1]).any() and np.isfinite(x).all()
+    return {label: x for label, x in entries(values).items() if is_margin(x)}

@@ -144,8 +144,9 @@ def load(path: str | Path, name: str | None = None, data: str | Path | None = No
     path = read(path)
     names = execute(path)
     study = _study(path, names) if name is None else _named(path, names, name)
-    if not study.guides and "guides" in names:
-        study = replace(study, guides=names["guides"])
+    for field in ("guides", "quantities", "judge"):
+        if field in names and not getattr(study, field):
+            study = replace(study, **{field: names[field]})
     if data is not None:
         # Exact draws and printed figures are of the script's own data.
         own = read_data(Path(data), study.model)

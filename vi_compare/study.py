@@ -17,7 +17,7 @@ from jax import Array
 
 from vi_compare import catalogue, formatting
 from vi_compare.divergences.reverse_kl import ReverseKL
-from vi_compare.errors import InputError, blamed, guarded
+from vi_compare.errors import InputError, blamed, guarded, nearest
 from vi_compare.evidence import Draws
 from vi_compare.files.data import FileData, entries
 from vi_compare.files.draws import read_draws
@@ -64,6 +64,7 @@ _FITS = (
     "fits",
     "give labels such as 'mvn/reverse-kl', files of draws or Given(...)",
 )
+_JUDGE = str, "judge", "give names of sites and quantities"
 _PUBLISHED = Published, "published", "give Published(...)"
 
 
@@ -80,6 +81,9 @@ class Study:
         published: figures that somebody printed, to be compared with ours.
         guides: {name: guide} of the script's own, functions or AutoGuides made of the
             model, for labels such as "name/reverse-kl".
+        quantities: {name: function of {site: value}}, computed of every draw and measured like a
+            site, as the model's deterministic sites are.
+        judge: names of sites and quantities that verdicts are to rest on; empty for all.
         restarts: of every fit, unless the settings say otherwise.
         name, description: for the report; filled in from the script.
     """
@@ -90,6 +94,8 @@ class Study:
     fits: Sequence[str | Given] = ()
     published: Sequence[Published] = ()
     guides: Guides = NO_GUIDES
+    quantities: Mapping[str, Callable] = field(default_factory=dict)
+    judge: Sequence[str] = ()
     restarts: int = 16
     name: str = "model"
     description: str = field(default="", repr=False)
@@ -99,12 +105,14 @@ class Study:
         check_guides(self.guides)
         if self.exact is not None and not callable(self.exact):
             raise InputError(f"exact is {self.exact!r}; it must be a function exact(key, n)")
+        _check_quantities(self.quantities)
         check_whole(self.restarts, "restarts", 1)
         check_text(self.name, "name")
         check_text(self.description, "description", empty=True)
         # One fit may stand where a list is meant.
         object.__setattr__(self, "fits", listed(self.fits, *_FITS))
         object.__setattr__(self, "published", listed(self.published, *_PUBLISHED))
+        object.__setattr__(self, "judge", listed(self.judge, *_JUDGE))
 
     def target(self) -> Target:
         """The model bound to its data.
@@ -120,7 +128,8 @@ class Study:
             )
         # Also for calls that come later: a model may fail at its hundredth.
         cannot_run = "the model cannot be run on its data:"
-        target = Target(guarded(self.model, cannot_run), (), dict(data or {}))
+        own = dict(self.quantities)
+        target = Target(guarded(self.model, cannot_run), (), dict(data or {}), functions=own)
         if needed := _not_given(self.model, target.kwargs):
             raise InputError(
                 f"the model needs {formatting.listed([repr(name) for name in needed])}, which data "
@@ -268,6 +277,7 @@ class Study:
         require_device()
         at_most = len(named or self._default_fits(USUAL, draws=True))
         target = self.target()
+        _check_judged(self.judge, target)
         settings = _with_draws(settings, target)
         points = self._asked_who_it_is(target, settings, at_most)
         source = self._source(target, settings)
@@ -287,7 +297,8 @@ class Study:
         observer.end("")
         self._tell_of_data(observer)
         known = (self.name, self.description, settings, target)
-        return Prepared(*known, draws, tuple(plans), tuple(self.published), restarts, source)
+        asked = (tuple(self.published), restarts, source, tuple(self.judge))
+        return Prepared(*known, draws, tuple(plans), *asked)
 
     def _asked_who_it_is(self, target: Target, settings: Settings, fits: int) -> Array:
         """Points (n, d) where the target can be used, if a comparison can be made of it.
@@ -298,8 +309,7 @@ class Study:
         self._require_memory(target, settings, fits)
         points = self._starts(target, settings)
         refuse_what_has_no_answer(target, points)
-        dims = {site.name: site.dims for site in target.sites}
-        refuse_what_cannot_be_kept(target.complete(points)[:2], dims)
+        refuse_what_cannot_be_kept(target.complete(points)[:2], target.dims)
         return points
 
     def _require_memory(self, target: Target, settings: Settings, fits: int) -> None:
@@ -429,6 +439,32 @@ def _check_model(model: Any) -> None:
     function = inspect.unwrap(model)
     if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
         raise InputError("the model is a generator or a coroutine; leave out yield and async")
+
+
+def _check_quantities(quantities: Any) -> None:
+    """Refuse what is no dict of functions."""
+    if not isinstance(quantities, Mapping):
+        kind = type(quantities).__name__
+        raise InputError(f"quantities is a {kind}; it must be a dict {{name: function}}")
+    for name, of in quantities.items():
+        check_text(name, "the name of a quantity")
+        if not callable(of):
+            raise InputError(
+                f"the quantity {name!r} is {of!r:.60}; give a function of {{site: value}}"
+            )
+
+
+def _check_judged(names: Sequence[str], target: Target) -> None:
+    """Refuse names of what is not measured."""
+    large = [one.name for one in target.large]
+    for name in names:
+        if name in large:
+            raise InputError(f"judge: {name!r} has too many entries to be measured one by one")
+        if name not in target.dims:
+            known = list(target.dims)
+            raise InputError(
+                f"judge: there is no site or quantity {name!r}; {nearest(name, known)}"
+            )
 
 
 def _not_given(model: Callable, data: Mapping[str, Any]) -> list[str]:

@@ -29,7 +29,8 @@ def _measure(evidence: Evidence) -> Estimate:
         return Estimate.missing(why_p or why_q or log_z.reason)
     if reason := _too_heavy(under_p, under_q):
         return Estimate.missing(reason)
-    weights = np.exp(under_p - log_z.value)
+    with np.errstate(over="ignore"):  # a mean that is not finite is missing
+        weights = np.exp(under_p - log_z.value)
     found = Estimate.mean(weights, effective=test.effective(weights))
     if found.value is None:
         return found

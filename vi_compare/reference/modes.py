@@ -346,6 +346,7 @@ def _finish(
         return -heights, -slopes * scale
 
     searches = [descend(x, Dense, steps=200, small=1e-9) for x in starts / scale]
-    ends = [path[-1] for path in together(searches, objective)]
+    with np.errstate(all="ignore"):  # a trial that overflows is a step too long
+        ends = [path[-1] for path in together(searches, objective)]
     tops = np.stack([end.x for end in ends]) * scale
     return tops, -np.array([end.value for end in ends]), spent

@@ -135,15 +135,22 @@ def _paragraphs(text: str, most: int = 300) -> list[str]:
     return [short(parts[0], most), *parts] if long else parts
 
 
+def _sites(shapes: dict[str, list[int]], most: int = 8) -> str:
+    """The first names, with their shapes, and how many more."""
+    named = ", ".join(_site(name, shape) for name, shape in list(shapes.items())[:most])
+    more = len(shapes) - most
+    return f"{named} and {more} more" if more > 0 else named
+
+
 def _facts(view: View) -> list[tuple[str, str]]:
     """What is good to know before any number is read."""
     target, reference = view.target, view.target["reference"]
     d = target["dim"]
-    sites = ", ".join(_site(name, shape) for name, shape in list(target["sites"].items())[:8])
-    more = len(target["sites"]) - 8
     facts = [
         ("Dimensions", str(d)),
-        ("Sites", f"{sites}{f' and {more} more' if more > 0 else ''}"),
+        ("Sites", _sites(target["sites"])),
+        *([("Computed of them", _sites(own))] if (own := target.get("quantities")) else []),
+        *([("Judged by", ", ".join(judged))] if (judged := target.get("judged")) else []),
         ("Normalised", "yes" if target["normalised"] else "no"),
         (
             "Reference",

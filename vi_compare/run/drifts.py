@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vi_compare.estimate import ALL, About, Bound, Estimate, worst
 from vi_compare.evidence import Draws, Evidence
 from vi_compare.metrics import mean_shift, width_ratio
 from vi_compare.reference.drift import Drift
+from vi_compare.run.judging import only
 from vi_compare.verdict import Drifts, Scores
 
 # Metrics of margins that a population of chains on its way can have.
 METRICS = {"width_ratio": width_ratio, "mean_shift": mean_shift}
 
 
-def of_drift(q: Draws, drift: Drift, scores: Scores, abouts: Mapping[str, About]) -> Drifts:
-    """Of a fit with draws q and `scores` against the reference, if there is one."""
+def of_drift(
+    q: Draws,
+    drift: Drift,
+    scores: Scores,
+    abouts: Mapping[str, About],
+    judge: Sequence[str] = (),
+) -> Drifts:
+    """Of a fit with draws q and `scores` against the reference, if there is one; of all margins, or
+    of those of some sites and quantities."""
     why = "of chains on their way log Z is not asked"
     evidence = Evidence(q, drift.now, drift.now, Estimate.missing(why, "nats"))
+    evidence = only(evidence, judge) if judge else evidence
     moved = {name: metric.measure(evidence) for name, metric in METRICS.items()}
     return Drifts(moved, agreed(moved, scores, abouts), drift.chains, drift.iterations)
 

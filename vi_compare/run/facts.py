@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,7 @@ def target(
     reference: Reference | None,
     modes: FoundModes | NoModes,
     basins: BasinCheck,
+    judge: Sequence[str],
 ) -> dict[str, Any]:
     """Facts about the target, shared by all fits."""
     normaliser = None
@@ -72,6 +73,8 @@ def target(
         "description": description,
         "dim": target.dim,
         "sites": {site.name: list(site.shape) for site in target.sites},
+        "quantities": {one.name: list(one.shape) for one in target.quantities},
+        "judged": list(judge),
         "supports": {site.name: site.support for site in target.sites},
         "real": {site.name: site.is_real for site in target.sites},
         "normalised": target.normalised,

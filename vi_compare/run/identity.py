@@ -8,6 +8,7 @@ entries that never vary) is told.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +25,7 @@ from numpyro.primitives import Messenger
 
 from vi_compare.errors import InputError
 from vi_compare.estimate import entries, margin, margins
+from vi_compare.formatting import count, listed
 from vi_compare.scores import values_and_slopes
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -72,7 +74,24 @@ def refuse_what_has_no_answer(
 
 def told(target: Target) -> tuple[str, ...]:
     """What is good to know about the target's sites, a clause each."""
-    return (*_circles(target), *_constants(target), *_blind_starts(target))
+    return (
+        *_circles(target), *_constants(target), *_blind_starts(target), *_computed(target)
+    )  # fmt: skip
+
+
+def _computed(target: Target) -> list[str]:
+    """What is measured beside the sites, and what has too many entries for that."""
+    out = []
+    if target.quantities:
+        names = listed([one.name for one in target.quantities])
+        out.append(f"measured as well: {names}, computed of the latent values")
+    for one in target.large:
+        entries = count(math.prod(one.shape))
+        out.append(
+            f"not measured: {one.name}, whose {entries} entries are too many; name a function of "
+            f"it in quantities"
+        )
+    return out
 
 
 # --- data that were not given -----------------------------------------------------------

@@ -42,8 +42,7 @@ def require_for_draws(target: Target, draws: int, sets: int) -> None:
     Raises:
         InputError: with the number that would fit.
     """
-    width = target.dim + sum(math.prod(site.shape) for site in target.sites) + 2
-    a_draw = _number() * width * sets
+    a_draw = _number() * target.numbers_of_a_draw * sets
     room = available()
     if a_draw * max(draws, BATCH) <= room:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -40,6 +40,7 @@ from vi_compare.run.draws import MOST_BYTES, draws_tree, group_names
 from vi_compare.run.drifts import of_drift
 from vi_compare.run.environment import environment, this_command
 from vi_compare.run.facts import Measured
+from vi_compare.run.judging import JUDGED, JUDGING, judged_by, only
 from vi_compare.run.plans import Plan
 from vi_compare.run.progress import Observer
 from vi_compare.run.published import Published, compare
@@ -72,6 +73,7 @@ class Prepared:
         restarts: of every fit.
         source: where draws of the target come from: "exact", "chains", "nuts", "file" or
             "none".
+        judge: names of the sites and quantities that verdicts rest on; empty for all.
     """
 
     name: str
@@ -83,11 +85,12 @@ class Prepared:
     published: tuple[Published, ...]
     restarts: int
     source: str
+    judge: tuple[str, ...] = ()
 
     @property
     def bytes_to_keep(self) -> int:
         """Of the run folder, about: draws of the reference and of every fit, and the page."""
-        numbers = self.target.dim + sum(math.prod(site.shape) for site in self.target.sites) + 2
+        numbers = self.target.numbers_of_a_draw
         most = math.inf if self.settings.keep_draws else MOST_BYTES
         a_fit = min(8 * numbers * self.settings.number_of_draws, most)
         return int(2_000_000 + (1 + len(self.plans)) * (1_000_000 + a_fit))
@@ -236,15 +239,18 @@ class Prepared:
             modes.reason if isinstance(modes, NoModes) else "",
             floor,
         )
-        scores = {}
-        for name, entry in catalogue.entries("metrics").items():
-            with timed(name):
-                scores[name.replace("-", "_")] = _measured(entry, evidence)
+        scores = _scores(evidence)
         drifted = of_drift(q, drift, scores, abouts()) if drift else None
-        verdict = judge(
-            fit.status, fit.message, scores, doubts,
-            caution=fit.doubt, remedy=fit.remedy, left=fit.left, drift=drifted, abouts=abouts(),
+        asked = partial(
+            judge, fit.status, fit.message, caution=fit.doubt, remedy=fit.remedy, left=fit.left,
+            doubts=doubts, abouts=abouts(),
         )  # fmt: skip
+        verdict = asked(scores, drift=drifted)
+        if self.judge:
+            own = _scores(only(evidence, self.judge), JUDGED)
+            less = of_drift(q, drift, own, abouts(), self.judge) if drift else None
+            narrow = asked(scores | own, rules=JUDGING, drift=less)
+            verdict = judged_by(narrow, verdict, self.judge)
         return Measured(plan, fit, seconds, evidence, scores, verdict, drift, drifted)
 
     def _training_floor(self, plan: Plan, fit: Fit) -> float | None:
@@ -266,8 +272,9 @@ class Prepared:
             for row in compare(entry, by_name[entry.fit].fit, by_name[entry.fit].scores)
         ]
         target = facts.target(
-            self.name, self.description, self.target, log_z, self.reference, modes, basins
-        )
+            self.name, self.description, self.target, log_z, self.reference, modes, basins,
+            self.judge,
+        )  # fmt: skip
         groups = group_names([m.plan.name for m in measured])
         out: dict[str, Any] = {
             "schema": 1,
@@ -285,8 +292,8 @@ class Prepared:
         out["environment"]["created"] = datetime.now(UTC).isoformat(timespec="seconds")
         most = None if self.settings.keep_draws else MOST_BYTES
         curves = self._curves(measured)
-        dims = {site.name: site.dims for site in self.target.sites}
-        tree = draws_tree(out["run"], self.reference, measured, groups, curves, dims, most)
+        known = (curves, self.target.dims, most)
+        tree = draws_tree(out["run"], self.reference, measured, groups, *known)
         return Comparison(out, tree)
 
     def _settings(self) -> dict[str, Any]:
@@ -331,6 +338,18 @@ def _solved(plan: Plan, problem: Problem, held_out: Draws | None) -> Fit:
         why = f"it broke: {told(error)} ({last_line(error)})"
         warnings.warn(f"{plan.name}: {why}", stacklevel=2)
     return Fit(None, Status.FAILED, why, np.zeros((0, 0)), cost=Cost.nothing())
+
+
+def _scores(
+    evidence: Evidence, names: Collection[str] | None = None
+) -> dict[str, dict[str, Estimate]]:
+    """What all metrics say, or those that are named."""
+    out = {}
+    for name, entry in catalogue.entries("metrics").items():
+        if names is None or name.replace("-", "_") in names:
+            with timed(name):
+                out[name.replace("-", "_")] = _measured(entry, evidence)
+    return out
 
 
 def _measured(entry: catalogue.Registered, evidence: Evidence) -> dict[str, Estimate]:

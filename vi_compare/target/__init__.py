@@ -22,12 +22,14 @@ from numpyro.infer.util import constrain_fn, potential_energy
 from numpyro.primitives import Messenger
 
 from vi_compare.batches import in_batches
-from vi_compare.errors import InputError, first_line
+from vi_compare.errors import InputError, blamed, first_line
 from vi_compare.evidence import Draws
 from vi_compare.target.work import has_while, largest, operations
 
 # Bytes of an array of which a cache holds as many as there are rows of a batch.
 CACHED = 2**16
+# Entries of a quantity, at most, that are measured one by one.
+MOST_ENTRIES = 200
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,34 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """What the model, or a study, computes of the latent values: a margin like any other.
+
+    Attributes:
+        name: of the deterministic site, or as the study calls it.
+        shape: of a value.
+        dims: a name for every axis of a value.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Structure:
     sites: tuple[Site, ...]
     normalised: bool
     subsampled: tuple[str, ...]
+    quantities: tuple[Quantity, ...] = ()
+    large: tuple[Quantity, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
     """A model bound to its data: p(u), with u (d,) the flat unconstrained vector.
+
+    Beside its sites it has quantities: what the model, or a study, computes of them.
 
     The sites stand in u one after another in the order the model visits them, each
     raveled, each through NumPyro's own ``biject_to``; the density is over u, so it
@@ -78,6 +99,7 @@ class Target:
         args, kwargs: what it is called with.
         key: seeds what the model draws besides its latent sites: minibatch indices. None:
             all data, also where plates ask for minibatches.
+        functions: {name: function of {site: value}}, further quantities.
 
     Raises:
         InputError: at first use of its structure, when the model has no latent site, a
@@ -88,6 +110,7 @@ class Target:
     args: tuple = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     key: Array | None = None
+    functions: Mapping[str, Callable] = field(default_factory=dict)
 
     @property
     def seeded(self) -> Callable:
@@ -104,7 +127,7 @@ class Target:
             seeded = handlers.seed(self.model, jax.random.key(0) if self.key is None else self.key)
             model = handlers.substitute(seeded, substitute_fn=init_to_uniform)
             trace = handlers.trace(model).get_trace(*args, **kwargs)
-            found.append(_read(trace))
+            found.append(_with_quantities(_read(trace), trace, self.functions))
             if found[0].subsampled and self.key is None:
                 self._see_all_data(found[0].subsampled, args, kwargs)
             return 0
@@ -162,7 +185,7 @@ class Target:
                 f"the model's log density is of type {log_p.dtype} where a real number is due; "
                 f"look at its factors and at what its distributions are given"
             )
-        jax.eval_shape(self.constrain, one)
+        jax.eval_shape(self.everything, one)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -176,6 +199,28 @@ class Target:
     @property
     def dim(self) -> int:
         return sum(site.size for site in self.sites)
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Of deterministic sites and of the study's functions."""
+        return self._structure.quantities
+
+    @property
+    def large(self) -> tuple[Quantity, ...]:
+        """Quantities with too many entries to be measured one by one."""
+        return self._structure.large
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """{site or quantity: a name for every axis of its value}."""
+        sites = {site.name: site.dims for site in self.sites}
+        return sites | {one.name: one.dims for one in self.quantities}
+
+    @property
+    def numbers_of_a_draw(self) -> int:
+        """How many numbers a draw is: u, values and both densities."""
+        shapes = [site.shape for site in self.sites] + [one.shape for one in self.quantities]
+        return self.dim + sum(map(math.prod, shapes)) + 2
 
     @property
     def normalised(self) -> bool:
@@ -233,6 +278,17 @@ class Target:
         """u (d,) -> {site: value}."""
         return constrain_fn(self.seeded, self.args, dict(self.kwargs), self.unravel(u))
 
+    def everything(self, u: Array) -> dict[str, Array]:
+        """u (d,) -> {site or quantity: value}."""
+        if not self.quantities:
+            return self.constrain(u)
+        known = (self.seeded, self.args, dict(self.kwargs), self.unravel(u))
+        found = constrain_fn(*known, return_deterministic=True)
+        found |= {name: jnp.asarray(of(found)) for name, of in self.functions.items()}
+        sites = {site.name: found[site.name] for site in self.sites}
+        real = lambda value: jnp.asarray(value, jnp.result_type(float))
+        return sites | {one.name: real(found[one.name]) for one in self.quantities}
+
     def unconstrain(self, values: Mapping[str, Array]) -> Array:
         """{site: value} -> u (d,).
 
@@ -253,9 +309,9 @@ class Target:
         return self.complete(in_batches(_unconstrain, self)(dict(values)), values)
 
     def complete(self, u: Array, values: Mapping[str, Array] | None = None) -> Draws:
-        """u (n, d) -> draws with values and log_p, computed in batches."""
-        log_p, constrained = in_batches(_evaluate, self)(u)
-        return Draws(u, constrained if values is None else dict(values), log_p)
+        """u (n, d) -> draws with values, of the quantities too, and log_p, computed in batches."""
+        log_p, found = in_batches(_evaluate, self)(u)
+        return Draws(u, found | dict(values or {}), log_p)
 
 
 class _AllData(Messenger):
@@ -284,7 +340,7 @@ def _log_density(target: Target, u: Array) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def _evaluate(target: Target, u: Array):
-    return target.over_points(lambda one: (target.log_density(one), target.constrain(one)))(u)
+    return target.over_points(lambda one: (target.log_density(one), target.everything(one)))(u)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -319,6 +375,54 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
             "add a numpyro.sample(...) without obs="
         )
     return _Structure(tuple(sites), normalised, subsampled)
+
+
+def _with_quantities(
+    found: _Structure, trace: Mapping[str, dict], functions: Mapping[str, Callable]
+) -> _Structure:
+    """The same with what is computed of the latent values.
+
+    Raises:
+        InputError: when a function has the name of a site, raises, or returns no numbers.
+    """
+    values = {name: site["value"] for name, site in trace.items() if site["type"] != "plate"}
+    made = [
+        _quantity(name, site["value"], _plates(site))
+        for name, site in trace.items()
+        if site["type"] == "deterministic"
+    ]
+    for name, of in functions.items():
+        if name in values:
+            raise InputError(f"the quantity {name!r} has the name of a site; give it another one")
+        with blamed(f"the quantity {name!r} raises"):
+            value = of(dict(values))
+        if (quantity := _quantity(name, value, {})) is None:
+            raise InputError(f"the quantity {name!r} returns {value!r:.60}; return real numbers")
+        made.append(quantity)
+    known = [one for one in made if one is not None]
+    few = tuple(one for one in known if math.prod(one.shape) <= MOST_ENTRIES)
+    return replace(found, quantities=few, large=tuple(one for one in known if one not in few))
+
+
+def _quantity(name: str, value: Any, plates: Mapping[int, tuple[str, int]]) -> Quantity | None:
+    """None for what is not of real numbers, or has no entry."""
+    try:
+        kind, shape = jnp.result_type(value), jnp.shape(value)
+    except (TypeError, ValueError):
+        return None
+    is_real = jnp.issubdtype(kind, jnp.number) or jnp.issubdtype(kind, jnp.bool_)
+    if not is_real or jnp.issubdtype(kind, jnp.complexfloating) or not math.prod(shape):
+        return None
+    dims = [f"{name}_dim_{i}" for i in range(len(shape))]
+    for dim, (plate, size) in plates.items():
+        if -dim <= len(shape) and shape[dim] == size:
+            dims[dim] = plate
+    return Quantity(name, shape, tuple(dims))
+
+
+def _plates(site: Mapping[str, Any]) -> dict[int, tuple[str, int]]:
+    """{axis from the right: (plate, size)} that a deterministic site stands in."""
+    return {frame.dim: (frame.name, frame.size) for frame in site.get("cond_indep_stack", ())}
 
 
 def _latent(name: str, site: Mapping[str, Any], subsampled: tuple[str, ...]) -> Site:
