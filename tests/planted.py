@@ -469,16 +469,16 @@ def cases(
         draws = complete(q.draw(rng, N))
         drawn[name] = Draws(draws.u, draws.values, draws.log_p, q.log_q(np.asarray(draws.u)))
     modes = find_modes(known.target, {"test": test, "floor": floor, **drawn})
-    assert isinstance(modes, FoundModes)
     return {name: _case(name, q, drawn[name], test, floor, modes) for name, q in planted.items()}
 
 
 def _case(name, q: Planted, draws: Draws, test: Draws, floor: Draws, modes) -> Case:
     at = replace(test, log_q=q.log_q(np.asarray(test.u)))
-    evidence = Evidence(draws, at, floor, LOG_Z, modes.seen_by(name))
+    found = isinstance(modes, FoundModes)  # a funnel's are given up, as in a run
+    evidence = Evidence(draws, at, floor, LOG_Z, modes.seen_by(name) if found else None)
     scores = measured(evidence)
     doubts: tuple[str, ...] = ()
-    if len(modes.names) > 1:
+    if found and len(modes.names) > 1:
         n = len(modes.members[name])
         log_w = (np.asarray(draws.log_p) - np.asarray(draws.log_q))[:n]
         doubts = check_basins(modes, {name: log_w}, LOG_Z).doubts

@@ -317,7 +317,7 @@ def test_every_site_of_awkward_names_is_in_the_file_by_its_own_values(tmp_path):
     draws = target.complete(jax.random.normal(jax.random.key(0), (6, target.dim)))
     dims = {site.name: site.dims for site in target.sites}
     refuse_what_cannot_be_kept(draws, dims)
-    reference = type("R", (), {"test": draws})()
+    reference = type("R", (), {"test": draws, "passage": None})()
     draws_tree("run", reference, [], [], None, dims).to_netcdf(tmp_path / "f.nc", engine="h5netcdf")
     with xr.open_datatree(tmp_path / "f.nc", engine="h5netcdf") as tree:
         held = {v.attrs["site"]: v.values for v in tree["reference/posterior"].data_vars.values()}

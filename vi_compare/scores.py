@@ -17,11 +17,11 @@ from vi_compare.target import Target
 # Rows of one compiled call. One shape serves a handful of paths and thousands of draws;
 # enough rows to hide the cost of a call, few enough not to waste work on a handful. Where points
 # are asked one by one the cost of a call is small beside theirs.
-ROWS, ROWS_ONE_BY_ONE = 32, 8
+ROWS = 32
 
 
-def _rows(target: Target) -> int:
-    return ROWS_ONE_BY_ONE if target.one_by_one else ROWS
+def _rows(target: Target, one_by_one: int = 8) -> int:
+    return one_by_one if target.one_by_one else ROWS
 
 
 class Scores:

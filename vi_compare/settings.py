@@ -10,8 +10,7 @@ from pathlib import Path
 from vi_compare.errors import InputError
 from vi_compare.values import check_whole
 
-# Draws of each side: as many as usual, and at least where log p takes long.
-DRAWS, FEWEST_DRAWS = 20_000, 4_000
+DRAWS = 20_000  # of each side, where log p is quick
 REFERENCES = ("exact", "chains", "nuts", "none")
 
 

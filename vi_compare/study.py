@@ -47,7 +47,7 @@ from vi_compare.run.plans import Given, Planner, as_wanted
 from vi_compare.run.prepared import Prepared
 from vi_compare.run.progress import Observer, Silent, watching
 from vi_compare.run.published import Published, check_published
-from vi_compare.settings import DRAWS, EFFORTS, FEWEST_DRAWS, Settings
+from vi_compare.settings import DRAWS, EFFORTS, Settings
 from vi_compare.solvers._work import Budget
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -403,12 +403,14 @@ class Study:
         runpy.run_module("vi_compare", run_name="__main__")
 
 
-def _with_draws(settings: Settings, target: Target, operations: float = 1e10) -> Settings:
+def _with_draws(
+    settings: Settings, target: Target, operations: float = 1e10, fewest: int = 4_000
+) -> Settings:
     """With a number of draws: where none is asked for, as many as so many operations of log p, some
     ten seconds of one core, are enough for."""
     if settings.draws is not None:
         return settings
-    return replace(settings, draws=afforded(operations, target.operations, FEWEST_DRAWS, DRAWS))
+    return replace(settings, draws=afforded(operations, target.operations, fewest, DRAWS))
 
 
 def _has_time_for_mixtures(target: Target) -> bool:

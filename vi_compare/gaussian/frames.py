@@ -98,9 +98,7 @@ def from_paths(target: Target, key: Array, paths: int = 10, behind: float = 10.0
     make = full_rank if target.dim <= MOST_FULL else mean_field
     with np.errstate(all="ignore"):  # a trial that overflows is a step too long
         some = best_on_paths(scores, starts, make, generator(draw_key))
-    # Paths that agree have found one Gaussian, once.
-    known = [some.best] if some.agree else some.found
-    found = sorted((one for one in known if one is not None), key=lambda one: -one.elbo)
+    found = sorted((one for one in some.found if one is not None), key=lambda one: -one.elbo)
     frames = [
         Frame(one.gaussian.mean, one.gaussian.root)
         for one in found

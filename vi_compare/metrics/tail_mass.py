@@ -50,7 +50,8 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
 def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws, level: float = 0.005) -> Estimate:
     """Its error is relative, as that of a ratio: the fit's share is that of a binomial, and the
     target's quantile is uncertain by one standard error of its rank either way. Two draws more
-    stand in where the fit has none."""
+    stand in where the fit has none; and an empty tail is as uncertain as the half-empty one that it
+    has to be told from."""
     low, edge, high = quantile_bands(p, [level], test)[0]
     n = min(q.size, int(test.effective(p < edge)))
     hits = lambda x: int(np.count_nonzero(q < x))
@@ -58,4 +59,5 @@ def _ratio(q: np.ndarray, p: np.ndarray, fit: Draws, test: Draws, level: float =
     draws = fit.effective(q < edge) * (hits(edge) + 2) / q.size
     value, least = hits(edge) / (q.size * level), 2 / (q.size * level)
     error = max(value, least) * float(np.hypot(1 / np.sqrt(draws), moved))
-    return Estimate(value, error, "1", n, 1.0)
+    half_empty = float(np.sqrt(level / 2 / q.size)) / level
+    return Estimate(value, max(error, half_empty), "1", n, 1.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import partial
 from typing import Any
 
@@ -27,22 +28,27 @@ from vi_compare.target import Target
 from vi_compare.verdict import Concern, Doubt
 
 
+class OwnDraws(IntEnum):
+    """Which of a proposal's own draws."""
+
+    CHOOSING = 0
+    FINAL = 1
+
+
 @dataclass(frozen=True)
 class Proposal:
     """What log Z can be bridged to.
 
     Attributes:
         at_pilot, at_final: log q at two sets of draws of the target, (n,) and (m,).
-        own: (part, k) -> log p̃ − log q at k of its own draws (k,); those of part 0 and of part 1
-            are others. Each costs an evaluation of log p, so only what is needed is asked for.
+        own: (part, k) -> log p̃ − log q at k of its own draws (k,); those of one part are
+            others than those of the other. Each costs an evaluation of log p, so that only what
+            is needed is asked for.
     """
 
     at_pilot: np.ndarray
     at_final: np.ndarray
-    own: Callable[[int, int], np.ndarray]
-
-
-CHOOSING, FINAL = 0, 1  # parts of a proposal's own draws
+    own: Callable[[OwnDraws, int], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,9 @@ def log_normaliser(
     """
     few = min(n, choosing)
     tried = {
-        name: bridge(np.asarray(pilot.log_p) - q.at_pilot, q.own(CHOOSING, few), pilot.chains)
+        name: bridge(
+            np.asarray(pilot.log_p) - q.at_pilot, q.own(OwnDraws.CHOOSING, few), pilot.chains
+        )
         for name, q in proposals.items()
     }
     usable = {name: e.standard_error for name, e in tried.items() if e.standard_error is not None}
@@ -135,7 +143,7 @@ def log_normaliser(
     least = np.inf
     for name in sorted(usable, key=lambda name: usable[name]):
         q = proposals[name]
-        found = bridge(np.asarray(final.log_p) - q.at_final, q.own(FINAL, n), final.chains)
+        found = bridge(np.asarray(final.log_p) - q.at_final, q.own(OwnDraws.FINAL, n), final.chains)
         error = np.inf if found.standard_error is None else found.standard_error
         if error <= most_error:
             return LogZ(found, f"bridge sampling with {name}")
@@ -156,7 +164,7 @@ def _enclosed(
     further than `widest` nats; anywhere between is as likely, hence an error of width ÷ √12."""
     found = None
     for name, q in proposals.items():
-        at_p, own = np.asarray(final.log_p) - q.at_final, q.own(FINAL, n)
+        at_p, own = np.asarray(final.log_p) - q.at_final, q.own(OwnDraws.FINAL, n)
         if not (np.isfinite(at_p).all() and np.isfinite(own).all()):
             continue
         low, high = float(own.mean()), float(at_p.mean())
@@ -234,7 +242,7 @@ def own_proposals(
     return out
 
 
-def _ratios(target: Target, q: Any, key: Array, part: int, n: int) -> np.ndarray:
+def _ratios(target: Target, q: Any, key: Array, part: OwnDraws, n: int) -> np.ndarray:
     """log p̃ − log q at n draws of q (n,)."""
     own = q.sample(generator(jax.random.fold_in(key, part)), n)
     return np.asarray(target.complete(jnp.asarray(own)).log_p) - q.log_prob(own)

@@ -7,13 +7,11 @@ from dataclasses import replace
 
 from vi_compare import formatting
 from vi_compare.evidence import Draws, Evidence
-from vi_compare.verdict import RULES, Verdict, Word
+from vi_compare.verdict import RULES, Verdict
 
 # Metrics of margins and of pairs; the others are of the whole, whatever is asked of it.
 JUDGED = ("width_ratio", "mean_shift", "correlation", "tail_mass")
 JUDGING = tuple(rule for rule in RULES if rule.metric in JUDGED)
-# What another margin may be found to be without being a fault.
-NO_FAULTS = frozenset((Word.FAITHFUL, Word.UNVERIFIED, Word.CANNOT_TELL, Word.NOT_CONVERGED))
 
 
 def only(evidence: Evidence, names: Sequence[str]) -> Evidence:
@@ -32,7 +30,8 @@ def judged_by(verdict: Verdict, whole: Verdict, names: Sequence[str]) -> Verdict
     """The verdict on some margins, and what is found elsewhere behind it."""
     by = formatting.listed(list(names))
     said = {verdict.word, *verdict.also}
-    rest = [w for w in (whole.word, *whole.also) if w not in said and w not in NO_FAULTS]
+    faults = {rule.word for rule in RULES}
+    rest = [w for w in (whole.word, *whole.also) if w not in said and w in faults]
     reasons = (*verdict.reasons, f"Judged by {by} alone.")
     if rest and not whole.vague:
         reasons += (f"Found elsewhere, and not counted: {formatting.listed(rest)}.",)

@@ -28,6 +28,7 @@ from vi_compare.reference.basins import BasinCheck, check_basins
 from vi_compare.reference.drift import Drift, drift
 from vi_compare.reference.log_z import (
     LogZ,
+    OwnDraws,
     Proposal,
     held_to_bounds,
     log_normaliser,
@@ -373,7 +374,7 @@ def _log_q(q: GuideApproximation, draws: Draws) -> np.ndarray:
     return np.asarray(q.at(draws).log_q)
 
 
-def _log_w(q: GuideApproximation, key: Array, part: int, n: int) -> np.ndarray:
+def _log_w(q: GuideApproximation, key: Array, part: OwnDraws, n: int) -> np.ndarray:
     return np.asarray(q.sample(jax.random.fold_in(key, part), n).log_w)
 
 

@@ -25,8 +25,6 @@ from vi_compare.report.figures.trails import Way, lengths
 from vi_compare.report.pairs import worst_first
 from vi_compare.report.view import FitView, Reading, View, shown
 
-LOW, HIGH = 0, 2  # columns of the 5 % and the 95 % quantile
-
 
 def section(view: View, most: int = 4) -> Section | None:
     sides = {name: view.way(name) for name in ("inside", "outside")}
@@ -96,8 +94,8 @@ def _way(node: Any, label: str, whole: float) -> Way | None:
         return None
     one = node.sel(margin=label)
     at, errors = (np.asarray(one[name].values, float) for name in ("quantile", "standard_error"))
-    length = (at[:, HIGH] - at[:, LOW]) / whole
-    error = np.hypot(errors[:, HIGH], errors[:, LOW]) / whole
+    length = (at[:, -1] - at[:, 0]) / whole  # from the 5 % to the 95 % quantile
+    error = np.hypot(errors[:, -1], errors[:, 0]) / whole
     return Way(np.asarray(node["iteration"].values, float), length, error)
 
 
