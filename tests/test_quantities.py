@@ -87,7 +87,7 @@ def test_a_fit_can_be_right_where_it_counts_and_wrong_elsewhere():
     first = {"first": lambda z: z["xy"][..., 0]}
     verdict = run(quantities=first, judge=["first"]).results["fits"][0]["verdict"]
     assert verdict["word"] == "Faithful"
-    assert verdict["use_for"]
+    assert verdict["use_for"] == "its draws of first can be used directly"
 
 
 def test_a_study_computes_what_it_likes_of_a_draw():
@@ -106,6 +106,7 @@ def test_results_and_page_have_them(whole, by_x):
     Draft202012Validator(schema).validate(by_x.results)
     assert "growth[0]" in render(whole)
     assert "Judged by" in render(by_x)
+    assert "Which fit to use, where all margins count" in render(by_x)
 
 
 def test_what_has_too_many_entries_or_no_numbers_is_left_out_and_said():

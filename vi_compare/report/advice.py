@@ -115,7 +115,8 @@ class Advice:
 def question(view: View) -> str:
     """What the advice answers, with the doubt that it rests on."""
     under = ", should the reference be right after all" if view.doubts else ""
-    return f"Which fit to use{under}"
+    judged = ", where all margins count" if view.target.get("judged") else ""
+    return f"Which fit to use{judged}{under}"
 
 
 def advice(view: View) -> list[Advice]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vi_compare import formatting
 from vi_compare.evidence import Draws, Evidence
-from vi_compare.verdict import RULES, Verdict
+from vi_compare.verdict import RULES, Verdict, Word
 
 # Metrics of margins and of pairs; the others are of the whole, whatever is asked of it.
 JUDGED = ("width_ratio", "mean_shift", "correlation", "tail_mass")
@@ -35,4 +35,7 @@ def judged_by(verdict: Verdict, whole: Verdict, names: Sequence[str]) -> Verdict
     reasons = (*verdict.reasons, f"Judged by {by} alone.")
     if rest and not whole.vague:
         reasons += (f"Found elsewhere, and not counted: {formatting.listed(rest)}.",)
-    return replace(verdict, reasons=reasons)
+    use_for, step = f"{verdict.use_for} (of {by})", verdict.next_step
+    if verdict.word == Word.FAITHFUL:  # whatever the whole is
+        use_for, step = f"its draws of {by} can be used directly", "nothing needs doing"
+    return replace(verdict, reasons=reasons, use_for=use_for, next_step=step)
