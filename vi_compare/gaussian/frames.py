@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from scipy import linalg
 
-from vi_compare.gaussian.gaussians import MOST_FULL, lower
+from vi_compare.gaussian.gaussians import MOST_FULL, Gaussian, lower
 from vi_compare.gaussian.pathfinder import best_on_paths, full_rank, mean_field
 from vi_compare.randomness import generator, split
 from vi_compare.scores import Scores
@@ -36,6 +36,11 @@ class Frame:
 
     mean: np.ndarray
     tril: np.ndarray
+
+    @classmethod
+    def of(cls, gaussian: Gaussian) -> Frame:
+        """That of a Gaussian."""
+        return cls(gaussian.mean, gaussian.root)
 
     @classmethod
     def identity(cls, dim: int) -> Frame:
@@ -99,11 +104,7 @@ def from_paths(target: Target, key: Array, paths: int = 10, behind: float = 10.0
     with np.errstate(all="ignore"):  # a trial that overflows is a step too long
         some = best_on_paths(scores, starts, make, generator(draw_key))
     found = sorted((one for one in some.found if one is not None), key=lambda one: -one.elbo)
-    frames = [
-        Frame(one.gaussian.mean, one.gaussian.root)
-        for one in found
-        if one.elbo > found[0].elbo - behind
-    ]
+    frames = [Frame.of(one.gaussian) for one in found if one.elbo > found[0].elbo - behind]
     cost = scores.compile_seconds, scores.densities, scores.gradients
     return Survey(tuple(frames), *cost)
 

@@ -8,7 +8,7 @@ goes to 0, the end is useless and the middle is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -112,7 +112,7 @@ class OnPaths:
 
     @property
     def best(self) -> Found | None:
-        return max((one for one in self.found if one), key=lambda one: one.elbo, default=None)
+        return best_of(one for one in self.found if one)
 
 
 def full_rank(x: np.ndarray, gradient: np.ndarray, precision: np.ndarray) -> list[FullRank]:
@@ -153,11 +153,16 @@ def _agree(
 ) -> bool:
     """Whether the Gaussians lead to one optimum, and all paths to one place. That all end there is
     not enough: in a funnel they do, and come by Gaussians far apart on their way."""
-    if any(one is None or apart(one, best, tuning) for one in found):
+    if not all(one and not apart(one, best, tuning) for one in found):
         return False
     ends = np.stack([path[-1].x for path in paths])
     off = [np.linalg.norm(best.gaussian.unrooted(end - ends[0])) for end in ends]
     return bool(np.max(off) < tuning.one_place)
+
+
+def best_of(found: Iterable[Found]) -> Found | None:
+    """The one with the highest ELBO; None of none."""
+    return max(found, key=lambda one: one.elbo, default=None)
 
 
 def apart(one: Found, other: Found, tuning: PathTuning = PathTuning()) -> bool:

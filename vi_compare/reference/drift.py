@@ -23,7 +23,7 @@ from vi_compare.gaussian.frames import from_draws
 from vi_compare.reference.circles import angles
 from vi_compare.reference.hmc import Moves, Steps, advance
 from vi_compare.reference.regions import Partition
-from vi_compare.reference.trail import Trail
+from vi_compare.reference.trail import Trail, in_blocks
 from vi_compare.target import Target
 
 
@@ -105,7 +105,7 @@ def drift(
         gradients += (int(found.leapfrogs) + 1) * n
         u, steps = found.u[:, -1], steps._replace(common=found.common)
         blocks.append(np.asarray(found.u))
-    return _measured(target, fit, blocks, gradients, walk)
+    return _measured(target, blocks, gradients, walk)
 
 
 def _begin(fit: Draws, n: int) -> np.ndarray | None:
@@ -118,24 +118,14 @@ def _begin(fit: Draws, n: int) -> np.ndarray | None:
     return u[rows[np.linspace(0, len(rows) - 1, n).astype(int)]] if len(rows) >= n else None
 
 
-def _measured(
-    target: Target, fit: Draws, blocks: list[np.ndarray], gradients: int, walk: Walk
-) -> Drift:
-    rows = np.stack(blocks, axis=1)  # (chains, blocks, iterations, d)
-    n, number, block, d = rows.shape
-    draws = target.complete(jnp.asarray(rows.reshape(-1, d)))
-    of_block = {
-        site: np.asarray(a).reshape(n, number, block, *a.shape[1:])
-        for site, a in draws.values.items()
-    }
-    values = [
-        {site: a[:, i].reshape(n * block, *a.shape[3:]) for site, a in of_block.items()}
-        for i in range(number)
-    ]
+def _measured(target: Target, blocks: list[np.ndarray], gradients: int, walk: Walk) -> Drift:
+    n, block, d = blocks[0].shape
+    number = len(blocks)
+    draws = target.complete(jnp.asarray(np.concatenate(blocks).reshape(-1, d)))
     done = [block * (i + 1) for i in range(number)]
-    way = Trail.of(done, values, [np.ones(n * block)] * number, n)
+    way = Trail.of(done, in_blocks(draws.values, blocks), [np.ones(n * block)] * number, n)
     kept = max(1, round(walk.kept * number))
-    last = np.arange(len(draws)).reshape(n, -1)[:, -kept * block :].reshape(-1)
-    found = draws[last]
+    rows = np.arange(len(draws)).reshape(number, n, block)[-kept:]
+    found = draws[rows.swapaxes(0, 1).reshape(-1)]  # chain by chain
     now = Draws(found.u, found.values, found.log_p, chains=n)
     return Drift(now, way, n, number * block, gradients)

@@ -24,6 +24,7 @@ from vi_compare.gaussian.pathfinder import (
     PathTuning,
     apart,
     ascents,
+    best_of,
     best_on_path,
     elbo,
     full_rank,
@@ -154,11 +155,11 @@ class _Place:
     @property
     def frame(self) -> Frame | None:
         """The best Gaussian."""
-        return None if self.best is None else _frame(self.best)
+        return None if self.best is None else Frame.of(self.best.gaussian)
 
     @property
     def best(self) -> Found | None:
-        return max(self.candidates, key=lambda one: one.elbo, default=None)
+        return best_of(self.candidates)
 
     @property
     def is_agreed(self) -> bool:
@@ -171,10 +172,6 @@ class _Place:
         out = _Place(self.x, self.height)
         out.hits, out.candidates = list(self.hits), self.candidates
         return out
-
-
-def _frame(one: Found) -> Frame:
-    return Frame(one.gaussian.mean, one.gaussian.root)
 
 
 class _Found:
@@ -237,7 +234,7 @@ class _Found:
     def _scales(self) -> np.ndarray | float:
         """(d,) of the first Gaussian that was found, given all other coordinates."""
         first = next((place.candidates[0] for place in self.places if place.candidates), None)
-        return 1.0 if first is None else _frame(first).conditional_scales
+        return 1.0 if first is None else Frame.of(first.gaussian).conditional_scales
 
     def singles(self, kept: list[_Place]) -> Counter[str]:
         """{source: places of any mass where one ascent from it ended, and none from elsewhere}."""
@@ -289,10 +286,11 @@ class _Found:
         alone = [
             one
             for one in place.candidates
-            if not others or self._apart(_frame(one), np.stack(others)) >= self.search.within
+            if not others
+            or self._apart(Frame.of(one.gaussian), np.stack(others)) >= self.search.within
         ]
-        best = max(alone or self._at_the_mode(place), key=lambda one: one.elbo, default=None)
-        return None if best is None else _frame(best)
+        best = best_of(alone or self._at_the_mode(place))
+        return None if best is None else Frame.of(best.gaussian)
 
     def _apart(self, frame: Frame, points: np.ndarray) -> float:
         """Standard deviations between a Gaussian and the nearest of points (n, d)."""

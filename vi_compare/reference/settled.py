@@ -17,7 +17,7 @@ from vi_compare.reference.places import Places
 from vi_compare.reference.regions import shares
 from vi_compare.reference.short_chains import Sampled, sample
 from vi_compare.reference.stein import stein_check
-from vi_compare.reference.trail import Trail
+from vi_compare.reference.trail import Trail, in_blocks
 from vi_compare.settings import Effort
 from vi_compare.target import Target
 from vi_compare.verdict import Concern, Doubt
@@ -54,17 +54,17 @@ def _passage(target: Target, found: Sampled) -> Passage:
     weight = (held / np.bincount(found.region, minlength=len(held)))[found.region]
     rows = np.concatenate([u.reshape(-1, target.dim) for u in found.way])
     values = target.complete(jnp.asarray(rows)).values
-    ends = np.cumsum([u.shape[0] * u.shape[1] for u in found.way])
+    blocks = in_blocks(values, found.way)
     trails = []
     for side in (~found.outside, found.outside):
-        blocks = []
-        for u, end in zip(found.way, ends, strict=True):
-            own = slice(end - u.shape[0] * u.shape[1], end)
-            mine = np.repeat(side, u.shape[1])
-            blocks.append({site: np.asarray(a)[own][mine] for site, a in values.items()})
+        mine = [np.repeat(side, u.shape[1]) for u in found.way]
+        own = [
+            {site: a[rows] for site, a in block.items()}
+            for block, rows in zip(blocks, mine, strict=True)
+        ]
         weights = [np.repeat(weight[side], u.shape[1]) for u in found.way]
         worth = weight[side].sum() ** 2 / (weight[side] ** 2).sum()
-        trails.append(Trail.of(found.done, blocks, weights, worth))
+        trails.append(Trail.of(found.done, own, weights, worth))
     return Passage(*trails)
 
 

@@ -52,6 +52,14 @@ class Trail:
         return cls(np.asarray(iterations), labels, middle, (high - low) / 2)
 
 
+def in_blocks(values: Mapping[str, Any], way: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Values {site: (rows, ...)} at the positions (chains, n, d) of each block, which follow one
+    another, block by block."""
+    cuts = np.cumsum([len(u) * u.shape[1] for u in way])[:-1]
+    parts = zip(*(np.split(np.asarray(a), cuts) for a in values.values()), strict=True)
+    return [dict(zip(values, own, strict=True)) for own in parts]
+
+
 def _bands(x: np.ndarray, weights: np.ndarray, chains: float) -> np.ndarray:
     """Quantiles of x (n, m) one standard error of their rank down, themselves, and one up,
     (3, m, levels)."""

@@ -86,9 +86,9 @@ def _computed(target: Target) -> list[str]:
         names = listed([one.name for one in target.quantities])
         out.append(f"measured as well: {names}, computed of the latent values")
     for one in target.large:
-        entries = count(math.prod(one.shape))
+        many = count(math.prod(one.shape))
         out.append(
-            f"not measured: {one.name}, whose {entries} entries are too many; name a function of "
+            f"not measured: {one.name}, whose {many} entries are too many; name a function of "
             f"it in quantities"
         )
     return out

@@ -55,7 +55,8 @@ def lengths(
         for fit, way in fits:
             still = len(way.iterations) == 1
             shown = _across(way, last) if still else way
-            svg.mine(_line(ax, shown, color=fit.style.colour, linestyle=fit.style.line), fit.style)
+            for drawn in _line(ax, shown, color=fit.style.colour, linestyle=fit.style.line):
+                svg.mine(drawn, fit.style)
         ax.set(xlabel="iterations of each chain", ylabel="length ÷ the target's", xlim=(0, last))
         svg.plain_ticks(ax.yaxis)
         ticks = [t for t in (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048) if t <= last]
@@ -76,13 +77,18 @@ def _all(sides: Mapping[str, Way], fits: Sequence[tuple[FitView, Way]]):
     return [*sides.items(), *((fit.name, way) for fit, way in fits)]
 
 
-def _line(ax, way: Way, **looks):
+def _line(ax, way: Way, **looks) -> list:
+    """The line, and its band where there is one: all that is to go when a fit is hidden."""
+    drawn = ax.plot(way.iterations, way.length, linewidth=1.5, **looks)
     if way.error.max() > 0:
-        low, high = way.length - way.error, way.length + way.error
-        x, low = way.iterations, np.maximum(low, way.length / 3)
-        ax.fill_between(x, low, high, color=looks["color"], alpha=0.15, linewidth=0)
-    (line,) = ax.plot(way.iterations, way.length, linewidth=1.5, **looks)
-    return line
+        low = np.maximum(way.length - way.error, way.length / 3)  # the axis is logarithmic
+        high = way.length + way.error
+        drawn.append(
+            ax.fill_between(
+                way.iterations, low, high, color=looks["color"], alpha=0.15, linewidth=0
+            )
+        )
+    return drawn
 
 
 def _named(ax, name: str, way: Way) -> None:
