@@ -68,7 +68,7 @@ def test_good_weights_do_not_make_up_for_what_a_fit_never_visits():
     ("use", "metric", "value"),
     [
         ("For intervals", "coverage", 0.7),
-        ("For prediction", "total_variation", 0.6),
+        ("For probabilities", "total_variation", 0.6),
         ("For importance sampling", "khat", 0.9),
         ("To describe one mode", "invented_mass", 0.3),
     ],
@@ -117,7 +117,7 @@ def test_several_fits_are_spoken_of_as_several():
 
 def test_what_is_far_off_is_not_said_as_a_recommendation():
     bad = GOOD | {"total_variation": 0.6}
-    why = advised(with_metrics(bad, bad))["For prediction"].why
+    why = advised(with_metrics(bad, bad))["For probabilities"].why
     assert "can be off by 60" in why
     assert "no probability" not in why
 
@@ -164,7 +164,7 @@ def test_what_was_not_measured_is_not_advised_on():
     comparison = with_metrics(GOOD, GOOD)
     for fit in comparison.fits:
         fit["metrics"]["total_variation"] |= {"value": None, "reason": "log Z is not known"}
-    assert "For prediction" not in advised(comparison)
+    assert "For probabilities" not in advised(comparison)
 
 
 def test_the_page_opens_with_it_and_escapes_names():

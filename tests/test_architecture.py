@@ -30,7 +30,7 @@ LAYERS = (
     ("families",),
     ("reference",),
     ("gaussian",),
-    ("starts",),
+    ("predictions", "starts"),
     ("difference", "report"),
     ("guide_trace", "metrics", "scores", "verdict"),
     ("target",),
@@ -127,8 +127,10 @@ def constants(path: Path) -> list[str]:
 
 
 def test_tunables_are_fields_of_records_and_not_constants():
-    """Every metric has its ABOUT; beside them a module has a constant where it is one fact."""
-    assert sum(len(constants(path)) for path in MODULES.values()) < 120
+    """A module has a constant where it is one fact. The ABOUT of every metric is not counted:
+    another metric is one new file and no other edit."""
+    named = [name for path in MODULES.values() for name in constants(path)]
+    assert sum(name != "ABOUT" for name in named) < 90
 
 
 def test_no_class_name_has_two_meanings():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import NamedTuple, Protocol
 
@@ -17,6 +17,7 @@ from vi_compare.psis import usable_weights
 
 __all__ = [
     "ALL",
+    "NO_DATA",
     "NO_REFERENCE",
     "About",
     "Bound",
@@ -144,6 +145,9 @@ class Margins(NamedTuple):
     again: dict[str, np.ndarray]
 
 
+NO_DATA = {ALL: Estimate.missing("nothing is observed", "nats")}
+
+
 @dataclass(frozen=True)
 class Evidence:
     """All that any metric may look at for one fit; computed once per study.
@@ -155,6 +159,7 @@ class Evidence:
         log_z: the target's log normaliser, or an Estimate with no value and the reason.
         modes: basin masses, or None with `modes_reason`.
         training_floor: nats that a forward fit loses by having seen finitely many draws.
+        elpd_loss: {label: nats of predictive log density that q loses to the reference}.
     """
 
     q: Draws
@@ -164,6 +169,7 @@ class Evidence:
     modes: Modes | None = None
     modes_reason: str = ""
     training_floor: float | None = None
+    elpd_loss: Mapping[str, Estimate] = field(default_factory=lambda: NO_DATA)
 
     @cached_property
     def margins(self) -> Margins:

@@ -12,18 +12,18 @@ NO_TAIL = "the largest weights are all equal: they have no tail to fit"
 def pareto_khat(log_weights: np.ndarray) -> float:
     """k̂ of finite log weights (n,); −inf where the largest are all equal, for nothing could
     be lighter, NaN where the tail could not be fitted."""
-    khat = _psislw(log_weights)[1]
+    khat = smoothed(log_weights)[1]
     return khat if khat < np.inf else np.nan
 
 
 def usable_weights(log_weights: np.ndarray) -> tuple[np.ndarray | None, str]:
     """Smoothed weights (n,) of finite log weights (n,), which add up to 1; or None and the
     reason."""
-    smoothed, khat = _psislw(log_weights)
+    found, khat = smoothed(log_weights)
     limit = khat_limit(log_weights.size)
     if not khat <= limit:
         return None, f"the weights are too heavy: k̂ = {khat:.2f}, and {limit:.2f} is the limit"
-    return np.exp(smoothed), ""
+    return np.exp(found), ""
 
 
 def khat_limit(n: int) -> float:
@@ -64,7 +64,7 @@ def too_heavy_to_average(x: np.ndarray) -> bool:
     return bool(khat + khat_error(khat, x.size) > khat_limit(x.size))
 
 
-def _psislw(log_weights: np.ndarray, equal: float = 1e-9) -> tuple[np.ndarray, float]:
+def smoothed(log_weights: np.ndarray, equal: float = 1e-9) -> tuple[np.ndarray, float]:
     """Smoothed log weights (n,), normalised, and k̂.
 
     Log weights that differ by less than `equal` have no tail to fit: they come back
@@ -79,7 +79,7 @@ def _psislw(log_weights: np.ndarray, equal: float = 1e-9) -> tuple[np.ndarray, f
         # ArviZ wants the negated log weights; with the other sign the verdict flips. Of a tail
         # of equal weights it divides by zero, and says so by a shape that is not finite.
         with np.errstate(all="ignore"):
-            smoothed, khat = array_stats.psislw(-log_weights)
+            found, khat = array_stats.psislw(-log_weights)
     except ValueError:  # a plateau: the largest weights are all equal
         return plain, -np.inf
-    return smoothed, float(khat) if np.isfinite(khat) else np.inf
+    return found, float(khat) if np.isfinite(khat) else np.inf

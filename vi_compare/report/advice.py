@@ -27,6 +27,7 @@ class Use:
         short: the same as `by`, said of a fit that will not do; by default in the same words.
         beside: what else is said of the best.
         one_mode: what the ranking does not see, too, where the target has a single mode.
+        instead_of: a metric; the use is left out where that is known.
         excused: a metric and the value from which on what it is judged by is no matter.
     """
 
@@ -39,6 +40,7 @@ class Use:
     short: Said | None = None
     beside: Said | None = None
     one_mode: tuple[Said, ...] = ()
+    instead_of: str = ""
     excused: tuple[str, float] | None = None
 
 
@@ -54,6 +56,13 @@ USES = (
     ),
     Use(
         "For prediction",
+        Said("elpd_loss", "{it} {has} {value} nats less elpd than the target"),
+        "elpd_loss", (),
+        "weight its draws where k̂ allows it, or predict from the reference",
+        "predictions",
+    ),
+    Use(
+        "For probabilities",
         Said("total_variation", "no probability computed from {its} draws is off by more than "
              "{value}"),
         "total_variation", (),
@@ -61,6 +70,7 @@ USES = (
         "numbers",
         short=Said("total_variation", "a probability computed from {its} draws can be off by "
                    "{value}"),
+        instead_of="elpd_loss",
     ),
     Use(
         "For importance sampling",
@@ -129,6 +139,8 @@ def advice(view: View) -> list[Advice]:
 
 def _advise(view: View, use: Use) -> Advice | None:
     alive = [fit for fit in view.fits if not fit.failed]
+    if any(fit.reading(use.instead_of).value is not None for fit in alive):
+        return None
     known = rank(alive, use.by)
     if known is None:
         return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vi_compare import formatting
+from vi_compare.report.predicted import misfit
 from vi_compare.report.view import FitView, View, shown
 from vi_compare.verdict import Outcome, Word
 
@@ -25,8 +26,9 @@ def answer(view: View) -> Answer:
     published = _published(view)
     fits = _fits(view)
     if not published:
-        return Answer(fits, " ".join(filter(None, [_faults(view), _reweighting(view)])))
-    rest = [*published[1:], fits, _reweighting(view)]
+        rest = [_faults(view), _reweighting(view), misfit(view)]
+        return Answer(fits, " ".join(filter(None, rest)))
+    rest = [*published[1:], fits, _reweighting(view), misfit(view)]
     return Answer(published[0], " ".join(filter(None, rest)))
 
 

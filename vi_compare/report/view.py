@@ -295,6 +295,11 @@ class View:
         """{margin: (n,)} of the target's draws; empty without a reference."""
         return margins(_values(_node(self.draws, "reference")))
 
+    @property
+    def predicting(self) -> Any:
+        """The reference's group, which has what it predicts; None without one."""
+        return _node(self.draws, "reference")
+
     def way(self, side: str) -> Any:
         """The same of the reference's chains from "inside" or "outside"; None where it has no
         such chains."""

@@ -15,6 +15,7 @@ from vi_compare.evidence import Draws
 from vi_compare.reference import Reference
 from vi_compare.reference.trail import LEVELS, Trail
 from vi_compare.run.facts import LARGEST, Measured
+from vi_compare.run.predicting import Predictor
 from vi_compare.values import can_be_kept
 
 # Maximum size of the draws of one fit, in bytes; more are thinned.
@@ -42,6 +43,7 @@ def draws_tree(
     curves: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
     dims: Mapping[str, tuple[str, ...]],
     most_bytes: int | None = MOST_BYTES,
+    predictor: Predictor | None = None,
 ) -> xr.DataTree:
     """The tree that `Comparison.draws` describes.
 
@@ -51,6 +53,7 @@ def draws_tree(
         curves: grid over u (g,), log p on it (g,) and log q of every fit (fits, g).
         dims: {site: name of every axis of its value}.
         most_bytes: maximum size of the draws of one fit; more are thinned, None keeps all.
+        predictor: knows what of the data is predicted.
     """
     parts: dict[str, xr.Dataset] = {"/": xr.Dataset(attrs={"run": run, "schema": 1})}
     if reference:
@@ -59,8 +62,12 @@ def draws_tree(
             parts["reference/inside"], parts["reference/outside"] = map(
                 _trail, (way.inside, way.outside)
             )
+        if predictor:
+            parts |= predictor.groups("reference", predictor.reference)
     for m, group in zip(measured, groups, strict=True):
         parts |= _fit(m, f"fits/{group}", dims, most_bytes)
+        if predictor:
+            parts |= predictor.groups(f"fits/{group}", m.predicted)
     if curves:
         grid, log_p, log_q = curves
         parts["curves"] = xr.Dataset(

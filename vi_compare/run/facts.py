@@ -17,6 +17,7 @@ from vi_compare.reference.basins import BasinCheck
 from vi_compare.reference.drift import Drift
 from vi_compare.reference.log_z import LogZ
 from vi_compare.reference.modes import FoundModes, NoModes
+from vi_compare.run import predicting
 from vi_compare.run.plans import Plan
 from vi_compare.solvers import Cost, Fit
 from vi_compare.target import Target
@@ -38,6 +39,7 @@ class Measured:
         verdict: from the scores alone.
         drift: chains from the fit's own draws, where no finished reference was there; and
         drifted: what they say.
+        predicted: of the data; None where nothing is observed.
     """
 
     plan: Plan
@@ -48,6 +50,7 @@ class Measured:
     verdict: Verdict
     drift: Drift | None = None
     drifted: Drifts | None = None
+    predicted: predicting.Predicted | None = None
 
 
 def target(
@@ -59,8 +62,9 @@ def target(
     modes: FoundModes | NoModes,
     basins: BasinCheck,
     judge: Sequence[str],
+    observed: dict[str, Any],
 ) -> dict[str, Any]:
-    """Facts about the target, shared by all fits."""
+    """Facts about the target, shared by all fits; `observed`: what is, and is predicted of it."""
     normaliser = None
     if log_z.estimate.value is not None:
         normaliser = {
@@ -78,6 +82,7 @@ def target(
         "supports": {site.name: site.support for site in target.sites},
         "real": {site.name: site.is_real for site in target.sites},
         "normalised": target.normalised,
+        "observed": observed,
         "log_normalizer": normaliser,
         "log_normalizer_reason": log_z.estimate.reason,
         "reference": _reference(reference, log_z.doubts, basins),
@@ -182,6 +187,7 @@ def fit(measured: Measured, seed: int, group: str) -> dict[str, Any]:
         "basins": _basins(found),
         "metrics": {name: _metric(by) for name, by in measured.scores.items()},
         "drift": _drift(measured),
+        "predictions": predicting.facts(measured.predicted),
         "verdict": in_words(measured.verdict),
         "cost": _cost(found.cost, measured.seconds),
         "settings": found.settings or {},

@@ -20,7 +20,7 @@ from vi_compare import catalogue
 from vi_compare.approximation import GuideApproximation
 from vi_compare.comparison import Comparison, fingerprint
 from vi_compare.errors import InputError, last_line, told
-from vi_compare.evidence import ALL, Draws, Estimate, Evidence, below
+from vi_compare.evidence import ALL, NO_DATA, Draws, Estimate, Evidence, below
 from vi_compare.metrics import abouts
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
@@ -43,6 +43,7 @@ from vi_compare.run.environment import environment, this_command
 from vi_compare.run.facts import Measured
 from vi_compare.run.judging import JUDGED, JUDGING, judged_by, only
 from vi_compare.run.plans import Plan
+from vi_compare.run.predicting import Predictor
 from vi_compare.run.progress import Observer
 from vi_compare.run.published import Published, compare
 from vi_compare.settings import EFFORTS, Settings
@@ -104,7 +105,7 @@ class Prepared:
         ]
         fits = [fit for fit, _ in solved]
         observer.begin("measuring")
-        step = _Steps(observer, 3 + n)
+        step = _Steps(observer, 4 + n)
         with timed("measuring"):
             with timed("draws of the fits"):
                 step("draws of the fits")
@@ -118,6 +119,9 @@ class Prepared:
                 step("modes of the target")
                 modes = self._modes(draws)
                 basins = self._check_basins(modes, fits, draws, log_z.estimate)
+            with timed("predictions"):
+                step("predictions of the data")
+                predictor = self._predictor(draws)
             own = self.reference.doubts if self.reference else ()
             doubts = (*log_z.doubts, *own, *basins.doubts)
             measured = []
@@ -125,11 +129,11 @@ class Prepared:
                 self.plans, solved, draws, drifts, strict=True
             ):
                 step(f"metrics of {plan.name}")
-                known = (drift, log_z.estimate, modes, doubts)
+                known = (drift, log_z.estimate, modes, doubts, predictor)
                 measured.append(self._measure(plan, fit, seconds, q, *known))
         observer.end("")
         with timed("gathering results"):
-            return self._compare(measured, log_z, modes, basins)
+            return self._compare(measured, log_z, modes, basins, predictor)
 
     def _fit(self, plan: Plan, place: str, observer: Observer) -> tuple[Fit, float]:
         """What came of a plan, and the seconds that took."""
@@ -205,6 +209,10 @@ class Prepared:
         }
         return check_basins(modes, _mixture_weights(modes, known), log_z)
 
+    def _predictor(self, draws: Sequence[Draws | None]) -> Predictor:
+        """Asks what is predicted of the data; knows what the reference predicts."""
+        return Predictor.of(self.target, self.settings.seed, self.reference, draws)
+
     def _modes(self, draws: Sequence[Draws | None]) -> FoundModes | NoModes:
         if self.reference is None:
             return NoModes("there are no draws of the target to find modes from")
@@ -222,6 +230,7 @@ class Prepared:
         log_z: Estimate,
         modes: FoundModes | NoModes,
         doubts: tuple[Doubt, ...],
+        predictor: Predictor,
     ) -> Measured:
         if q is None or fit.approximation is None:
             verdict = judge(fit.status, fit.message, {}, abouts={})
@@ -231,6 +240,8 @@ class Prepared:
             test = fit.approximation.at(reference.test) if reference else None
         with timed("training floor"):
             floor = self._training_floor(plan, fit)
+        with timed("predictions"):
+            predicted = predictor.fit(q, plan.full)
         evidence = Evidence(
             q,
             test,
@@ -239,6 +250,7 @@ class Prepared:
             None if isinstance(modes, NoModes) else modes.seen_by(plan.name),
             modes.reason if isinstance(modes, NoModes) else "",
             floor,
+            predicted.loss if predicted else NO_DATA,
         )
         scores = _scores(evidence)
         drifted = of_drift(q, drift, scores, abouts()) if drift else None
@@ -252,7 +264,7 @@ class Prepared:
             less = of_drift(q, drift, own, abouts(), self.judge) if drift else None
             narrow = asked(scores | own, rules=JUDGING, drift=less)
             verdict = judged_by(narrow, verdict, self.judge)
-        return Measured(plan, fit, seconds, evidence, scores, verdict, drift, drifted)
+        return Measured(plan, fit, seconds, evidence, scores, verdict, drift, drifted, predicted)
 
     def _training_floor(self, plan: Plan, fit: Fit) -> float | None:
         """Nats lost to having trained on finitely many draws, for forward fits."""
@@ -264,7 +276,12 @@ class Prepared:
         return divergence.training_floor(q)
 
     def _compare(
-        self, measured: list[Measured], log_z: LogZ, modes: FoundModes | NoModes, basins: BasinCheck
+        self,
+        measured: list[Measured],
+        log_z: LogZ,
+        modes: FoundModes | NoModes,
+        basins: BasinCheck,
+        predictor: Predictor,
     ) -> Comparison:
         by_name = {m.plan.name: m for m in measured}
         rows = [
@@ -274,7 +291,7 @@ class Prepared:
         ]
         target = facts.target(
             self.name, self.description, self.target, log_z, self.reference, modes, basins,
-            self.judge,
+            self.judge, predictor.facts(),
         )  # fmt: skip
         groups = group_names([m.plan.name for m in measured])
         out: dict[str, Any] = {
@@ -293,7 +310,7 @@ class Prepared:
         out["environment"]["created"] = datetime.now(UTC).isoformat(timespec="seconds")
         most = None if self.settings.keep_draws else MOST_BYTES
         curves = self._curves(measured)
-        known = (curves, self.target.dims, most)
+        known = (curves, self.target.dims, most, predictor)
         tree = draws_tree(out["run"], self.reference, measured, groups, *known)
         return Comparison(out, tree)
 

@@ -387,7 +387,7 @@ def _with_quantities(
     """
     values = {name: site["value"] for name, site in trace.items() if site["type"] != "plate"}
     made = [
-        _quantity(name, site["value"], _plates(site))
+        _quantity(name, site["value"], plates(site))
         for name, site in trace.items()
         if site["type"] == "deterministic"
     ]
@@ -404,7 +404,7 @@ def _with_quantities(
     return replace(found, quantities=few, large=tuple(one for one in known if one not in few))
 
 
-def _quantity(name: str, value: Any, plates: Mapping[int, tuple[str, int]]) -> Quantity | None:
+def _quantity(name: str, value: Any, frames: Mapping[int, tuple[str, int]]) -> Quantity | None:
     """None for what is not of real numbers, or has no entry."""
     try:
         kind, shape = jnp.result_type(value), jnp.shape(value)
@@ -413,15 +413,22 @@ def _quantity(name: str, value: Any, plates: Mapping[int, tuple[str, int]]) -> Q
     is_real = jnp.issubdtype(kind, jnp.number) or jnp.issubdtype(kind, jnp.bool_)
     if not is_real or jnp.issubdtype(kind, jnp.complexfloating) or not math.prod(shape):
         return None
-    dims = [f"{name}_dim_{i}" for i in range(len(shape))]
-    for dim, (plate, size) in plates.items():
+    return Quantity(name, shape, dims_of(name, shape, frames))
+
+
+def dims_of(
+    name: str, shape: tuple[int, ...], frames: Mapping[int, tuple[str, int]]
+) -> tuple[str, ...]:
+    """A name for every axis: of the plate that it is, or ``<name>_dim_<i>``."""
+    found = [f"{name}_dim_{i}" for i in range(len(shape))]
+    for dim, (plate, size) in frames.items():
         if -dim <= len(shape) and shape[dim] == size:
-            dims[dim] = plate
-    return Quantity(name, shape, tuple(dims))
+            found[dim] = plate
+    return tuple(found)
 
 
-def _plates(site: Mapping[str, Any]) -> dict[int, tuple[str, int]]:
-    """{axis from the right: (plate, size)} that a deterministic site stands in."""
+def plates(site: Mapping[str, Any]) -> dict[int, tuple[str, int]]:
+    """{axis from the right: (plate, size)} that a site of a trace stands in."""
     return {frame.dim: (frame.name, frame.size) for frame in site.get("cond_indep_stack", ())}
 
 

@@ -23,34 +23,37 @@ def transform(p: np.ndarray, q: np.ndarray, most: int = 500) -> np.ndarray:
 
 def calibration(fit: FitView, u: np.ndarray, margin: str) -> Markup:
     """u (n,): uniform if the fit is calibrated for this margin."""
+    return ecdf(
+        f"pit-{fit.css}", u, fit.style.colour,
+        f"rank of the target's draws of {short(margin)} under the fit",
+        f"Calibration of {fit.name}",
+        f"Ranks of {u.size} draws of {short(margin)} of the target under {fit.name}.",
+    )  # fmt: skip
+
+
+def ecdf(key: str, u: np.ndarray, colour: str, label: str, title: str, what: str) -> Markup:
+    """Distribution of ranks u (n,) less the uniform one; `label` stands below it, `title` and
+    `what` are read out."""
     import matplotlib.pyplot as plt
 
-    key = f"pit-{fit.css}"
     with svg.drawing(key):
-        pc = _plotted(fit, u)
+        pc = _plotted(colour, u)
         pc.viz["ref_line"]["u"].item().set_color(Colour.MUTED)
         figure = pc.get_viz("figure")
-        # One frame for all fits; the numbers on the left are differences of three digits at most.
+        # One frame for all; the numbers on the left are differences of three digits at most.
         svg.frame(figure, (0.66, 0.44, 0.06, 0.06))
         try:
             ax = figure.axes[0]
             _room(ax, u.size)
             if "suspicious_points" in pc.viz.children:
                 pc.viz["suspicious_points"]["u"].item().set_sizes([4])
-            ax.set(
-                xlabel=f"rank of the target's draws of {short(margin)} under the fit",
-                ylabel="ECDF − uniform",
-            )
-            return svg.inline(
-                figure, key, f"Calibration of {fit.name}",
-                f"{_told(u)} Ranks of {u.size} draws of {short(margin)} of the target under "
-                f"{fit.name}.",
-            )  # fmt: skip
+            ax.set(xlabel=label, ylabel="ECDF − uniform")
+            return svg.inline(figure, key, title, f"{_told(u)} {what}")
         finally:
             plt.close(figure)
 
 
-def _plotted(fit: FitView, u: np.ndarray):
+def _plotted(colour: str, u: np.ndarray):
     """ArviZ's figure, without the words that this page has elsewhere."""
     import arviz_base as azb
     import arviz_plots as azp
@@ -64,7 +67,7 @@ def _plotted(fit: FitView, u: np.ndarray):
             "xlabel": False,
             "ylabel": False,
             "p_value_text": False,
-            "ecdf_lines": {"color": fit.style.colour},
+            "ecdf_lines": {"color": colour},
             "suspicious_points": {"color": Colour.INK},
         },
         figure_kwargs=svg.arviz_size(2.3),
