@@ -19,7 +19,7 @@ LEAVES = ("guides", "divergences", "solvers", "metrics")
 LAYERS = (
     ("__init__", "__main__"),
     ("cli",),
-    ("script", "terminal"),
+    ("objects", "script", "terminal"),
     ("study", "alpha_path"),
     ("run",),
     ("solvers",),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vi_compare.divergences.wake import Wake
     from vi_compare.guides.mixture import AutoGaussianMixture
     from vi_compare.guides.student import AutoStudentMixture
+    from vi_compare.objects import compare
     from vi_compare.run.plans import Given
     from vi_compare.run.published import Published
     from vi_compare.settings import Settings
@@ -45,6 +46,7 @@ _HOMES = {
     "Study": "study",
     "Target": "target",
     "Wake": "divergences.wake",
+    "compare": "objects",
 }
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "Study",
     "Target",
     "Wake",
+    "compare",
 ]
 
 

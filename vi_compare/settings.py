@@ -6,6 +6,7 @@ import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vi_compare.errors import InputError
 from vi_compare.values import check_whole
@@ -55,7 +56,8 @@ class Settings:
             takes long.
         restarts: of every fit; None for what the study says.
         reference: "exact", "chains", "nuts", "none"; draws made elsewhere: a file, a folder, a
-            pattern, or a list of these; or None for the best there is: exact draws where the script
+            pattern, or a list of these; what holds some: {site: (n, ...)}, a NumPyro MCMC, ArviZ's
+            tree; or None for the best there is: exact draws where the script
             has them, else chains, else NUTS.
         effort: "quick", "normal" or "thorough": what chains may take to be the reference.
         keep_draws: keep every draw in fits.nc, however large.
@@ -66,7 +68,7 @@ class Settings:
     seed: int = 0
     draws: int | None = None
     restarts: int | None = None
-    reference: str | Path | Sequence[str | Path] | None = None
+    reference: str | Path | Sequence[str | Path] | Any = None
     effort: str = "normal"
     keep_draws: bool = False
     float32: bool = False
@@ -101,6 +103,8 @@ class Settings:
         """
         if self.reference is None:
             return None
+        if self.holds_draws:
+            return "file"
         words = [name for name in self._named if name in REFERENCES]
         if words and len(self._named) > 1:
             raise InputError(f"reference is {words[0]!r} and more; give one word, or files alone")
@@ -112,7 +116,12 @@ class Settings:
         return [str(name) for name in self._named] if self.source == "file" else []
 
     @property
+    def holds_draws(self) -> bool:
+        """Whether `reference` is an object that holds draws."""
+        return not isinstance(self.reference, str | Path | Sequence | None)
+
+    @property
     def _named(self) -> Sequence[str | Path]:
         """What `reference` names, one by itself as a list of one."""
-        given = () if self.reference is None else self.reference
+        given = () if self.reference is None or self.holds_draws else self.reference
         return [given] if isinstance(given, str | Path) else given

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from vi_compare import catalogue, formatting
@@ -60,7 +61,7 @@ USUAL, CHEAP = ("mvn", "mixture:2"), ("normal", "mvn")
 
 # What may stand in a study's lists, what the lists are called, and what is right.
 _FITS = (
-    str | Path | Given,
+    str | Path | FitLabel | Given,
     "fits",
     "give labels such as 'mvn/reverse-kl', files of draws or Given(...)",
 )
@@ -91,7 +92,7 @@ class Study:
     model: Callable
     data: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None
     exact: Callable | None = None
-    fits: Sequence[str | Given] = ()
+    fits: Sequence[str | FitLabel | Given] = ()
     published: Sequence[Published] = ()
     guides: Guides = NO_GUIDES
     quantities: Mapping[str, Callable] = field(default_factory=dict)
@@ -129,7 +130,8 @@ class Study:
         # Also for calls that come later: a model may fail at its hundredth.
         cannot_run = "the model cannot be run on its data:"
         own = dict(self.quantities)
-        target = Target(guarded(self.model, cannot_run), (), dict(data or {}), functions=own)
+        given = jax.tree.map(_copied, dict(data or {}))
+        target = Target(guarded(self.model, cannot_run), (), given, functions=own)
         if needed := _not_given(self.model, target.kwargs):
             raise InputError(
                 f"the model needs {formatting.listed([repr(name) for name in needed])}, which data "
@@ -139,6 +141,7 @@ class Study:
         try:
             with blamed(cannot_run):  # what comes of its values outside of it, too
                 target.check()
+                _forget_other_precision(target)
         except InputError as error:
             more = all_gaps(target, self._where) if error.__cause__ else missing_argument(target)
             raise InputError(f"{error}{more}") from error.__cause__
@@ -251,7 +254,8 @@ class Study:
         return found
 
     def _draws_of_files(self, target: Target, settings: Settings, observer: Observer) -> Reference:
-        read = read_draws(settings.files, target)
+        given = settings.reference if settings.holds_draws else settings.files
+        read = read_draws(given, target, "the reference")
         own = {"files": list(read.files), "left_out": dict(read.left_out)}
         found = from_given(target, read.draws, read.divergences, own, read.doubts)
         observer.begin("reference: draws made elsewhere")
@@ -401,6 +405,23 @@ class Study:
             )
         sys.argv[:1] = ["vi-compare", "run", str(script)]
         runpy.run_module("vi_compare", run_name="__main__")
+
+
+def _copied(leaf: Any) -> Any:
+    """Arrays of the data as objects of their own: JAX keeps what it has made of an array in the
+    session's precision, and would give that again in another one."""
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _forget_other_precision(target: Target) -> None:
+    """Let JAX forget what it keeps of arrays that a model refers to outside its data, where that
+    is of another precision: operations then refuse it."""
+    slopes = lambda: jax.make_jaxpr(jax.grad(target.log_density))(jnp.zeros(target.dim))
+    try:
+        slopes()
+    except TypeError:
+        jax.clear_caches()
+        slopes()
 
 
 def _with_draws(

@@ -110,7 +110,7 @@ def _joined(paths: Sequence[Path], parts: Sequence[Chains]) -> Chains:
 DIVERGING = ("diverging", "divergent__", "divergent")
 
 
-def _with_divergences(
+def with_divergences(
     columns: Columns, ranks: Ranks, beside: Mapping[str, Any] = MappingProxyType({})
 ) -> Chains:
     """Chains whose divergences stand among the columns, or `beside` them."""
@@ -119,7 +119,7 @@ def _with_divergences(
     return Chains(columns, (int(np.count_nonzero(flags)), flags.size))
 
 
-def _chained(path: Path, arrays: Mapping[str, Any], ranks: Ranks) -> Columns:
+def chained(path: str | Path, arrays: Mapping[str, Any], ranks: Ranks) -> Columns:
     """Arrays (draws, ...) of one chain, or (chains, draws, ...); which of them it is, the
     sites tell. Entries of a site (``beta[0]``) are numbers."""
     held = {name: _array(path, name, value) for name, value in arrays.items()}
@@ -142,14 +142,14 @@ def _chained(path: Path, arrays: Mapping[str, Any], ranks: Ranks) -> Columns:
     return {n: v for n, v in columns.items() if v.shape[:2] == first}
 
 
-def _refuse_other_lengths(path: Path, columns: Columns, sites: Mapping[str, int]) -> None:
+def _refuse_other_lengths(path: str | Path, columns: Columns, sites: Mapping[str, int]) -> None:
     shapes = {columns[name].shape[:2]: name for name in sites}
     if len(shapes) > 1:
         said = ", ".join(f"{name!r} {c} × {n}" for (c, n), name in shapes.items())
         raise InputError(f"{path}: chains × draws differ between sites ({said}); write them anew")
 
 
-def _array(path: Path, name: str, value: Any) -> np.ndarray:
+def _array(path: str | Path, name: str, value: Any) -> np.ndarray:
     """The value as numbers; what is none is of interest only where it is a site."""
     try:
         array = np.asarray(value)
@@ -172,20 +172,30 @@ def _netcdf(path: Path, *, ranks: Ranks) -> Chains:
     import xarray as xr
 
     with xr.open_datatree(path, engine="h5netcdf") as tree:
-        posterior = (tree["posterior"] if "posterior" in tree.children else tree).to_dataset()
-        stats = tree["sample_stats"].to_dataset() if "sample_stats" in tree.children else {}
-        beside = {str(n): stats[n].values for n in DIVERGING if n in stats}
-        posterior = _in_chains(path, posterior.load())
+        return of_tree(path, tree, ranks)
+
+
+def of_tree(who: str | Path, tree: Any, ranks: Ranks) -> Chains:
+    """The same of ArviZ's tree, or of a dataset, in memory; `who` is what errors call it."""
+    groups = getattr(tree, "children", {})
+    posterior = tree["posterior"].to_dataset() if "posterior" in groups else _dataset(tree)
+    stats = tree["sample_stats"].to_dataset() if "sample_stats" in groups else {}
+    beside = {str(n): stats[n].values for n in DIVERGING if n in stats}
+    posterior = _in_chains(who, posterior.load())
     # Who may not write a site's name as a variable's keeps it beside.
     columns = {
         str(v.attrs.get("site", name)): v.transpose("chain", "draw", ...).values
         for name, v in posterior.data_vars.items()
         if {"chain", "draw"} <= set(v.dims)
     }
-    return _with_divergences(columns, ranks, beside)
+    return with_divergences(columns, ranks, beside)
 
 
-def _in_chains(path: Path, posterior: Any) -> Any:
+def _dataset(tree: Any) -> Any:
+    return tree.to_dataset() if hasattr(tree, "to_dataset") else tree
+
+
+def _in_chains(path: str | Path, posterior: Any) -> Any:
     """The dataset with dimensions chain and draw; what was stacked is one chain, or those of
     its coordinates."""
     dims = set(posterior.dims)
@@ -216,7 +226,7 @@ def _csv(path: Path, *, ranks: Ranks) -> Chains:
     if len({int(row.sum()) for row in rows}) > 1:
         raise InputError(f"{path}: its chains are of different lengths; cut them to one")
     columns = {n: np.stack([column[row] for row in rows]) for n, column in table.items()}
-    found = _with_divergences(columns, ranks)
+    found = with_divergences(columns, ranks)
     approximation = _weighed(made, table) if made else None
     return replace(found, approximation=approximation, left_out={what: first} if first else {})
 
@@ -230,8 +240,8 @@ def _weighed(made: Approximate, table: Mapping[str, np.ndarray]) -> ApproximateD
 def _npz(path: Path, *, ranks: Ranks) -> Chains:
     """NumPyro: ``np.savez(path, **mcmc.get_samples())``, by chain or not."""
     with np.load(path) as held:
-        columns = _chained(path, {name: held[name] for name in held.files}, ranks)
-    return _with_divergences(columns, ranks)
+        columns = chained(path, {name: held[name] for name in held.files}, ranks)
+    return with_divergences(columns, ranks)
 
 
 def _json(path: Path, *, ranks: Ranks) -> Chains:
@@ -241,9 +251,9 @@ def _json(path: Path, *, ranks: Ranks) -> Chains:
     if isinstance(read, Mapping) and isinstance(read.get("posterior"), Mapping):
         stats = read.get("sample_stats")
         beside = dict(stats) if isinstance(stats, Mapping) else {}
-        return _with_divergences(_chained(path, read["posterior"], ranks), ranks, beside)
+        return with_divergences(chained(path, read["posterior"], ranks), ranks, beside)
     if isinstance(read, Mapping):
-        return _with_divergences(_chained(path, read, ranks), ranks)
+        return with_divergences(chained(path, read, ranks), ranks)
     if not isinstance(read, list) or not all(isinstance(c, Mapping) for c in read):
         raise InputError(f"{path} must be a list of chains, each {{parameter: [draws]}}")
     names = list(read[0]) if read else []
@@ -259,7 +269,7 @@ def _json(path: Path, *, ranks: Ranks) -> Chains:
                 f"they are of {', '.join(map(str, sorted(set(lengths))))}"
             )
     columns = {name: _array(path, name, [c[name] for c in read]) for name in names}
-    return _with_divergences(columns, ranks)
+    return with_divergences(columns, ranks)
 
 
 def _unzipped(path: Path) -> bytes:

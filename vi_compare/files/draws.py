@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.files.chains import READERS, ApproximateDraws, Columns, read_chains
 from vi_compare.files.found import Files, find_files, holds_files
+from vi_compare.files.objects import chains_of, is_object
 from vi_compare.psis import khat_limit, pareto_khat
 from vi_compare.reference import check_draws
 from vi_compare.target import Target
@@ -31,7 +33,7 @@ class DrawsOfFiles:
         draws: one chain after another.
         divergences: share of transitions that diverged, None where it is not known.
         doubts: why these draws are not the target's.
-        files: names of the files.
+        files: names of the files; none of an object.
         left_out: {what: rows of it} that were not read as draws.
     """
 
@@ -42,24 +44,35 @@ class DrawsOfFiles:
     left_out: Mapping[str, int]
 
 
-def read_draws(given: Files, target: Target) -> DrawsOfFiles:
-    """The draws of files, as draws of `target`, one chain after another.
+def read_draws(given: Files | Any, target: Target, called: str = "the draws") -> DrawsOfFiles:
+    """The draws of files, or of an object that holds some, as draws of `target`, one chain after
+    another.
 
     Columns are matched to sites by name, small and capital letters apart: ``mu``,
     ``beta[0]``, ``beta[1,2]`` or ``beta.1.2``, counted from 0 or from 1. Columns that are no
     site of the model are ignored; warm-up and the mean of an approximation are left out.
 
     Args:
-        given: a file, a folder, a pattern, or a list of these, for chains apart.
+        given: a file, a folder, a pattern, or a list of these, for chains apart; or an MCMC
+            that has run, ArviZ's tree, {site: (n, ...)} or {site: (chains, n, ...)}.
         target: whose draws they are.
+        called: what errors call an object.
 
     Raises:
         InputError: when a file cannot be read, holds other parameters, too few draws, or
             values that are not finite or out of their support.
     """
-    paths = find_files(given, READERS)
-    held = read_chains(paths, {site.name: len(site.shape) for site in target.sites})
-    who = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    ranks = {site.name: len(site.shape) for site in target.sites}
+    names: tuple[str, ...] = ()
+    if is_object(given):
+        who, held = called, chains_of(given, called, ranks)
+    else:
+        paths = find_files(given, READERS)
+        who = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+        held = read_chains(paths, ranks)
+        names = tuple(path.name for path in paths)
+    if not held.columns:
+        raise InputError(f"{who} holds none of the model's sites, {', '.join(ranks)}")
     chains, n = held.shape
     _refuse_short_chains(who, chains, n)
     values = {s.name: _site(who, held.columns, s.name, s.shape) for s in target.sites}
@@ -70,7 +83,7 @@ def read_draws(given: Files, target: Target) -> DrawsOfFiles:
         Draws(draws.u, draws.values, draws.log_p, chains=chains),
         diverged / of if of else None,
         () if held.approximation is None else (_doubt(held.approximation),),
-        tuple(path.name for path in paths),
+        names,
         held.left_out,
     )
 

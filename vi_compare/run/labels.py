@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -98,6 +99,17 @@ def check_guides(guides: Guides) -> None:
             )
 
 
+def own_part(name: str, guide: Callable) -> Part:
+    """A guide that somebody wrote, or an AutoGuide, by this name."""
+    check_guides({_plainly(name): guide})
+    return Part("guides", _plainly(name), (), _plainly(name), guide)
+
+
+def _plainly(name: str) -> str:
+    """A name without the signs that labels are put together with."""
+    return re.sub(r"[/:,=]+", " ", name).strip() or "guide"
+
+
 def parse_part(kind: str, text: str, guides: Guides = NO_GUIDES) -> Part:
     """``mixture:2`` or ``mixture:components=2`` -> Part; `guides` are the script's own.
 
@@ -151,14 +163,18 @@ class FitLabel:
     Attributes:
         guide, divergence: as given.
         solver: as given, or None for the default of the pair.
+        called: what the comparison calls the fit; "" for the label itself.
     """
 
     guide: Part
     divergence: Part
-    solver: Part | None
+    solver: Part | None = None
+    called: str = ""
 
     @property
     def name(self) -> str:
+        if self.called:
+            return self.called
         return "/".join(p.text for p in (self.guide, self.divergence, self.solver) if p)
 
 

@@ -20,10 +20,17 @@ from vi_compare.errors import InputError, blamed
 from vi_compare.families import GaussianMixture
 from vi_compare.files.draws import holds_draws, read_draws
 from vi_compare.files.found import Files
+from vi_compare.files.objects import is_object
 from vi_compare.randomness import key_for
-from vi_compare.reference import check_draws
-from vi_compare.reference.chains import Limits
-from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, Part, parse_label, parse_part
+from vi_compare.run.labels import (
+    NO_GUIDES,
+    FitLabel,
+    Guides,
+    Part,
+    own_part,
+    parse_label,
+    parse_part,
+)
 from vi_compare.run.memory import require_for_guide, require_for_search
 from vi_compare.solvers import Solver
 from vi_compare.solvers.given import GivenDraws, GivenParameters
@@ -42,29 +49,30 @@ class Given:
         Given("forward KL, as published", "mixture:2",
               weights=[0.52, 0.48], means=[-1.98, 1.97], sds=[0.41, 0.42])
 
-    Or `draws`: {site: (n, ...)}, or a file (ArviZ's netCDF, CSV, .npz, posteriordb's JSON), a
-    folder, a pattern or a list of files, for example from Stan or PyMC. Their log q is not
-    known, so what needs it is left out.
+    Or `draws`: {site: (n, ...)}, a NumPyro MCMC, ArviZ's tree, or a file (ArviZ's netCDF, CSV,
+    .npz, posteriordb's JSON), a folder, a pattern or a list of files, for example from Stan or
+    PyMC. Their log q is not known, so what needs it is left out.
 
     Attributes:
         name: what the comparison calls it.
-        guide: label of the guide.
+        guide: label of the guide, or the guide itself.
     """
 
     name: str
-    guide: str = ""
+    guide: str | Callable = ""
     params: Mapping[str, Any] | None = None
     weights: Sequence[float] | None = None
     means: Sequence[Any] | None = None
     sds: Sequence[Any] | None = None
-    draws: Files | Mapping[str, Any] | None = None
+    draws: Files | Any | None = None
 
     def __post_init__(self):
         check_text(self.name, "the name of a given fit")
-        check_text(self.guide, f"the given fit {self.name!r}: its guide", empty=True)
+        if not callable(self.guide):
+            check_text(self.guide, f"the given fit {self.name!r}: its guide", empty=True)
         if not isinstance(self.params, Mapping | None):
             raise self._refuse(f"params are {self.params!r}; give {{name: numbers}}")
-        if not isinstance(self.draws, Mapping):
+        if not is_object(self.draws):
             listed(self.draws, str | Path, f"the given fit {self.name!r}: draws", "give files")
         if self.draws is not None and self._any_parameters():
             raise self._refuse("give draws, or parameters of a guide, and not both")
@@ -79,15 +87,14 @@ class Given:
         Raises:
             InputError: when they cannot be read, or do not fit the model.
         """
-        if isinstance(self.draws, Mapping):
-            values = {name: self._reals(name, value) for name, value in self.draws.items()}
-            n = min((len(value) for value in values.values() if value.ndim), default=0)
-            if values and n < (least := Limits().ess):
-                raise self._refuse(f"it has {n} draws, which are too few; give at least {least:g}")
-            own = check_draws(target, values, n, f"the given fit {self.name!r} has")
-            return DrawsApproximation(own, target)
         assert self.draws is not None
-        return DrawsApproximation(read_draws(self.draws, target).draws, target)
+        called = f"the given fit {self.name!r}"
+        return DrawsApproximation(read_draws(self.draws, target, called).draws, target)
+
+    @property
+    def guide_label(self) -> str:
+        """What the guide is called."""
+        return self.name if callable(self.guide) else self.guide
 
     def parameters(self, guide: Callable, target: Target) -> dict[str, Any]:
         """The guide's parameters.
@@ -102,7 +109,7 @@ class Given:
         weights = self._reals("weights", self.weights).reshape(-1)
         means, sds = (self._rows(x, len(weights), target.dim) for x in ("means", "sds"))
         if len(weights) != families.family(guide).num_components:
-            raise self._refuse(f"{self.guide} has not {len(weights)} components")
+            raise self._refuse(f"{self.guide_label} has not {len(weights)} components")
         if (weights <= 0).any() or abs(weights.sum() - 1) > 0.02 or (sds <= 0).any():
             raise self._refuse("weights must be positive and sum to 1, sds must be positive")
         with np.errstate(over="ignore"):
@@ -113,7 +120,7 @@ class Given:
             jnp.asarray(weights / weights.sum()), jnp.asarray(means), jnp.asarray(covariances)
         )
         if not families.family(guide).has_projection:
-            raise self._refuse(f"{self.guide} is no Gaussian mixture; give params")
+            raise self._refuse(f"{self.guide_label} is no Gaussian mixture; give params")
         return _projected(guide, mixture, target)
 
     def _named(self, guide: Callable, target: Target, params: Mapping[str, Any]):
@@ -125,10 +132,10 @@ class Given:
         given = {name: value.shape for name, value in params.items()}
         if given != wanted:
             have, needs = (", ".join(f"{n} {s}" for n, s in x.items()) for x in (given, wanted))
-            raise self._refuse(f"{self.guide} has the parameters {needs}; given are {have}")
+            raise self._refuse(f"{self.guide_label} has the parameters {needs}; given are {have}")
         made = families.nested(params, like)
         if bad := families.impossible(guide, target, made):
-            raise self._refuse(f"{bad[0]} has values that {self.guide} cannot have there")
+            raise self._refuse(f"{bad[0]} has values that {self.guide_label} cannot have there")
         return made
 
     def _rows(self, what: str, k: int, dim: int) -> np.ndarray:
@@ -151,13 +158,13 @@ def _projected(guide: Callable, mixture: GaussianMixture, target: Target) -> dic
     return families.family(guide).from_mixture(mixture, target)
 
 
-def as_wanted(wanted: str | Path | Given, own: Guides = NO_GUIDES) -> FitLabel | Given:
+def as_wanted(wanted: str | Path | FitLabel | Given, own: Guides = NO_GUIDES) -> FitLabel | Given:
     """What a study was asked for: a label, the name of a file of draws, or a `Given`.
 
     Raises:
         InputError: when a label cannot be read.
     """
-    if isinstance(wanted, Given):
+    if isinstance(wanted, FitLabel | Given):
         return wanted
     if holds_draws(str(wanted)):
         return Given(Path(wanted).name, draws=wanted)  # of a pattern, too
@@ -241,7 +248,8 @@ class Planner:
             full = f"draws/given/{wanted.name}"
             return Plan(wanted.name, full, None, None, drawn, where, None, "given")
         if isinstance(wanted, Given):
-            part = parse_part("guides", wanted.guide, self.own)
+            part = own_part(wanted.name, wanted.guide) if callable(wanted.guide) else None
+            part = part or parse_part("guides", str(wanted.guide), self.own)
             guide = self.guide(part)
             solver: Solver = GivenParameters(wanted.parameters(guide, self.target))
             full = f"{part.full}/given/{wanted.name}"
