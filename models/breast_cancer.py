@@ -25,6 +25,12 @@ def data():
     return {"x": jnp.array((x - x.mean(axis=0)) / x.std(axis=0)), "benign": jnp.array(benign)}
 
 
+def coords():
+    from sklearn.datasets import load_breast_cancer
+
+    return {"feature": load_breast_cancer().feature_names}
+
+
 def model(x, benign):
     intercept = numpyro.sample("intercept", dist.Normal(0.0, 10.0))
     coefficients = numpyro.sample(
@@ -38,6 +44,8 @@ def model(x, benign):
 study = Study(
     model,
     data=data,
+    coords=coords,
+    dims={"coefficients": ["feature"]},
     fits=["diagonal/reverse-kl", "laplace/reverse-kl", "mvn/reverse-kl", "mvn/forward-kl"],
     restarts=2,
 )

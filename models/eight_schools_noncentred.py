@@ -34,6 +34,7 @@ def model(effect, error):
 study = Study(
     model,
     data=data,
+    coords={"schools": list("ABCDEFGH")},
     fits=["diagonal/reverse-kl", "mvn/reverse-kl", "mixture:2/reverse-kl", "mvn/forward-kl"],
     restarts=8,
 )

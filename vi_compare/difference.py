@@ -34,7 +34,7 @@ import numpy as np
 
 from vi_compare.comparison import number
 from vi_compare.errors import InputError
-from vi_compare.estimate import ALL, About, MetricKind
+from vi_compare.estimate import ALL, About, MetricKind, labels
 from vi_compare.formatting import count, listed, with_error
 from vi_compare.verdict import Status
 
@@ -125,6 +125,7 @@ def difference(
     runs = _facts(a, names[0]), _facts(b, names[1])
     _refuse_other_target(*runs, names)
     before, after = runs
+    after, renamed = _with_entries_of(before, after)
     shared = {"", *(before.fits.keys() & after.fits.keys())}
     pairs, notes = _pairs(before, _with_modes_of(before, after), shared)
     tests = sum(pair.tries for pair in pairs)
@@ -143,7 +144,7 @@ def difference(
         numbers=tuple(_clearest_first(numbers)),
         costs=_changes(before.costs, after.costs, shared),
         context=_changes(before.context, after.context, shared),
-        notes=(*notes, *_unexplained(words, numbers)),
+        notes=(*renamed, *notes, *_unexplained(words, numbers)),
         compared=len(pairs),
         tests=tests,
         limit=limit,
@@ -187,6 +188,7 @@ class _Facts:
         fits: {name: status}.
         target: what must agree.
         margins: how many scalar coordinates the sites have.
+        entries: {site or quantity: labels of its entries}.
         modes: {name: location (d,)}.
         numbers: {(fit, metric): {label: reading}}.
         words, costs, context: {(fit, what): text}.
@@ -195,6 +197,7 @@ class _Facts:
     fits: dict[str, str]
     target: dict[str, str]
     margins: int
+    entries: dict[str, list[str]]
     modes: dict[str, np.ndarray]
     numbers: dict[Key, dict[str, _Reading]]
     words: dict[Key, str]
@@ -221,6 +224,7 @@ def _read(results: Mapping[str, Any]) -> _Facts:
             "dimension": str(target["dim"]),
         },
         margins=sum(math.prod(shape) for shape in shapes.values()),
+        entries=_entries(target),
         modes={
             mode["name"]: np.asarray(mode["location"], dtype=float).reshape(target["dim"])
             for mode in target["modes"]["found"] or []
@@ -235,6 +239,13 @@ def _read(results: Mapping[str, Any]) -> _Facts:
         context=_context(results),
         rounding=_rounding(results["environment"]["precision"]),
     )
+
+
+def _entries(target: Mapping[str, Any]) -> dict[str, list[str]]:
+    coords, dims = target.get("coords", {}), target.get("dims", {})
+    axes = lambda name: tuple(coords.get(dim) for dim in dims.get(name, ()))
+    shapes = target["sites"] | target.get("quantities", {})
+    return {name: labels(name, tuple(shape), axes(name)) for name, shape in shapes.items()}
 
 
 def _rounding(precision: str) -> float:
@@ -413,8 +424,32 @@ def _with_modes_of(a: _Facts, b: _Facts) -> _Facts:
         return b
     same = _same_modes(a.modes, b.modes)
     names = {name: same.get(name, f"{name} of the second run") for name in b.modes}
+    return _renamed(b, names)
+
+
+def _with_entries_of(a: _Facts, b: _Facts) -> tuple[_Facts, list[str]]:
+    """Run B with the labels that run A has for the entries of its sites, and notes.
+
+    The same names in another order are the same entries; other names are other words for them.
+    """
+    names: dict[str, str] = {}
+    renamed = []
+    for site, own in b.entries.items():
+        there = a.entries.get(site, [])
+        if len(own) == len(there) and set(own) != set(there):
+            names |= dict(zip(own, there, strict=True))
+            renamed.append(site)
+    note = (
+        f"Entries of {listed(renamed)} have other names in the second run (its coords): they are "
+        f"compared in their order, under the names of the first."
+    )
+    return _renamed(b, names), [note] if renamed else []
+
+
+def _renamed(run: _Facts, names: Mapping[str, str]) -> _Facts:
+    """The same with other labels."""
     rename = lambda by: {names.get(label, label): reading for label, reading in by.items()}
-    return replace(b, numbers={key: rename(by) for key, by in b.numbers.items()})
+    return replace(run, numbers={key: rename(by) for key, by in run.numbers.items()})
 
 
 def _same_modes(

@@ -6,9 +6,10 @@ Needs NumPy alone, so that what reads saved results does not wait for JAX.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from itertools import product
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -248,23 +249,51 @@ def worst_few(
     return {ALL: replace(by[ranked[0]], worst_of=len(values)), **by}
 
 
-def margin(site: str, index: tuple[int, ...]) -> str:
-    """What one entry of a site is called: ``x``, ``beta[0]``, ``L[1,0]``."""
-    return f"{site}[{','.join(map(str, index))}]" if index else site
+# Of every axis of a site: what its entries are called, or None where they are counted.
+Coordinates = tuple[tuple[str | int | float, ...] | None, ...]
 
 
-def entries(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Every scalar entry of every site as one (n,) array: ``x``, ``beta[0]``, ``L[1,0]``."""
+def texts(coordinate: Sequence[str | int | float] | None) -> list[str] | None:
+    """What the entries along one axis are called; None where its values only count from 0, as
+    ArviZ's own do. Numbers have as many digits as tell them apart."""
+    if coordinate is None or list(coordinate) == list(range(len(coordinate))):
+        return None
+    for digits in (6, 9, 12, 17):
+        found = [f"{x:.{digits}g}" if isinstance(x, float) else str(x) for x in coordinate]
+        if len(set(found)) == len(found):
+            break
+    return found
+
+
+def labels(site: str, shape: tuple[int, ...], coords: Coordinates = ()) -> list[str]:
+    """What the entries of a site are called, the last axis first to move: ``x``, ``beta[0]``,
+    ``L[1,0]``, and where an axis has coordinates ``theta[school A, 2]``."""
+    named = [texts(axis) for axis in coords]
+    if not any(named):
+        indices = np.ndindex(*shape)
+        return [f"{site}[{','.join(map(str, index))}]" if index else site for index in indices]
+    axes = [own or map(str, range(n)) for own, n in zip(named, shape, strict=True)]
+    return [f"{site}[{', '.join(entry)}]" for entry in product(*axes)]
+
+
+def entries(
+    values: Mapping[str, Any], coords: Mapping[str, Coordinates] | None = None
+) -> dict[str, np.ndarray]:
+    """Every scalar entry of every site {site: (n, ...)} as one (n,) array, by its label."""
     out: dict[str, np.ndarray] = {}
     for site, value in values.items():
         array = np.asarray(value)
-        for index in np.ndindex(array.shape[1:]):
-            out[margin(site, index)] = array[(slice(None), *index)]
+        shape = array.shape[1:]
+        names = labels(site, shape, (coords or {}).get(site, ()))
+        for label, index in zip(names, np.ndindex(*shape), strict=True):
+            out[label] = array[(slice(None), *index)]
     return out
 
 
-def margins(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def margins(
+    values: Mapping[str, Any], coords: Mapping[str, Coordinates] | None = None
+) -> dict[str, np.ndarray]:
     """The entries that vary, and are numbers everywhere: the upper triangle of a Cholesky factor is
     no margin, nor is a logarithm of what may be below 0."""
     is_margin = lambda x: (x != x[:1]).any() and np.isfinite(x).all()
-    return {label: x for label, x in entries(values).items() if is_margin(x)}
+    return {label: x for label, x in entries(values, coords).items() if is_margin(x)}

@@ -12,7 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from vi_compare.estimate import ALL, About, Bound, Estimate, MetricKind, entries, margins, worst
+from vi_compare.estimate import (
+    ALL,
+    About,
+    Bound,
+    Coordinates,
+    Estimate,
+    MetricKind,
+    entries,
+    margins,
+    worst,
+)
 from vi_compare.psis import usable_weights
 
 __all__ = [
@@ -27,7 +37,6 @@ __all__ = [
     "Measure",
     "MetricKind",
     "Modes",
-    "margins",
     "worst",
 ]
 
@@ -37,7 +46,7 @@ NO_REFERENCE = "there are no draws of the target to compare with"
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["u", "values", "log_p", "log_q"],
-    meta_fields=["reason", "chains"],
+    meta_fields=["reason", "chains", "coords"],
 )
 @dataclass(frozen=True)
 class Draws:
@@ -51,6 +60,7 @@ class Draws:
         reason: why a density is None, in words; "" when none is missing.
         chains: the draws are so many Markov chains of equal length, one after another;
             0 for independent draws.
+        coords: (site, coordinates of its axes) of those sites whose entries have names.
     """
 
     u: Array
@@ -59,12 +69,21 @@ class Draws:
     log_q: Array | None = None
     reason: str = ""
     chains: int = 0
+    coords: tuple[tuple[str, Coordinates], ...] = ()
 
     def __len__(self) -> int:
         return self.u.shape[0]
 
     def __getitem__(self, index) -> Draws:
         return jax.tree.map(lambda a: a[index], self)
+
+    def entries(self) -> dict[str, np.ndarray]:
+        """{label: (n,)} of every scalar entry of every site."""
+        return entries(self.values, dict(self.coords))
+
+    def margins(self) -> dict[str, np.ndarray]:
+        """{label: (n,)} of the entries that vary."""
+        return margins(self.values, dict(self.coords))
 
     @property
     def log_w(self) -> np.ndarray | None:
@@ -173,8 +192,8 @@ class Evidence:
 
     @cached_property
     def margins(self) -> Margins:
-        p = margins(self.test.values) if self.test else {}
-        q, again = (entries(draws.values) if draws else {} for draws in (self.q, self.floor))
+        p = self.test.margins() if self.test else {}
+        q, again = (draws.entries() if draws else {} for draws in (self.q, self.floor))
         return Margins({k: q[k] for k in p}, p, {k: again[k] for k in p if again})
 
     def above(self, plus: Estimate | None = None) -> Estimate:

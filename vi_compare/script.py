@@ -9,6 +9,7 @@ import io
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,16 +145,24 @@ def load(path: str | Path, name: str | None = None, data: str | Path | None = No
     path = read(path)
     names = execute(path)
     study = _study(path, names) if name is None else _named(path, names, name)
-    for field in ("guides", "quantities", "judge"):
-        if field in names and not getattr(study, field):
+    for field in ("guides", "quantities", "judge", "coords", "dims"):
+        if field in names and not getattr(study, field) and _is_meant(field, names[field]):
             study = replace(study, **{field: names[field]})
     if data is not None:
-        # Exact draws and printed figures are of the script's own data.
+        # Exact draws, printed figures and names of entries are of the script's own data.
         own = read_data(Path(data), study.model)
-        study = replace(study, data=own, exact=None, published=())
+        coords = study.coords if study.data is None else {}
+        if coords != study.coords:
+            own.told += ("the script's coords are those of its own data, and were left out",)
+        study = replace(study, data=own, exact=None, published=(), coords=coords)
     description = (names.get("__doc__") or "").strip()
     title = path.stem if name is None else f"{path.stem}:{name}"
     return replace(study, name=title, description=study.description or description)
+
+
+def _is_meant(field: str, value: Any) -> bool:
+    """Many a script has ``dims = 3``, or the places of its data in ``coords``."""
+    return field not in ("coords", "dims") or isinstance(value, Mapping) or callable(value)
 
 
 def _study(path: Path, names: dict[str, Any]):

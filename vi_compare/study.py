@@ -52,6 +52,7 @@ from vi_compare.settings import DRAWS, EFFORTS, Settings
 from vi_compare.solvers._work import Budget
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
+from vi_compare.target.naming import Naming
 from vi_compare.target.work import afforded
 from vi_compare.timing import timed
 from vi_compare.values import check_text, check_whole, listed
@@ -85,6 +86,9 @@ class Study:
         quantities: {name: function of {site: value}}, computed of every draw and measured like a
             site, as the model's deterministic sites are.
         judge: names of sites and quantities that verdicts are to rest on; empty for all.
+        coords: {dimension: names of the entries along it}, or a function that returns them; a
+            dimension is a plate, ``<site>_dim_<i>``, or what `dims` calls it.
+        dims: {site or quantity: names of its axes}, of all of them or of those in no plate.
         restarts: of every fit, unless the settings say otherwise.
         name, description: for the report; filled in from the script.
     """
@@ -97,6 +101,8 @@ class Study:
     guides: Guides = NO_GUIDES
     quantities: Mapping[str, Callable] = field(default_factory=dict)
     judge: Sequence[str] = ()
+    coords: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(default_factory=dict)
+    dims: Mapping[str, Any] = field(default_factory=dict)
     restarts: int = 16
     name: str = "model"
     description: str = field(default="", repr=False)
@@ -119,9 +125,11 @@ class Study:
         """The model bound to its data.
 
         Raises:
-            InputError: when `data` is no mapping, or the model cannot be traced.
+            InputError: when `data` is no mapping, the model cannot be traced, or `coords` or
+                `dims` do not fit it.
         """
-        data = self._data()
+        data = _called(self.data, "data")
+        naming = Naming.of(_called(self.coords, "coords"), self.dims)
         if not isinstance(data, Mapping | None):
             kind = type(data).__name__
             raise InputError(
@@ -131,7 +139,8 @@ class Study:
         cannot_run = "the model cannot be run on its data:"
         own = dict(self.quantities)
         given = jax.tree.map(_copied, dict(data or {}))
-        target = Target(guarded(self.model, cannot_run), (), given, functions=own)
+        model = guarded(self.model, cannot_run)
+        target = Target(model, (), given, functions=own, naming=naming)
         if needed := _not_given(self.model, target.kwargs):
             raise InputError(
                 f"the model needs {formatting.listed([repr(name) for name in needed])}, which data "
@@ -145,18 +154,13 @@ class Study:
         except InputError as error:
             more = all_gaps(target, self._where) if error.__cause__ else missing_argument(target)
             raise InputError(f"{error}{more}") from error.__cause__
+        _ = target.coords  # refuses names that do not fit the model
         return target
 
     @property
     def _where(self) -> Callable[[str, list[tuple[int, ...]]], str]:
         """How entries of the data are named."""
         return self.data.where if isinstance(self.data, FileData) else _in_the_script
-
-    def _data(self) -> Any:
-        if not callable(self.data):
-            return self.data
-        with blamed("data() raises"):
-            return self.data()
 
     def reference(
         self, target: Target, settings: Settings, observer: Observer | None = None
@@ -422,6 +426,14 @@ def _forget_other_precision(target: Target) -> None:
     except TypeError:
         jax.clear_caches()
         slopes()
+
+
+def _called(given: Any, name: str) -> Any:
+    """What a script's function without arguments returns; anything else is itself."""
+    if not callable(given):
+        return given
+    with blamed(f"{name}() raises"):
+        return given()
 
 
 def _with_draws(

@@ -18,7 +18,6 @@ from vi_compare.alpha_path.branches import AlphaPath, BranchEnd, OptimumBranch, 
 from vi_compare.alpha_path.integration import IntegrationRule, LineRule, Lot
 from vi_compare.alpha_path.objective import Optimum, terms
 from vi_compare.comparison import number
-from vi_compare.estimate import margin
 from vi_compare.evidence import Draws
 from vi_compare.metrics import abouts
 from vi_compare.metrics._quantiles import LEVEL
@@ -196,11 +195,8 @@ def _margins(path: AlphaPath, target: Target, draws: Draws, detail: Detail) -> l
 
 def coordinates(target: Target) -> list[str]:
     """A name for each entry of u: the site's, in words where it is not the site's own value."""
-    out = []
-    for site in target.sites:
-        name = site.name if site.is_real else f"unconstrained {site.name}"
-        out += [margin(name, index) for index in np.ndindex(site.unconstrained_shape)]
-    return out
+    named = zip(target.coordinates, target.owners, strict=True)
+    return [label if site.is_real else f"unconstrained {label}" for label, site in named]
 
 
 def _moments(path: AlphaPath, one: Optimum) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ def read_draws(given: Files | Any, target: Target, called: str = "the draws") ->
     draws = check_draws(target, flat, chains * n, f"{who} holds")
     diverged, of = held.diverged
     return DrawsOfFiles(
-        Draws(draws.u, draws.values, draws.log_p, chains=chains),
+        replace(draws, chains=chains),
         diverged / of if of else None,
         () if held.approximation is None else (_doubt(held.approximation),),
         names,

@@ -9,7 +9,7 @@ for which D₂ is at most that of all: so one unit, the sd of q, serves every ma
 
 import numpy as np
 
-from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind, margins
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 from vi_compare.psis import pareto_khat
 
 ABOUT = About(
@@ -54,7 +54,7 @@ def _too_heavy(log_w: np.ndarray) -> str:
 def _heaviest(evidence: Evidence) -> tuple[float, np.ndarray]:
     """E z⁴ of the standardised margin where it is largest, and the relative influence of
     each draw on it (n,)."""
-    z = max((_standard(x) for x in margins(evidence.q.values).values()), key=_fourth)
+    z = max((_standard(x) for x in evidence.q.margins().values()), key=_fourth)
     fourth, skew = _fourth(z), float((z**3).mean())
     if not fourth > 0:
         return 0.0, np.zeros_like(z)

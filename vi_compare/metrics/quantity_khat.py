@@ -3,7 +3,7 @@
 import numpy as np
 
 from vi_compare.estimate import worst_few
-from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind, margins
+from vi_compare.evidence import ALL, About, Estimate, Evidence, MetricKind
 from vi_compare.psis import NO_TAIL, khat_error, pareto_khat, tail_khat
 
 ABOUT = About(
@@ -25,7 +25,7 @@ def measure(evidence: Evidence) -> dict[str, Estimate]:
         return {ALL: Estimate.missing(NO_TAIL)}
     weights = np.exp(log_w - log_w.max())
     found: dict[str, float] = {}
-    for label, x in margins(evidence.q.values).items():
+    for label, x in evidence.q.margins().items():
         centred = x - weights @ x / weights.sum()
         found[f"the mean of {label}"] = _khat(weights * centred, "both", least)
         found[f"the sd of {label}"] = _khat(weights * centred**2, "right", least)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -172,7 +172,7 @@ def block(draws: Draws, begin: float, end: float) -> Draws:
 def _rows(draws: Draws, rows: np.ndarray) -> Draws:
     """Some draws (chains, n) of every chain."""
     own = draws[rows.reshape(-1)]
-    return Draws(own.u, own.values, own.log_p, chains=len(rows) if draws.chains else 0)
+    return replace(own, chains=len(rows) if draws.chains else 0)
 
 
 def part(draws: Draws, i: int) -> Draws:

@@ -11,7 +11,7 @@ asks of the fit nothing but its draws.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -123,9 +123,9 @@ def _measured(target: Target, blocks: list[np.ndarray], gradients: int, walk: Wa
     number = len(blocks)
     draws = target.complete(jnp.asarray(np.concatenate(blocks).reshape(-1, d)))
     done = [block * (i + 1) for i in range(number)]
-    way = Trail.of(done, in_blocks(draws.values, blocks), [np.ones(n * block)] * number, n)
+    weights = [np.ones(n * block)] * number
+    way = Trail.of(done, in_blocks(draws.values, blocks), weights, n, dict(draws.coords))
     kept = max(1, round(walk.kept * number))
     rows = np.arange(len(draws)).reshape(number, n, block)[-kept:]
     found = draws[rows.swapaxes(0, 1).reshape(-1)]  # chain by chain
-    now = Draws(found.u, found.values, found.log_p, chains=n)
-    return Drift(now, way, n, number * block, gradients)
+    return Drift(replace(found, chains=n), way, n, number * block, gradients)

@@ -8,6 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def nuts_reference(
 def _chains(target: Target, u: np.ndarray) -> Draws:
     """u (chains, n, d) as draws."""
     draws = target.complete(jnp.asarray(u.reshape(-1, target.dim)))
-    return Draws(draws.u, draws.values, draws.log_p, chains=len(u))
+    return replace(draws, chains=len(u))
 
 
 def _name(target: Target, seed: int, n: int, sampling: Sampling) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -53,8 +54,8 @@ def _passage(target: Target, found: Sampled) -> Passage:
     held = shares(found.masses)[0] if found.masses else np.ones(1)
     weight = (held / np.bincount(found.region, minlength=len(held)))[found.region]
     rows = np.concatenate([u.reshape(-1, target.dim) for u in found.way])
-    values = target.complete(jnp.asarray(rows)).values
-    blocks = in_blocks(values, found.way)
+    draws = target.complete(jnp.asarray(rows))
+    blocks = in_blocks(draws.values, found.way)
     trails = []
     for side in (~found.outside, found.outside):
         mine = [np.repeat(side, u.shape[1]) for u in found.way]
@@ -64,7 +65,7 @@ def _passage(target: Target, found: Sampled) -> Passage:
         ]
         weights = [np.repeat(weight[side], u.shape[1]) for u in found.way]
         worth = weight[side].sum() ** 2 / (weight[side] ** 2).sum()
-        trails.append(Trail.of(found.done, own, weights, worth))
+        trails.append(Trail.of(found.done, own, weights, worth, dict(draws.coords)))
     return Passage(*trails)
 
 
@@ -79,7 +80,7 @@ def _part(
     else:
         u = u[:, :: max(1, -(-u.shape[0] * u.shape[1] // n))]
     draws = target.complete(jnp.asarray(u.reshape(-1, target.dim)))
-    return Draws(draws.u, draws.values, draws.log_p, chains=len(u))
+    return replace(draws, chains=len(u))
 
 
 def _in_proportion(
@@ -168,11 +169,7 @@ def _told(target: Target, found: Sampled) -> str:
 
 def _margin(target: Target, column: int) -> str:
     """The name of a column of a look: a coordinate of u, or log p."""
-    if column == target.dim:
-        return "log p"
-    site = target.owners[column]
-    within = column - target.owners.index(site)
-    return site.name if site.size == 1 else f"coordinate {within} of {site.name}"
+    return "log p" if column == target.dim else target.coordinates[column]
 
 
 def _of_places(places: Places) -> list[Doubt]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vi_compare.evidence import margins
+from vi_compare.estimate import Coordinates, margins
 
 LEVELS = (0.05, 0.5, 0.95)
 
@@ -36,6 +36,7 @@ class Trail:
         values: Sequence[Mapping[str, Any]],
         weights: Sequence[np.ndarray],
         chains: float,
+        coords: Mapping[str, Coordinates] | None = None,
     ) -> Trail:
         """
         Args:
@@ -43,8 +44,9 @@ class Trail:
             weights: of its draws, (n,) each.
             chains: number that each block's draws are taken to be worth; a chain remembers
                 within a block, so that it counts once.
+            coords: {site: coordinates of its axes} of those whose entries have names.
         """
-        found = [margins(by) for by in values]
+        found = [margins(by, coords) for by in values]
         labels = tuple(label for label in found[-1] if all(label in by for by in found))
         table = [np.stack([by[label] for label in labels], axis=1) for by in found]
         bands = np.stack([_bands(x, w, chains) for x, w in zip(table, weights, strict=True)])

@@ -13,17 +13,24 @@ import numpy as np
 from vi_compare import formatting
 from vi_compare.comparison import Comparison
 from vi_compare.errors import InputError
-from vi_compare.estimate import ALL, About, entries, margins
+from vi_compare.estimate import ALL, About, Coordinates, entries, margins
 from vi_compare.report import marks
 from vi_compare.report.palette import Style
 from vi_compare.verdict import Doubt, Status
 
 
 def short(name: str, most: int = 24) -> str:
-    """A name of at most `most` characters, for where there is little room."""
+    """A name of at most `most` characters, for where there is little room; of ``site[entry]`` the
+    entry is kept as far as can be, as it tells the margins of one site apart."""
     # Without Unicode's signs that change the direction of the text after them.
     name = re.sub("[\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", name)
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+    if len(name) <= most:
+        return name
+    site, _, entry = name.partition("[")
+    room = most - len(entry) - 2  # for the ellipsis and the bracket
+    if entry.endswith("]") and 0 < room < len(site):
+        return f"{site[:room]}…[{entry}"
+    return f"{name[: most - 1]}…"
 
 
 def shown(name: str, most: int = 80) -> str:
@@ -192,7 +199,7 @@ class FitView:
     @cached_property
     def margins(self) -> dict[str, np.ndarray]:
         """{entry: (n,)}, also those that never vary; empty for a fit without draws."""
-        return entries(_values(self.node))
+        return entries(*_values(self.node))
 
 
 @dataclass(frozen=True)
@@ -293,7 +300,7 @@ class View:
     @cached_property
     def reference(self) -> dict[str, np.ndarray]:
         """{margin: (n,)} of the target's draws; empty without a reference."""
-        return margins(_values(_node(self.draws, "reference")))
+        return margins(*_values(_node(self.draws, "reference")))
 
     @property
     def predicting(self) -> Any:
@@ -377,10 +384,11 @@ def _array(node: Any, group: str, name: str) -> np.ndarray | None:
     return np.asarray(node[group][name].values, dtype=float).reshape(-1)
 
 
-def _values(node: Any) -> dict[str, np.ndarray]:
-    """{site: (n, ...)}"""
+def _values(node: Any) -> tuple[dict[str, np.ndarray], dict[str, Coordinates]]:
+    """{site: (n, ...)}, one chain after another, and {site: coordinates of its axes}."""
     if node is None or "posterior" not in node.children:
-        return {}
-    # One chain after another.
-    drawn = {str(k): v.values for k, v in node["posterior"].data_vars.items()}
-    return {k: a.reshape(-1, *a.shape[2:]) for k, a in drawn.items()}
+        return {}, {}
+    drawn = {str(v.attrs.get("site", k)): v for k, v in node["posterior"].data_vars.items()}
+    values = {site: v.values.reshape(-1, *v.shape[2:]) for site, v in drawn.items()}
+    along = lambda v: tuple(tuple(v[dim].values.tolist()) for dim in v.dims[2:])
+    return values, {site: along(v) for site, v in drawn.items()}

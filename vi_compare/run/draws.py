@@ -137,6 +137,12 @@ def _draws(
         dims={
             there[site]: list(map(_allowed, own)) for site, own in named.items() if site in there
         },
+        coords={
+            _allowed(dim): list(coordinate)
+            for site, own in draws.coords
+            for dim, coordinate in zip(named[site], own, strict=True)
+            if coordinate is not None
+        },
         check_conventions=False,  # a plate may be called "sample"
         attrs={"posterior": {"name": name}},
     )

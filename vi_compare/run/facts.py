@@ -78,6 +78,8 @@ def target(
         "dim": target.dim,
         "sites": {site.name: list(site.shape) for site in target.sites},
         "quantities": {one.name: list(one.shape) for one in target.quantities},
+        "dims": {name: list(own) for name, own in target.dims.items()},
+        "coords": {dim: list(names) for dim, names in target.naming.coords.items()},
         "judged": list(judge),
         "supports": {site.name: site.support for site in target.sites},
         "real": {site.name: site.is_real for site in target.sites},

@@ -24,7 +24,7 @@ from numpyro.infer.util import compute_log_probs
 from numpyro.primitives import Messenger
 
 from vi_compare.errors import InputError
-from vi_compare.estimate import entries, margin, margins
+from vi_compare.estimate import entries, margins
 from vi_compare.formatting import count, listed
 from vi_compare.scores import values_and_slopes
 from vi_compare.starts import starting_points
@@ -359,12 +359,7 @@ def _shifted(target: Target, point: np.ndarray, shifts: list[tuple[int, float]])
 
 def _named(target: Target, coordinates: list[int], asked: Questions) -> str:
     """The entries of u by their sites: "y_unobserved[0], y_unobserved[1] and 4 more"."""
-    labels = [
-        margin(site.name, index)
-        for site in target.sites
-        for index in np.ndindex(site.unconstrained_shape)
-    ]
-    names = [labels[i] for i in coordinates]
+    names = [target.coordinates[i] for i in coordinates]
     more = len(names) - asked.names
     shown = ", ".join(names[: asked.names])
     return f"{shown} and {more} more" if more > 0 else shown

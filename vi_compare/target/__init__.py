@@ -23,7 +23,9 @@ from numpyro.primitives import Messenger
 
 from vi_compare.batches import in_batches
 from vi_compare.errors import InputError, blamed, first_line
+from vi_compare.estimate import Coordinates, labels
 from vi_compare.evidence import Draws
+from vi_compare.target.naming import Naming
 from vi_compare.target.work import has_while, largest, operations
 
 # Bytes of an array of which a cache holds as many as there are rows of a batch.
@@ -55,6 +57,11 @@ class Site:
     dims: tuple[str, ...]
 
     @property
+    def is_entry_by_entry(self) -> bool:
+        """Whether an unconstrained value has as many entries as a value."""
+        return self.shape == self.unconstrained_shape
+
+    @property
     def size(self) -> int:
         """How many entries of the flat vector it takes."""
         return math.prod(self.unconstrained_shape)
@@ -80,6 +87,7 @@ class _Structure:
     sites: tuple[Site, ...]
     normalised: bool
     subsampled: tuple[str, ...]
+    plates: Mapping[str, int]
     quantities: tuple[Quantity, ...] = ()
     large: tuple[Quantity, ...] = ()
 
@@ -100,6 +108,7 @@ class Target:
         key: seeds what the model draws besides its latent sites: minibatch indices. None:
             all data, also where plates ask for minibatches.
         functions: {name: function of {site: value}}, further quantities.
+        naming: what a study calls axes, and the entries along them.
 
     Raises:
         InputError: at first use of its structure, when the model has no latent site, a
@@ -111,6 +120,7 @@ class Target:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     key: Array | None = None
     functions: Mapping[str, Callable] = field(default_factory=dict)
+    naming: Naming = field(default_factory=Naming)
 
     @property
     def seeded(self) -> Callable:
@@ -210,11 +220,39 @@ class Target:
         """Quantities with too many entries to be measured one by one."""
         return self._structure.large
 
-    @property
+    @cached_property
     def dims(self) -> dict[str, tuple[str, ...]]:
-        """{site or quantity: a name for every axis of its value}."""
-        sites = {site.name: site.dims for site in self.sites}
-        return sites | {one.name: one.dims for one in self.quantities}
+        """{site or quantity: a name for every axis of its value}.
+
+        Raises:
+            InputError: when the study's own names do not fit the model.
+        """
+        found = self.naming.dims_of([*self._measured, *self.large])
+        return {one.name: found[one.name] for one in self._measured}
+
+    @cached_property
+    def coords(self) -> dict[str, Coordinates]:
+        """{site or quantity: coordinates of its axes}, of those whose entries have names.
+
+        Raises:
+            InputError: when the study's own names do not fit the model.
+        """
+        known = [*self._measured, *self.large]
+        found = self.naming.coords_of(known, self._structure.plates)
+        return {one.name: found[one.name] for one in self._measured if one.name in found}
+
+    @property
+    def _measured(self) -> tuple[Site | Quantity, ...]:
+        return (*self.sites, *self.quantities)
+
+    @property
+    def coordinates(self) -> list[str]:
+        """A label for each entry of u (d,): that of the site's own entry where it has as many."""
+        out = []
+        for site in self.sites:
+            own = self.coords.get(site.name, ()) if site.is_entry_by_entry else ()
+            out += labels(site.name, site.unconstrained_shape, own)
+        return out
 
     @property
     def numbers_of_a_draw(self) -> int:
@@ -311,7 +349,7 @@ class Target:
     def complete(self, u: Array, values: Mapping[str, Array] | None = None) -> Draws:
         """u (n, d) -> draws with values, of the quantities too, and log_p, computed in batches."""
         log_p, found = in_batches(_evaluate, self)(u)
-        return Draws(u, found | dict(values or {}), log_p)
+        return Draws(u, found | dict(values or {}), log_p, coords=tuple(self.coords.items()))
 
 
 class _AllData(Messenger):
@@ -374,7 +412,8 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
             "the model has no latent site, so there is nothing to approximate; "
             "add a numpyro.sample(...) without obs="
         )
-    return _Structure(tuple(sites), normalised, subsampled)
+    sizes = {s["name"]: s["args"][0] for s in plates}
+    return _Structure(tuple(sites), normalised, subsampled, sizes)
 
 
 def _with_quantities(

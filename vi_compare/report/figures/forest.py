@@ -76,7 +76,7 @@ def _drawn(trees, colours, styles, names, labels, axis, told: str) -> Markup:
         figure.axes[0].remove()  # the column for ArviZ's own labels
         ends = [y for line in ax.lines for y in line.get_ydata()]
         ax.set_ylim(min(ends) - 0.25, max(ends) + 0.25)
-        ax.set_yticks(rows, [short(label, 18) for label in labels])
+        ax.set_yticks(rows, [short(label, 28) for label in labels])
         ax.tick_params(axis="y", length=0, left=True, labelleft=True)
         ax.spines["left"].set_visible(False)
         ax.set_xlabel(short(axis, 60))

@@ -28,7 +28,7 @@ def cloud(
         _points(ax, *thin[1], colour=fit.style.colour, size=2.8, alpha=0.9)
         for axis, i in (("x", 0), ("y", 1)):
             _limits(ax, axis, thin[0][i], thin[1][i])
-        ax.set(xlabel=short(labels[0]), ylabel=short(labels[1]))
+        ax.set(xlabel=short(labels[0], 32), ylabel=short(labels[1], 32))
         r = [formatting.fixed(_correlation(*xy), 2) for xy in (p, q)]
         return svg.inline(
             figure, key, f"{short(labels[0])} against {short(labels[1])}, target and {fit.name}",

@@ -20,7 +20,7 @@ from vi_compare.report.blocks import (
 from vi_compare.report.figures.joint import cloud
 from vi_compare.report.marks import limits, mark
 from vi_compare.report.pairs import most_telling, uncoupled
-from vi_compare.report.view import FitView, View, short, shown
+from vi_compare.report.view import FitView, View, shown
 
 
 def section(view: View, most_figures: int = 6, most_pairs: int = 4) -> Section | None:
@@ -50,7 +50,7 @@ def section(view: View, most_figures: int = 6, most_pairs: int = 4) -> Section |
 
 def _how(pair: tuple[str, str]) -> str:
     return (
-        f"{short(pair[0])} against {short(pair[1])}. Grey: draws of the target; in "
+        f"{shown(pair[0])} against {shown(pair[1])}. Grey: draws of the target; in "
         "colour: draws of the fit. Grey alone is missed, colour alone is invented."
     )
 
