@@ -149,7 +149,7 @@ def test_where_there_is_little_room_the_entry_is_kept():
     assert short("coefficients[worst concave points]", 28) == "coeff…[worst concave points]"
     assert short("coefficients[mean radius]") == "coefficien…[mean radius]"
     assert short("x" * 30) == "x" * 23 + "…"
-    assert len(short("b[" + "long " * 20 + "]")) == 24
+    assert short("theta[a name that is far too long, 1.25]") == "the…[a name th…ng, 1.25]"
 
 
 # --- fits.nc --------------------------------------------------------------------------

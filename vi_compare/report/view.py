@@ -21,16 +21,19 @@ from vi_compare.verdict import Doubt, Status
 
 def short(name: str, most: int = 24) -> str:
     """A name of at most `most` characters, for where there is little room; of ``site[entry]`` the
-    entry is kept as far as can be, as it tells the margins of one site apart."""
+    entry is kept as far as can be, its ends first: it tells the margins of one site apart."""
     # Without Unicode's signs that change the direction of the text after them.
     name = re.sub("[\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", name)
     if len(name) <= most:
         return name
     site, _, entry = name.partition("[")
-    room = most - len(entry) - 2  # for the ellipsis and the bracket
-    if entry.endswith("]") and 0 < room < len(site):
-        return f"{site[:room]}…[{entry}"
-    return f"{name[: most - 1]}…"
+    if not entry.endswith("]"):
+        return f"{name[: most - 1]}…"
+    least = min(len(site), 3)
+    if (room := most - least - 2) < len(entry):  # an ellipsis and the bracket
+        entry = f"{entry[: -(-room // 2) - 1]}…{entry[-(room // 2) :]}"
+    room = most - len(entry) - 1
+    return f"{site if len(site) <= room else f'{site[: room - 1]}…'}[{entry}"
 
 
 def shown(name: str, most: int = 80) -> str:
