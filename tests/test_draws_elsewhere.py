@@ -568,7 +568,7 @@ def test_words_and_files_do_not_stand_together(tmp_path):
 
 def test_few_draws_are_refused_wherever_they_come_from():
     two = {name: v.reshape(-1, *v.shape[2:])[:2] for name, v in drawn().items()}
-    with pytest.raises(InputError, match="has 2 draws, which are too few"):
+    with pytest.raises(InputError, match="2 draws, which are too few"):
         Given("two", draws=two).approximation(TARGET)
 
 

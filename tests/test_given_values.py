@@ -220,14 +220,14 @@ def test_given_parameters_that_make_no_sense_are_refused(name):
 
 
 DRAWS = {
-    "two": ({"x": [1.0, 2.0]}, "has 2 draws, which are too few"),
+    "two": ({"x": [1.0, 2.0]}, "holds 2 draws, which are too few"),
     "one number": ({"x": 3.0}, "too few"),
     "none": ({"x": []}, "too few"),
     "texts": ({"x": ["a"] * 500}, "x must be real numbers"),
     "complex": ({"x": np.full(500, 1j)}, "x must be real numbers"),
     "NaN": ({"x": np.full(500, np.nan)}, "x must be finite"),
     "ragged": ({"x": [[1], [1, 2]]}, "x must be real numbers"),
-    "of nobody": ({}, "has no 'x'"),
+    "of nobody": ({}, "is empty"),
 }
 
 

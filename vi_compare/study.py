@@ -150,7 +150,6 @@ class Study:
         try:
             with blamed(cannot_run):  # what comes of its values outside of it, too
                 target.check()
-                _forget_other_precision(target)
         except InputError as error:
             more = all_gaps(target, self._where) if error.__cause__ else missing_argument(target)
             raise InputError(f"{error}{more}") from error.__cause__
@@ -415,17 +414,6 @@ def _copied(leaf: Any) -> Any:
     """Arrays of the data as objects of their own: JAX keeps what it has made of an array in the
     session's precision, and would give that again in another one."""
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
-
-
-def _forget_other_precision(target: Target) -> None:
-    """Let JAX forget what it keeps of arrays that a model refers to outside its data, where that
-    is of another precision: operations then refuse it."""
-    slopes = lambda: jax.make_jaxpr(jax.grad(target.log_density))(jnp.zeros(target.dim))
-    try:
-        slopes()
-    except TypeError:
-        jax.clear_caches()
-        slopes()
 
 
 def _called(given: Any, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.files.chains import READERS, ApproximateDraws, Columns, read_chains
 from vi_compare.files.found import Files, find_files, holds_files
-from vi_compare.files.objects import chains_of, is_object
+from vi_compare.files.objects import chains_of
 from vi_compare.psis import khat_limit, pareto_khat
 from vi_compare.reference import check_draws
 from vi_compare.target import Target
@@ -64,7 +65,7 @@ def read_draws(given: Files | Any, target: Target, called: str = "the draws") ->
     """
     ranks = {site.name: len(site.shape) for site in target.sites}
     names: tuple[str, ...] = ()
-    if is_object(given):
+    if not isinstance(given, str | Path | Sequence):
         who, held = called, chains_of(given, called, ranks)
     else:
         paths = find_files(given, READERS)

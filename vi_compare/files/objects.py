@@ -12,10 +12,11 @@ from numpyro.infer import MCMC
 
 from vi_compare.errors import InputError
 from vi_compare.files.chains import DIVERGING, Chains, Ranks, chained, of_tree, with_divergences
+from vi_compare.values import reals
 
 
 def is_object(given: Any) -> bool:
-    """Whether draws are given by what holds them, and not by names of files."""
+    """Whether it is of a kind that holds draws."""
     return chains_of.dispatch(type(given)) is not chains_of.dispatch(object)
 
 
@@ -55,4 +56,8 @@ def _(given: xr.DataTree | xr.Dataset, who: str, ranks: Ranks) -> Chains:
 def _(given: Mapping, who: str, ranks: Ranks) -> Chains:
     if not given:
         raise InputError(f"{who} is empty; give {{site: (n, ...)}}")
-    return with_divergences(chained(who, given, ranks), ranks)
+    # What is no site of the model may be anything.
+    held = {n: reals(v, f"{who}: {n}") if n in ranks else v for n, v in given.items()}
+    if few := [name for name in held if name in ranks and not np.size(held[name]) > 1]:
+        raise InputError(f"{who} holds {few[0]!r} of {np.size(held[few[0]])} draws, too few")
+    return with_divergences(chained(who, held, ranks), ranks)

@@ -305,10 +305,14 @@ class View:
         """{margin: (n,)} of the target's draws; empty without a reference."""
         return margins(*_values(_node(self.draws, "reference")))
 
-    @property
-    def predicting(self) -> Any:
-        """The reference's group, which has what it predicts; None without one."""
-        return _node(self.draws, "reference")
+    def predicted(self, group: str, site: str) -> Any:
+        """An observed site in one of ArviZ's groups, an ``xarray.DataArray``: of the reference, or
+        without one of the first fit that has it; None where none has."""
+        nodes = [_node(self.draws, "reference"), *(fit.node for fit in self.fits)]
+        for node in (node for node in nodes if node is not None and group in node.children):
+            held = node[group].data_vars.values()
+            return next((a for a in held if a.attrs.get("site", a.name) == site), None)
+        return None
 
     def way(self, side: str) -> Any:
         """The same of the reference's chains from "inside" or "outside"; None where it has no

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,10 +13,12 @@ from arviz_base import from_dict
 from vi_compare import families
 from vi_compare.errors import InputError, first_line
 from vi_compare.evidence import Draws
+from vi_compare.predictions.observed import Observed
 from vi_compare.reference import Reference
 from vi_compare.reference.trail import LEVELS, Trail
 from vi_compare.run.facts import LARGEST, Measured
-from vi_compare.run.predicting import Predictor
+from vi_compare.run.predicting import Predicted, Predictor
+from vi_compare.target.naming import Coordinate
 from vi_compare.values import can_be_kept
 
 # Maximum size of the draws of one fit, in bytes; more are thinned.
@@ -63,11 +66,11 @@ def draws_tree(
                 _trail, (way.inside, way.outside)
             )
         if predictor:
-            parts |= predictor.groups("reference", predictor.reference)
+            parts |= _predicted("reference", predictor, predictor.reference)
     for m, group in zip(measured, groups, strict=True):
         parts |= _fit(m, f"fits/{group}", dims, most_bytes)
         if predictor:
-            parts |= predictor.groups(f"fits/{group}", m.predicted)
+            parts |= _predicted(f"fits/{group}", predictor, m.predicted)
     if curves:
         grid, log_p, log_q = curves
         parts["curves"] = xr.Dataset(
@@ -151,6 +154,64 @@ def _draws(
     parts = {f"{path}/{group}": node.to_dataset() for group, node in tree.children.items()}
     unconstrained = xr.Dataset({"u": (("draw", "coordinate"), np.asarray(draws.u))})
     return parts | {f"{path}/unconstrained": unconstrained}
+
+
+def _predicted(
+    path: str, predictor: Predictor, predicted: Predicted | None
+) -> dict[str, xr.Dataset]:
+    """ArviZ's ``log_likelihood``, with log_p and log_q of the draws asked as coordinates,
+    ``posterior_predictive``, ``observed_data``; and ``loo_pit``, ranks of the observations."""
+    if predicted is None or not predicted.at:
+        return {}
+    draws, chains = predicted.draws, max(1, predicted.draws.chains)
+    split = lambda a: np.reshape(a, (chains, -1, *np.shape(a)[1:]))
+    densities = {"log_p": draws.log_p, "log_q": draws.log_q}
+    at: dict[str, Any] = {
+        k: (("chain", "draw"), split(a)) for k, a in densities.items() if a is not None
+    }
+    at |= {"chain": np.arange(chains), "draw": split(predicted.rows)[0]}
+    found = {name: xr.Dataset() for name in ("posterior_predictive", "observed_data", "loo_pit")}
+    found["log_likelihood"] = xr.Dataset(coords=at)
+    there = kept_names([site.name for site in predictor.sites])
+    for site in (site for site in predictor.sites if site.name in predicted.at):
+        said, check = predicted.at[site.name], predicted.checks.get(site.name)
+        values = {
+            "log_likelihood": split(_single(said.log_lik)),
+            "posterior_predictive": said.replicates
+            if said.replicates is None
+            else split(_single(said.replicates)),
+            "observed_data": site.values,
+            "loo_pit": check.ranks if check else None,
+        }
+        for group, a in values.items():
+            if a is not None:
+                sampled = group in ("log_likelihood", "posterior_predictive")
+                found[group][there[site.name]] = _of_observations(
+                    site, a, predictor.target.naming.coords, sampled
+                )
+    return {f"{path}/{name}": data for name, data in found.items() if data.data_vars}
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    """In single precision, which is more than any sum of them needs."""
+    return values.astype(np.float32) if values.dtype.kind == "f" else values
+
+
+def _of_observations(
+    site: Observed, a: np.ndarray, named: Mapping[str, Coordinate], sampled: bool
+) -> xr.DataArray:
+    """(..., n, ...) of a site's observations, with the site's own axes where all of them were
+    looked at."""
+    lead = ("chain", "draw") if sampled else ()
+    own = {"site": site.name}
+    event = tuple(f"{site.name}_event_{i}" for i in range(a.ndim - len(lead) - 1))
+    if len(site.rows) < int(np.prod(site.shape)):
+        dim = f"{site.name}_observation"
+        dims = tuple(map(_allowed, (dim, *event)))
+        return xr.DataArray(a, {dims[0]: site.rows}, (*lead, *dims), attrs=own)
+    a = a.reshape(*a.shape[: len(lead)], *site.shape, *a.shape[len(lead) + 1 :])
+    coords = {_allowed(dim): list(named[dim]) for dim in site.dims if dim in named}
+    return xr.DataArray(a, coords, (*lead, *map(_allowed, (*site.dims, *event))), attrs=own)
 
 
 def kept_names(sites: Sequence[str]) -> dict[str, str]:

@@ -10,8 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import xarray as xr
-from jax import Array
 
 from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate
 from vi_compare.predictions.checks import Check, check
@@ -186,40 +184,6 @@ class Predictor:
             "reference": facts(self.reference),
         }
 
-    def groups(self, path: str, predicted: Predicted | None) -> dict[str, xr.Dataset]:
-        """ArviZ's ``log_likelihood``, with log_p and log_q of the draws asked as coordinates,
-        ``posterior_predictive``, ``observed_data``; and ``loo_pit``, ranks of the observations."""
-        if predicted is None or not predicted.at:
-            return {}
-        chains = max(1, predicted.draws.chains)
-        split = lambda a: np.reshape(a, (chains, -1, *np.shape(a)[1:]))
-        densities = {"log_p": predicted.draws.log_p, "log_q": predicted.draws.log_q}
-        at = {k: (("chain", "draw"), split(a)) for k, a in densities.items() if a is not None}
-        known = [site for site in self.sites if site.name in predicted.at]
-        said = {site: predicted.at[site.name] for site in known}
-        likely = {
-            s.name: _array(s, split(_single(one.log_lik)), sampled=True) for s, one in said.items()
-        }
-        made = {
-            s.name: _array(s, split(_single(one.replicates)), sampled=True)
-            for s, one in said.items()
-            if one.replicates is not None
-        }
-        seen = {site.name: _array(site, site.values) for site in known}
-        draw = {"chain": np.arange(chains), "draw": split(predicted.rows)[0]}
-        ranks = {
-            site.name: _array(site, u)
-            for site in known
-            if (own := predicted.checks.get(site.name)) and (u := own.ranks) is not None
-        }
-        found = {
-            "log_likelihood": xr.Dataset(likely, coords=draw | at),
-            "observed_data": xr.Dataset(seen),
-            "posterior_predictive": xr.Dataset(made, coords=draw),
-            "loo_pit": xr.Dataset(ranks),
-        }
-        return {f"{path}/{name}": data for name, data in found.items() if data.data_vars}
-
 
 def _beside(e: Estimate, floor: Estimate | None) -> Estimate:
     """With the floor beside it, which is how far so few draws alone can move it."""
@@ -265,21 +229,3 @@ def _plain(e: Estimate) -> dict[str, Any]:
 def _check(one: Check) -> dict[str, Any]:
     reason = {"reason": one.reason} if one.p_value is None else {}
     return {"p_value": one.p_value, "below": one.below, "above": one.above, **reason}
-
-
-def _single(values: np.ndarray) -> np.ndarray:
-    """In single precision, which is more than any sum of them needs."""
-    return values.astype(np.float32) if values.dtype.kind == "f" else values
-
-
-def _array(site: Observed, values: Array | np.ndarray, sampled: bool = False) -> xr.DataArray:
-    """Of a site's observations (..., n, ...), with the site's own axes where all of them were
-    looked at."""
-    lead = ("chain", "draw") if sampled else ()
-    a = np.asarray(values)
-    event = tuple(f"{site.name}_event_{i}" for i in range(a.ndim - len(lead) - 1))
-    if len(site.rows) == int(np.prod(site.shape)):
-        a = a.reshape(*a.shape[: len(lead)], *site.shape, *a.shape[len(lead) + 1 :])
-        return xr.DataArray(a, dims=(*lead, *site.dims, *event))
-    dim = f"{site.name}_observation"
-    return xr.DataArray(a, dims=(*lead, dim, *event), coords={dim: site.rows})

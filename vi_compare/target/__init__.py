@@ -196,6 +196,7 @@ class Target:
                 f"look at its factors and at what its distributions are given"
             )
         jax.eval_shape(self.everything, one)
+        _forget_other_precision(self, one)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -369,6 +370,17 @@ def bijection_of(fn: dist.Distribution) -> Any:
     """
     with jax.ensure_compile_time_eval():
         return biject_to(fn.support)
+
+
+def _forget_other_precision(target: Target, one: jax.ShapeDtypeStruct) -> None:
+    """Let JAX forget what it keeps of arrays that a model refers to outside its data, where that
+    is of another precision: operations then refuse it."""
+    slopes = lambda: jax.make_jaxpr(jax.grad(target.log_density))(one)
+    try:
+        slopes()
+    except TypeError:
+        jax.clear_caches()
+        slopes()
 
 
 @partial(jax.jit, static_argnums=0)

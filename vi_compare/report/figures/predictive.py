@@ -16,11 +16,11 @@ from vi_compare.report.palette import Colour
 from vi_compare.report.view import short
 
 
-def predictive(key: str, node: Any, site: str, form: Form) -> Markup:
-    """Replicates and observations of a site; `node` has ArviZ's groups."""
+def predictive(key: str, made: xr.DataArray, seen: xr.DataArray, site: str, form: Form) -> Markup:
+    """Replicates (chain, draw, ...) and observations of a site."""
     import matplotlib.pyplot as plt
 
-    few = _of_site(node, site)
+    few = _flat(made, seen)
     with svg.drawing(key):
         figure = form.draw(few).get_viz("figure")
         svg.frame(figure, (0.66, 0.44, 0.06, 0.06))
@@ -39,9 +39,8 @@ def ranks(key: str, u: np.ndarray, site: str) -> Markup:
     return ecdf(key, u, Colour.INK, label, f"Ranks of {short(site)}", f"{u.size} observations.")
 
 
-def _of_site(node: Any, site: str) -> xr.DataTree:
-    """The groups that ArviZ's checks read, of one site, its observations on one axis."""
-    made, seen = (node[group][site] for group in ("posterior_predictive", "observed_data"))
+def _flat(made: xr.DataArray, seen: xr.DataArray) -> xr.DataTree:
+    """The groups that ArviZ's checks read, the observations on one axis."""
     rows = made.transpose("chain", "draw", ...).values.reshape(-1, seen.size)
     return xr.DataTree.from_dict(
         {

@@ -113,23 +113,23 @@ def _seen(view: View, known: dict) -> list[Cell]:
 
 def _pictures(view: View, observed: dict, most: int = 3) -> list[Pictures]:
     """Of the reference, or without one of the first fit that predicts anything."""
-    nodes = [view.predicting, *(fit.node for fit in view.fits if fit.data.get("predictions"))]
-    node = next((n for n in nodes if n is not None and "observed_data" in n.children), None)
-    out = []
-    for i, (site, facts) in enumerate(list(observed["sites"].items())[:most]):
-        form = FORMS.get(facts["outcomes"])
-        if node is None or form is None or "posterior_predictive" not in node.children:
-            continue
-        if site not in node["posterior_predictive"]:
-            continue
-        pictures = [Picture(predictive(f"predictive-{i}", node, site, form))]
-        how = form.how
-        if "loo_pit" in node.children and site in node["loo_pit"]:
-            u = node["loo_pit"][site].values.reshape(-1)
-            pictures.append(Picture(ranks(f"predictive-ranks-{i}", u, site)))
-            how += (
-                " Beside it the ranks of the observations in what is predicted of each: flat is a "
-                "model that fits. An S that starts above zero is data more spread than predicted."
-            )
-        out.append(Pictures(pictures, how))
-    return out
+    sites = list(observed["sites"].items())[:most]
+    found = (_of_site(view, i, site, known["outcomes"]) for i, (site, known) in enumerate(sites))
+    return [pictures for pictures in found if pictures]
+
+
+def _of_site(view: View, i: int, site: str, outcomes: str) -> Pictures | None:
+    form = FORMS.get(outcomes)
+    groups = ("posterior_predictive", "observed_data", "loo_pit")
+    made, seen, u = (view.predicted(group, site) for group in groups)
+    if form is None or made is None or seen is None:
+        return None
+    pictures = [Picture(predictive(f"predictive-{i}", made, seen, site, form))]
+    if u is None:
+        return Pictures(pictures, form.how)
+    pictures.append(Picture(ranks(f"predictive-ranks-{i}", u.values.reshape(-1), site)))
+    beside = (
+        "Beside it the ranks of the observations in what is predicted of each: flat is a model "
+        "that fits. An S that starts above zero is data more spread than predicted."
+    )
+    return Pictures(pictures, f"{form.how} {beside}")
