@@ -255,6 +255,80 @@ def path(
     return 0
 
 
+@app.command()
+def calibrate(
+    script: Script,
+    fit: Annotated[
+        str,
+        typer.Option(
+            "--fit",
+            metavar="GUIDE/DIVERGENCE[/SOLVER]",
+            help="Which fit to calibrate, for example mvn/reverse-kl.",
+            autocompletion=complete_fit,
+        ),
+    ],
+    around: Annotated[
+        str,
+        typer.Option(
+            metavar="prior|posterior",
+            help="Where the true values of the simulated data come from: the prior, over all data "
+            "that the model makes; or the posterior, near the observed data.",
+            autocompletion=lambda: ["prior", "posterior"],
+        ),
+    ] = "prior",
+    simulations: Annotated[
+        int, typer.Option(min=20, help="Data sets, each with a refit; more show smaller faults.")
+    ] = 200,
+    data: Data = None,
+    seed: Seed = 0,
+    restarts: Restarts = None,
+    reference: ReferenceOption = None,
+    effort: Effort = "normal",
+    judge: Judge = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run folder to write into; by default reports/<script name>."),
+    ] = None,
+    open_page: OpenPage = False,
+    float32: Float32 = False,
+    show_profile: ShowProfile = False,
+    debug: Debug = False,
+) -> int:
+    """Fit simulated data whose truth is known; say where the fits are off; write calibration.html.
+
+    Simulation-based calibration: it needs no draws of the target, and so sees what a reference and
+    a fit miss alike. The same command goes on where it was interrupted, and more --simulations
+    add to those there are.
+    """
+    folder = _run_folder(script, out)
+    _start(float32)
+    settings = Settings(seed, None, restarts, reference or None, effort, float32=float32)
+    study = _study(script, [fit], data, judge)
+    _end(_calibrated(study, settings, around, simulations, folder), open_page, show_profile)
+    return 0
+
+
+def _calibrated(
+    study: Study, settings: Settings, around: str, simulations: int, folder: Path
+) -> Path:
+    """Calibrate the study's fit, say what was found and write it; the page's path."""
+    with timed("imports"):
+        from vi_compare.calibration import Around, CalibrationSettings, Calibrator
+        from vi_compare.calibration.facts import write
+        from vi_compare.run.progress import Terminal
+        from vi_compare.terminal import show_calibration
+
+    asked = CalibrationSettings(Around.parse(around), simulations)
+    with Terminal() as terminal:
+        calibrator = Calibrator.of(study, settings, asked, terminal)
+        found, ranks = calibrator.run(folder, terminal)
+        terminal.begin("writing the report")
+        page = write(folder, found, ranks)
+        terminal.end("")
+    show_calibration(found, page)
+    return page
+
+
 def _trace(
     script: str, guide: str, alpha: str, data: Path | None, settings: Settings, folder: Path
 ) -> Path:

@@ -68,7 +68,12 @@ def _style(fit: FitView) -> str:
     """The colour of its verdict. Rich leaves it out where NO_COLOR is set."""
     from vi_compare.report.page import mark_of
 
-    return {"good": "green", "near": "yellow", "bad": "red"}[mark_of(fit.data["verdict"])]
+    return _colour(mark_of(fit.data["verdict"]))
+
+
+def _colour(mark: str) -> str:
+    """Of a mark, as Rich calls it."""
+    return {"good": "green", "near": "yellow", "bad": "red"}[mark]
 
 
 def scoreboard(view: View, console: Console) -> Table:
@@ -110,6 +115,30 @@ def show_path(path: dict, page: Path) -> None:
     nothing = f"No optimum of {path['guide']} was found."
     text = nothing if found is None else words.finding(found)
     console.print(Text(text), soft_wrap=True)
+    console.print()
+    console.print(Text(str(page)), soft_wrap=True)
+
+
+def show_calibration(calibration: dict, page: Path, most: int = 20) -> None:
+    """The verdict of a calibration, the `most` margins that are furthest off, what was found in
+    the page's own words, and where the page is, on stdout."""
+    from vi_compare.report.sbc import words
+
+    console = _page_of_text()
+    word, mark = words.verdict(calibration)
+    ranked = words.worst_first(calibration)
+    pair = lambda x: with_error(x["value"], x["standard_error"])
+    rows = (
+        (one["label"], pair(one["shift"]), pair(one["width"]), words.finding(one, sizes=False))
+        for one in ranked[:most]
+    )
+    title = f"{calibration['fit']}: ranks of true values, margins furthest off first"
+    console.print(_table(title, ("margin", "off by, sd", "width ÷ right one", "finding"), rows))
+    if len(ranked) > most:
+        console.print(f"  and {count(len(ranked) - most)} more on the page\n")
+    console.print(Text.assemble(f"{calibration['fit']}: ", (word, _colour(mark))))
+    for sentence in words.sentences(calibration):
+        console.print(Text(sentence))
     console.print()
     console.print(Text(str(page)), soft_wrap=True)
 

@@ -101,7 +101,7 @@ class Prepared:
         """Fit and measure everything."""
         n = len(self.plans)
         solved = [
-            self._fit(plan, f"fit {i} of {n}", observer) for i, plan in enumerate(self.plans, 1)
+            self.fit(plan, f"fit {i} of {n}", observer) for i, plan in enumerate(self.plans, 1)
         ]
         fits = [fit for fit, _ in solved]
         observer.begin("measuring")
@@ -135,7 +135,7 @@ class Prepared:
         with timed("gathering results"):
             return self._compare(measured, log_z, modes, basins, predictor)
 
-    def _fit(self, plan: Plan, place: str, observer: Observer) -> tuple[Fit, float]:
+    def fit(self, plan: Plan, place: str, observer: Observer) -> tuple[Fit, float]:
         """What came of a plan, and the seconds that took."""
         observer.begin(plan.name, place)
         key = key_for(self.settings.seed, plan.full)

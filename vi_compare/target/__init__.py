@@ -123,10 +123,13 @@ class Target:
     naming: Naming = field(default_factory=Naming)
 
     @property
+    def unseeded(self) -> Callable:
+        """The model, which sees all data where there is no key."""
+        return _AllData(self.model) if self.key is None else self.model
+
+    @property
     def seeded(self) -> Callable:
-        if self.key is None:
-            return handlers.seed(_AllData(self.model), jax.random.key(0))
-        return handlers.seed(self.model, self.key)
+        return handlers.seed(self.unseeded, jax.random.key(0) if self.key is None else self.key)
 
     @cached_property
     def _structure(self) -> _Structure:
@@ -417,7 +420,7 @@ def _read(trace: Mapping[str, dict]) -> _Structure:
             _refuse_no_numbers(name, site["value"])
             normalised = False
             continue
-        normalised &= site["scale"] is None and not _improper(site["fn"])
+        normalised &= site["scale"] is None and not is_improper(site["fn"])
         sites.append(_latent(name, site, subsampled))
     if not sites:
         raise InputError(
@@ -564,7 +567,7 @@ def _innermost(support: constraints.Constraint) -> constraints.Constraint:
     return support
 
 
-def _improper(fn: dist.Distribution) -> bool:
+def is_improper(fn: dist.Distribution) -> bool:
     """Whether the distribution, or what it wraps, is improper or partly masked."""
     while True:
         if isinstance(fn, dist.ImproperUniform | dist.MaskedDistribution):

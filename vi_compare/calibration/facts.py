@@ -1,0 +1,83 @@
+"""A calibration as plain data: what ``calibration.json`` holds (schema 1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vi_compare.calibration.kept import Ranks
+from vi_compare.calibration.ranks import MarginRanks, RankTests
+from vi_compare.comparison import writable
+from vi_compare.comparison.writing import undisturbed
+from vi_compare.report.sbc import render
+
+RESULTS, PAGE = "calibration.json", "calibration.html"
+
+
+def write(folder: Path, calibration: Mapping[str, Any], ranks: Ranks) -> Path:
+    """Write ``calibration.json`` and the page, together or not at all; the page's path.
+
+    Raises:
+        InputError: when the folder cannot be written.
+    """
+    text = json.dumps(calibration, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    page = render(calibration, dict(zip(calibration["labels"], ranks.ps.T, strict=True)))
+    with writable(folder) as scratch:
+        (scratch / RESULTS).write_text(text, encoding="utf-8")
+        (scratch / PAGE).write_text(page, encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        with undisturbed():
+            for made in (RESULTS, PAGE):
+                (scratch / made).replace(folder / made)
+    return folder / PAGE
+
+
+def results(
+    ranks: Ranks,
+    labels: Sequence[str],
+    judged: Sequence[str],
+    fit: str,
+) -> dict[str, Any]:
+    """What the ranks say.
+
+    Args:
+        labels: of the columns of the ranks.
+        judged: names of sites and quantities that are looked at; empty for all.
+        fit: its name.
+    """
+    tests = RankTests()
+    known = dict(zip(labels, ranks.ps.T, strict=True))
+    some = {label: p for label, p in known.items() if not judged or _site(label) in judged}
+    found = tests.judge(some)
+    n = int((~ranks.failed).sum())
+    power = tests.power(n, len(some)) if n >= tests.least else None
+    return {
+        "fit": fit,
+        "simulations": len(ranks),
+        "not_converged": int((~ranks.converged & ~ranks.failed).sum()),
+        "failed": int(ranks.failed.sum()),
+        "labels": list(labels),
+        "judged": list(judged),
+        "level": tests.level,
+        "power": None if power is None else vars(power),
+        "margins": [_margin(label, one) for label, one in found.items()],
+    }
+
+
+def _margin(label: str, one: MarginRanks) -> dict[str, Any]:
+    names = ("location", "width", "shape")
+    return {
+        "label": label,
+        "n": one.n,
+        "shift": {"value": one.shift, "standard_error": float(one.shift_error)},
+        "width": {"value": one.width, "standard_error": float(one.width_error)},
+        "p_values": dict(zip(names, map(float, one.p_values), strict=True)),
+        "misfits": [misfit.value for misfit in one.misfits],
+    }
+
+
+def _site(label: str) -> str:
+    """The site of a margin: ``beta`` of ``beta[0]``."""
+    return label.partition("[")[0]
