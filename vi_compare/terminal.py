@@ -132,7 +132,7 @@ def show_calibration(calibration: dict, page: Path, most: int = 20) -> None:
         (one["label"], pair(one["shift"]), pair(one["width"]), words.finding(one, sizes=False))
         for one in ranked[:most]
     )
-    title = f"{calibration['fit']}: ranks of true values, margins furthest off first"
+    title = f"{calibration['fit']}: margins, furthest off first"
     console.print(_table(title, ("margin", "off by, sd", "width ÷ right one", "finding"), rows))
     if len(ranked) > most:
         console.print(f"  and {count(len(ranked) - most)} more on the page\n")

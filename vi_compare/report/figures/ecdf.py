@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from vi_compare.report import svg
-from vi_compare.report.palette import Colour
+from vi_compare.report.palette import Colour, Style
 from vi_compare.report.view import short
 
 # Heights (g,), lower and upper end (g,) of an envelope.
@@ -40,11 +40,13 @@ def ranks_picture(p: np.ndarray, label: str, number: int, bands: Mapping[int, En
     key = f"ranks-{number}"
     with svg.sheet(key, 2.3, (0.66, 0.44, 0.06, 0.06)) as figure:
         ax = figure.subplots()
-        ax.fill_between(at, low - at, high - at, step="mid", color=Colour.LINE, linewidth=0)
+        ax.fill_between(
+            at, low - at, high - at, step="mid", color=Colour.LINE, alpha=0.3, linewidth=0
+        )
         ax.axhline(0, color=Colour.MUTED, linewidth=0.8)
-        ax.step(at, gap, where="mid", color=Colour.INK, linewidth=1.2)
+        ax.step(at, gap, where="mid", color=Style(0).colour, linewidth=1.4)
         out = (gap < low - at) | (gap > high - at)
-        ax.scatter(at[out], gap[out], s=4, color=Colour.BAD, zorder=3)
+        ax.scatter(at[out], gap[out], s=4, color=Colour.INK, zorder=3)
         limit = 1.12 * max(float(np.abs(gap).max()), float((high - at).max()))
         ax.set(
             xlim=(0, 1),

@@ -12,12 +12,14 @@ from vi_compare.report.blocks import Cell, Column, Command, Note, Picture, Pictu
 from vi_compare.report.blocks import Table as Rows
 from vi_compare.report.figures.ecdf import envelope, ranks_picture
 from vi_compare.report.page import environment, style
+from vi_compare.report.palette import Style
 from vi_compare.report.sbc import words
 from vi_compare.report.view import shown
 
 HOW = (
-    "The line is the share of ranks below each height, less what even ranks would give; the band "
-    "holds all of it in 95 of 100 calibrated fits, for one margin by itself. A hill is a fit that "
+    "The line is the share of ranks below each rank, less what even ranks would give; the band "
+    "holds all of it in 95 of 100 calibrated fits, for one margin by itself, and dots mark where "
+    "it does not. A hill is a fit that "
     "lies too high, a valley one that lies too low. First a hill, then a valley: too sure. First a "
     "valley, then a hill: too diffuse."
 )
@@ -44,6 +46,7 @@ def render(calibration: Mapping[str, Any], ps: Mapping[str, np.ndarray]) -> str:
             facts=_facts(calibration),
             sections=[_ranks(calibration, ps), _margins(calibration), _how(calibration)],
             style=style(),
+            line=Style(0),
         )
     )
     return f"{text.strip()}\n"
