@@ -168,8 +168,8 @@ def test_ranks_are_those_of_the_exact_posterior(around, tmp_path):
             one = simulated(target, split(jax.random.fold_in(key, i), 3)[0])
             mean, sd = exact(one.data["y"])
             p.append(stats.norm.cdf(float(one.values["theta"]), mean, sd))
-        # A share of 999 draws has a standard error of 0.016 at most; 40 of them stay within 4.
-        np.testing.assert_allclose(ranks.ps[:, 0], p, atol=0.064)
+        # A share of 1,999 draws has a standard error of 0.011 at most; 40 of them stay within 4.
+        np.testing.assert_allclose(ranks.ps[:, 0], p, atol=0.045)
     assert found["values_from"] == ("prior" if around == "prior" else "fit")
     assert misfits(found) == {"theta": [], "log p": []}
     assert found["not_converged"] == found["failed"] == 0
@@ -178,7 +178,7 @@ def test_ranks_are_those_of_the_exact_posterior(around, tmp_path):
 # --- tests of ranks ------------------------------------------------------------------------
 
 
-def ranks_of(x, rng, draws=999):
+def ranks_of(x, rng, draws=1999):
     """Shares of so many draws of N(0, 1) below x."""
     below = rng.binomial(draws, stats.norm.cdf(x))
     return (below + rng.uniform(size=x.shape)) / (draws + 1)
@@ -190,8 +190,8 @@ def test_holm_is_the_textbook_procedure():
 
 
 def test_right_fits_are_accused_no_more_often_than_stated():
-    """1,000 right fits in five independent margins of 100 data sets, seed 3: 39 were accused, where
-    50 are allowed. Fails by chance in 1 of 1,000 seeds."""
+    """1,000 right fits in five independent margins of 100 data sets: 5 to 17 were accused with
+    seeds 3 to 12, 10.6 on average, where 10 are allowed. Fails by chance in 1 of 1,000 seeds."""
     rng, tests = np.random.default_rng(3), RankTests()
     accused = 0
     for _ in range(1000):
@@ -201,11 +201,28 @@ def test_right_fits_are_accused_no_more_often_than_stated():
     assert accused <= stats.binom.ppf(0.999, 1000, tests.level)
 
 
+def test_errors_of_the_reference_are_not_blamed_on_the_fit():
+    """True values taken from 400 draws, 200 of them, by which the right fits are judged in two
+    margins: the 400 err, too. 500 times, seed 7: 8 accused, and 34 by who takes them for the
+    truth. Fails by chance in 1 of 1,000 seeds at the level stated."""
+    rng = np.random.default_rng(7)
+    accused = {np.inf: 0, 400.0: 0}
+    for _ in range(500):
+        pool = rng.normal(size=(2, 400))
+        ps = ranks_of(pool[:, rng.integers(400, size=200)], rng)
+        for worth in accused:
+            found = RankTests(worth=worth).judge({"x": ps[0], "y": ps[1]})
+            accused[worth] += any(one.misfits for one in found.values())
+    assert accused[400.0] <= stats.binom.ppf(0.999, 500, RankTests().level)
+    assert accused[400.0] < accused[np.inf]
+
+
 @pytest.mark.parametrize("n", [50, 200])
 @pytest.mark.parametrize("margins", [1, 20])
 def test_the_power_stated_is_the_power_there_is(n, margins):
-    """Faults of the sizes stated, 1,000 times each: 0.9 of them are named, within 4 standard errors
-    (0.04; seeds 4 to 43 gave 0.88 to 0.93). Ranks are among 999 draws, as the command has them."""
+    """Faults of the sizes stated, 1,000 times each: 0.9 of them are named. Ranks are among 1,999
+    draws, as the command has them, which costs up to 0.02; 3 standard errors are 0.03. Seeds 4 to
+    13 gave 0.864 to 0.923."""
     rng, tests = np.random.default_rng(4), RankTests()
     power = tests.power(n, margins)
     # The correction for other margins, none of which is off, divides the level.
@@ -220,7 +237,7 @@ def test_the_power_stated_is_the_power_there_is(n, margins):
         x = change(rng.normal(size=(1000, n)))
         judged = (strict.judge({"fault": p})["fault"] for p in ranks_of(x, rng))
         seen = np.mean([misfit in one.misfits for one in judged])
-        assert seen == pytest.approx(tests.probability, abs=0.04), misfit
+        assert seen == pytest.approx(tests.probability, abs=0.05), misfit
 
 
 def test_a_shape_that_is_neither_shifted_nor_wide_is_seen():
@@ -450,8 +467,8 @@ def synthetic(*, failed=0, lost=0, n=100, label="x"):
     ps[:failed] = np.nan
     broken = np.arange(n) < failed
     ranks = Ranks("", np.zeros(0), ps, ~broken & (np.arange(n) >= failed + lost), broken)
-    facts = results(ranks, [label, "log p"], (), "mvn/reverse-kl")
-    more = {"around": "prior", "values_from": "prior", "draws": 999}
+    facts = results(ranks, [label, "log p"], (), "mvn/reverse-kl", np.inf)
+    more = {"around": "prior", "values_from": "prior", "draws": 1999}
     made = {"environment": {"seed": 0, "command": "vi-compare calibrate x.py"}}
     return {"target": {"name": "synthetic"}, **more, **facts, **made}, ranks
 
@@ -480,7 +497,7 @@ def test_margins_that_are_not_judged_are_left_out():
     from vi_compare.calibration.facts import results
 
     _, ranks = synthetic()
-    found = results(ranks, ["x[0]", "log p"], ("x",), "mvn/reverse-kl")
+    found = results(ranks, ["x[0]", "log p"], ("x",), "mvn/reverse-kl", np.inf)
     assert list(misfits(found)) == ["x[0]"]
 
 
@@ -505,5 +522,5 @@ def test_an_exact_guide_is_not_accused(around, tmp_path):
         counts.append(sum(map(bool, misfits(found).values())))
         assert found["not_converged"] == found["failed"] == 0
     print(f"{around}: accused in {sum(map(bool, counts))} of 20 seeds, margins {counts}")
-    # At 5 % a seed, more than 3 of 20 come by chance in 1.6 % of such studies.
-    assert sum(map(bool, counts)) <= 3
+    # At 1 % a seed, more than 1 of 20 come by chance in 1.7 % of such studies.
+    assert sum(map(bool, counts)) <= 1

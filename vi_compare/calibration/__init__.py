@@ -95,7 +95,7 @@ class CalibrationSettings:
 
     around: Around = Around.PRIOR
     simulations: int = 200
-    draws: int = 999
+    draws: int = 1_999
     pause: float = 5.0
     alive: int = 256
 
@@ -161,7 +161,7 @@ class Calibrator:
         with timed("calibrating"):
             ranks, taken_up = self._ranks(rounds, folder, observer)
         ranks = ranks.first(self.settings.simulations)
-        facts = results(ranks, rounds.labels, self.prepared.judge, plan.name)
+        facts = results(ranks, rounds.labels, self.prepared.judge, plan.name, rounds.worth)
         told = {
             "around": self.settings.around.value,
             "values_from": rounds.source,
@@ -214,6 +214,7 @@ class _Rounds:
     Attributes:
         labels: of the margins that are ranked (M,).
         source: where the true values come from: "prior", "fit", or as the reference has it.
+        worth: independent draws that they are taken from.
     """
 
     def __init__(self, calibrator: Calibrator, q: GuideApproximation):
@@ -229,6 +230,7 @@ class _Rounds:
         self.margins = np.array([i for i, label in enumerate(every) if label in alive], int)
         self.labels = [every[i] for i in self.margins] + [LOG_P]
         self.source, self.values = self._source()
+        self.worth = self._worth()
         self.from_prior = jax.jit(self._from_prior)
         self.from_values = jax.jit(self._from_values)
         self.rank = jax.jit(self._rank)
@@ -279,6 +281,22 @@ class _Rounds:
         # Neighbours in a chain are alike.
         order = generator(self.calibrator.key).permutation(len(reference.test))
         return reference.source, reference.test[order]
+
+    def _worth(self, share: float = 2.0) -> float:
+        """
+        Raises:
+            InputError: where the data sets are more than 1 / `share` of it, or than the draws.
+        """
+        reference, n = self.calibrator.prepared.reference, self.calibrator.settings.simulations
+        known = reference.diagnosis if reference and self.beside else None
+        worth = float(known.ess) if known else np.inf
+        most = np.inf if self.values is None else min(worth / share, len(self.values))
+        if n > most:
+            raise InputError(
+                f"the draws of the posterior are good for {most:.0f} data sets, more would show "
+                f"their own errors; give --simulations {most:.0f}, or --effort thorough"
+            )
+        return worth
 
     def _drawn_from_fit(self, n: int) -> Draws:
         key = key_for(self.calibrator.prepared.settings.seed, f"{self.plan.full}/calibration")

@@ -9,7 +9,7 @@ from typing import Any
 
 from vi_compare.calibration.kept import Ranks
 from vi_compare.calibration.ranks import MarginRanks, RankTests
-from vi_compare.comparison import writable
+from vi_compare.comparison import number, writable
 from vi_compare.comparison.writing import undisturbed
 from vi_compare.report.sbc import render
 
@@ -39,6 +39,7 @@ def results(
     labels: Sequence[str],
     judged: Sequence[str],
     fit: str,
+    worth: float,
 ) -> dict[str, Any]:
     """What the ranks say.
 
@@ -46,8 +47,9 @@ def results(
         labels: of the columns of the ranks.
         judged: names of sites and quantities that are looked at; empty for all.
         fit: its name.
+        worth: independent draws that the true values were taken from.
     """
-    tests = RankTests()
+    tests = RankTests(worth=worth)
     known = dict(zip(labels, ranks.ps.T, strict=True))
     some = {label: p for label, p in known.items() if not judged or _site(label) in judged}
     found = tests.judge(some)
@@ -61,6 +63,7 @@ def results(
         "labels": list(labels),
         "judged": list(judged),
         "level": tests.level,
+        "values_worth": number(worth),
         "power": None if power is None else vars(power),
         "margins": [_margin(label, one) for label, one in found.items()],
     }

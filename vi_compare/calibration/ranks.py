@@ -11,14 +11,16 @@ margin, each for a fault with a name:
 - width: the variance of x is 1. Above: the fit is too narrow, ranks pile up at both ends.
 - shape: p is uniform, by ArviZ's test of all order statistics at once, which sees what has no name.
 
-The first two are exact and their power has a closed form. Holm's correction over all tests of all
-margins keeps the probability of any false accusation below the level, however they depend.
+The first two are exact and their power has a closed form, but for ranks among finitely many draws,
+which end at ±3.5 standard deviations for 1,999: measured, it is 0.88 to 0.91 where 0.9 is stated.
+Holm's correction over all tests of all margins keeps the probability of any false accusation below
+the level, however they depend.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -47,12 +49,18 @@ class RankTests:
             Below 0.05, 0.01, 0.002 and 0.0005 they fall up to 1.35 times too often: 40,000 sets of
             20, 50 and 200 uniform numbers, 10,000 of 1,000 (numpy's default_rng(1)).
         least: fewest data sets for a judgement.
+        worth: independent draws that the true values were taken from. Where these are draws of a
+            reference, its own error is in all ranks, and N data sets err like N/(1 + N/worth).
+        share: the test of shape looks at `worth` / `share` data sets at most, as that error has no
+            place in its p-value.
     """
 
-    level: float = 0.05
+    level: float = 0.01
     probability: float = 0.9
     inflation: float = 1.4
     least: int = 20
+    worth: float = np.inf
+    share: float = 20.0
 
     def judge(self, ps: Mapping[str, np.ndarray]) -> dict[str, MarginRanks]:
         """{margin: what its ranks p (N,) say}; p is NaN for a data set that has none."""
@@ -69,15 +77,23 @@ class RankTests:
     def _measured(self, p: np.ndarray) -> MarginRanks:
         n = p.size
         if n < self.least:
-            return MarginRanks(n, 0.0, 1.0, np.ones(3))
+            return MarginRanks(n, 0.0, 1.0, np.ones(3), 1.0, 1.0)
         x = stats.norm.ppf(np.clip(p, 1e-12, 1 - 1e-12))
+        noise = np.sqrt(self._noise(n))
         # Student's, so that a fit that is only too narrow is not called shifted, too.
-        location = 2 * stats.t.sf(abs(x.mean()) / x.std(ddof=1) * np.sqrt(n), n - 1)
-        square = (n - 1) * x.var(ddof=1)
+        location = 2 * stats.t.sf(abs(x.mean()) / x.std(ddof=1) * np.sqrt(n) / noise, n - 1)
+        square = (n - 1) * (1 + (x.var(ddof=1) - 1) / noise)
         width = 2 * min(stats.chi2.cdf(square, n - 1), stats.chi2.sf(square, n - 1))
-        shape = self.inflation * float(array_stats.uniformity_test(p)[0])
+        seen = int(min(n, max(self.least, self.worth / self.share)))
+        shape = self.inflation * float(array_stats.uniformity_test(p[:seen])[0])
         p_values = np.minimum([location, width, shape], 1.0)
-        return MarginRanks(n, -float(x.mean()), 1 / float(x.std(ddof=1)), p_values)
+        shift, ratio = -float(x.mean()), 1 / float(x.std(ddof=1))
+        errors = noise / ratio / np.sqrt(n), noise * ratio / np.sqrt(2 * n)
+        return MarginRanks(n, shift, ratio, p_values, *errors)
+
+    def _noise(self, n: int) -> float:
+        """The variance of means over n data sets, over that of independent true values."""
+        return 1 + n / self.worth
 
     def power(self, n: int, margins: int) -> RankPower:
         """The smallest faults that `n` data sets show, where `margins` are judged together.
@@ -86,15 +102,16 @@ class RankTests:
         are more faults, the others need less.
         """
         tail = self.level / (3 * margins) / 2
-        limit = stats.t.isf(tail, n - 1)
-        seen = lambda shift: stats.nct.sf(limit, n - 1, shift * np.sqrt(n)) - self.probability
+        limit, root = stats.t.isf(tail, n - 1), np.sqrt(n / self._noise(n))
+        seen = lambda shift: stats.nct.sf(limit, n - 1, shift * root) - self.probability
         # The normal approximation, and room on either side.
-        near = (limit + stats.norm.ppf(self.probability)) / np.sqrt(n)
+        near = (limit + stats.norm.ppf(self.probability)) / root
         shift = optimize.brentq(seen, near / 2, 2 * near)
-        square = stats.chi2(n - 1)
+        square, noise = stats.chi2(n - 1), np.sqrt(self._noise(n))
+        wider = lambda q: 1 + (q / (n - 1) - 1) * noise
         # sd of x where the fit is narrow, and where it is wide; the fit's width is the inverse.
-        over = np.sqrt(square.isf(tail) / square.isf(self.probability))
-        under = np.sqrt(square.ppf(tail) / square.ppf(self.probability))
+        over = np.sqrt(wider(square.isf(tail)) / wider(square.isf(self.probability)))
+        under = np.sqrt(wider(square.ppf(tail)) / wider(square.ppf(self.probability)))
         return RankPower(self.probability, float(shift), float(1 / over), float(1 / under))
 
 
@@ -118,6 +135,7 @@ class MarginRanks:
         shift: of the fit's location from where it should be, in standard deviations of the fit.
         width: of the fit, over what it should be.
         p_values: (3,) of location, width and shape; as they are, or adjusted for all others.
+        shift_error, width_error: standard errors.
         misfits: what the fit is accused of.
     """
 
@@ -125,16 +143,9 @@ class MarginRanks:
     shift: float
     width: float
     p_values: np.ndarray
+    shift_error: float
+    width_error: float
     misfits: tuple[Misfit, ...] = ()
-
-    @property
-    def shift_error(self) -> float:
-        return 1 / self.width / np.sqrt(max(1, self.n))
-
-    @property
-    def width_error(self) -> float:
-        """By the delta method."""
-        return self.width / np.sqrt(2 * max(1, self.n))
 
     def accused(self, adjusted: np.ndarray, level: float) -> MarginRanks:
         """The same, with p-values (3,) adjusted for all tests, and what these are below `level`
@@ -144,7 +155,7 @@ class MarginRanks:
         named += [Misfit.NARROW if self.width < 1 else Misfit.WIDE] if width else []
         if shape and not named:
             named = [Misfit.SHAPE]
-        return MarginRanks(self.n, self.shift, self.width, adjusted, tuple(named))
+        return replace(self, p_values=adjusted, misfits=tuple(named))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

@@ -96,8 +96,18 @@ def method(calibration: Mapping[str, Any]) -> list[str]:
         "Three tests of each margin: of its location (Student's t, on normal scores of the ranks), "
         "of its width (χ², on the same) and of its shape (ArviZ's test of uniform ranks). Holm's "
         f"correction over all of them keeps the probability of accusing any margin of a fit that "
-        f"is right below {calibration['level']:g}.",
+        f"is right below {calibration['level']:g}.{_allowed(calibration)}",
     ]
+
+
+def _allowed(calibration: Mapping[str, Any]) -> str:
+    worth = calibration["values_worth"]
+    if worth is None:
+        return ""
+    return (
+        f" The true values came from draws that are worth {count(round(worth))} independent ones; "
+        f"their errors are allowed for."
+    )
 
 
 def _too_many_failed(calibration: Mapping[str, Any]) -> bool:
