@@ -20,7 +20,7 @@ from vi_compare import Study
 from vi_compare import script as scripts
 from vi_compare.calibration import Around, CalibrationSettings, Calibrator
 from vi_compare.calibration.facts import write
-from vi_compare.calibration.kept import RANKS, Ranks
+from vi_compare.calibration.kept import Ranks
 from vi_compare.calibration.ranks import Misfit, RankTests, holm
 from vi_compare.calibration.refits import refitter
 from vi_compare.calibration.replicate import Replicate, simulated
@@ -371,7 +371,7 @@ def test_another_question_is_begun_anew(change, tmp_path):
         "data": replace(study, data={"y": Y + 0.1}),
     }
     if change == "broken":
-        (tmp_path / RANKS).write_bytes(b"no archive")
+        (tmp_path / Ranks.file).write_bytes(b"no archive")
     found, _ = calibrated(
         other.get(change, study), tmp_path, n=20,
         seed=int(change == "seed"), around="posterior" if change == "around" else "prior",

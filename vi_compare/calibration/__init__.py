@@ -58,8 +58,6 @@ from vi_compare.study import Study
 from vi_compare.target import Target
 from vi_compare.timing import timed
 
-LOG_P = "log p"  # the margin that the log density is
-
 
 class Around(StrEnum):
     """Where the true values of the data sets come from."""
@@ -228,7 +226,7 @@ class _Rounds:
         alive = margins(drawn.values)
         every = list(entries(drawn.values))
         self.margins = np.array([i for i, label in enumerate(every) if label in alive], int)
-        self.labels = [every[i] for i in self.margins] + [LOG_P]
+        self.labels = [every[i] for i in self.margins] + ["log p"]
         self.source, self.values = self._source()
         self.worth = self._worth()
         self.from_prior = jax.jit(self._from_prior)

@@ -13,8 +13,6 @@ from vi_compare.comparison import number, writable
 from vi_compare.comparison.writing import undisturbed
 from vi_compare.report.sbc import render
 
-RESULTS, PAGE = "calibration.json", "calibration.html"
-
 
 def write(folder: Path, calibration: Mapping[str, Any], ranks: Ranks) -> Path:
     """Write ``calibration.json`` and the page, together or not at all; the page's path.
@@ -24,14 +22,15 @@ def write(folder: Path, calibration: Mapping[str, Any], ranks: Ranks) -> Path:
     """
     text = json.dumps(calibration, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     page = render(calibration, dict(zip(calibration["labels"], ranks.ps.T, strict=True)))
+    files = {"calibration.json": text, "calibration.html": page}
     with writable(folder) as scratch:
-        (scratch / RESULTS).write_text(text, encoding="utf-8")
-        (scratch / PAGE).write_text(page, encoding="utf-8")
+        for name, content in files.items():
+            (scratch / name).write_text(content, encoding="utf-8")
         folder.mkdir(parents=True, exist_ok=True)
         with undisturbed():
-            for made in (RESULTS, PAGE):
-                (scratch / made).replace(folder / made)
-    return folder / PAGE
+            for name in files:
+                (scratch / name).replace(folder / name)
+    return folder / "calibration.html"
 
 
 def results(

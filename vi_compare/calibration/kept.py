@@ -7,14 +7,12 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from vi_compare.comparison import writable
 from vi_compare.comparison.writing import undisturbed
-
-RANKS = "calibration.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +20,7 @@ class Ranks:
     """What came of the data sets so far.
 
     Attributes:
+        file: what it is called in the run folder.
         identity: of what was asked, as JSON: ranks of one identity belong together.
         probe: (k,) numbers that the model and its data determine: they tell a model that has
             changed where its name has not.
@@ -30,6 +29,7 @@ class Ranks:
         converged, failed: (n,) of the refits.
     """
 
+    file: ClassVar[str] = "calibration.npz"
     identity: str
     probe: np.ndarray
     ps: np.ndarray
@@ -74,7 +74,7 @@ class Ranks:
         """
         with writable(folder) as scratch:
             np.savez_compressed(
-                scratch / RANKS,
+                scratch / self.file,
                 identity=np.array(self.identity),
                 probe=self.probe,
                 ps=self.ps,
@@ -83,13 +83,13 @@ class Ranks:
             )
             folder.mkdir(parents=True, exist_ok=True)
             with undisturbed():
-                (scratch / RANKS).replace(folder / RANKS)
+                (scratch / self.file).replace(folder / self.file)
 
     @classmethod
     def load(cls, folder: Path) -> Ranks | None:
         """What is kept there; None where nothing is, or nothing that can be read."""
         try:
-            with np.load(folder / RANKS, allow_pickle=False) as kept:
+            with np.load(folder / cls.file, allow_pickle=False) as kept:
                 own = {name: kept[name] for name in ("probe", "ps", "converged", "failed")}
                 return cls(str(kept["identity"]), **own)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -16,14 +16,6 @@ from vi_compare.report.palette import Style
 from vi_compare.report.sbc import words
 from vi_compare.report.view import shown
 
-HOW = (
-    "The line is the share of ranks below each rank, less what even ranks would give; the band "
-    "holds all of it in 95 of 100 calibrated fits, for one margin by itself, and dots mark where "
-    "it does not. A hill is a fit that "
-    "lies too high, a valley one that lies too low. First a hill, then a valley: too sure. First a "
-    "valley, then a hill: too diffuse."
-)
-
 
 def render(calibration: Mapping[str, Any], ps: Mapping[str, np.ndarray]) -> str:
     """The whole page as HTML text.
@@ -55,7 +47,7 @@ def render(calibration: Mapping[str, Any], ps: Mapping[str, np.ndarray]) -> str:
 def _facts(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Data sets", formatting.count(calibration["simulations"])),
-        ("True values from", words.SOURCES.get(calibration["values_from"], "the reference")),
+        ("True values from", words.source(calibration)),
         ("Refits not converged", str(calibration["not_converged"])),
         ("Refits failed", str(calibration["failed"])),
         ("Margins", str(len(calibration["margins"]))),
@@ -80,7 +72,13 @@ def _ranks(calibration: Mapping[str, Any], ps: Mapping[str, np.ndarray], most: i
         "Where the true values rank among the draws of the fits to the data made of them: if the "
         f"fits are right, every rank is as likely.{rest}"
     )
-    return Section("ranks", "Ranks", lead, [Pictures(pictures, HOW)])
+    how = (
+        "The line is the share of data sets up to each rank, less what even ranks would give; the "
+        "band holds all of it in 95 of 100 calibrated fits, for one margin by itself, and dots "
+        "mark where it does not. A hill is a fit that lies too high, a valley one that lies too "
+        "low. First a hill, then a valley: too sure. First a valley, then a hill: too diffuse."
+    )
+    return Section("ranks", "Ranks", lead, [Pictures(pictures, how)])
 
 
 def _finite(p: np.ndarray) -> np.ndarray:

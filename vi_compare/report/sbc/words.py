@@ -8,18 +8,6 @@ from typing import Any
 from vi_compare.formatting import count, fixed, listed, with_error, words
 from vi_compare.report.view import shown
 
-# Where the true values of the data sets came from, as calibration.json has it.
-SOURCES = {
-    "prior": "the prior",
-    "fit": "the fit itself",
-    "exact": "exact draws of the posterior",
-    "chains": "short chains",
-    "nuts": "NUTS",
-    "file": "draws made elsewhere",
-}
-# Share of refits that failed above which the ranks are of a choice of data sets.
-MOST_FAILED = 0.05
-
 
 def verdict(calibration: Mapping[str, Any]) -> tuple[str, str]:
     """The word, and its mark: "good", "near" or "bad"."""
@@ -49,6 +37,19 @@ def sentences(calibration: Mapping[str, Any], most: int = 5) -> list[str]:
             f"they should."
         )
     return [*parts, *_power(calibration), _blind(calibration)]
+
+
+def source(calibration: Mapping[str, Any]) -> str:
+    """Where the true values of the data sets came from."""
+    known = {
+        "prior": "the prior",
+        "fit": "the fit itself",
+        "exact": "exact draws of the posterior",
+        "chains": "short chains",
+        "nuts": "NUTS",
+        "file": "draws made elsewhere",
+    }
+    return known[calibration["values_from"]]
 
 
 def finding(one: Mapping[str, Any], *, sizes: bool = True) -> str:
@@ -82,7 +83,6 @@ def worst_first(calibration: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def method(calibration: Mapping[str, Any]) -> list[str]:
     """How it was found, a paragraph each."""
-    source = SOURCES.get(calibration["values_from"], "the reference")
     given = (
         "to the data made of it"
         if calibration["around"] == "prior"
@@ -90,8 +90,8 @@ def method(calibration: Mapping[str, Any]) -> list[str]:
     )
     return [
         f"For each of {count(calibration['simulations'])} data sets a value was drawn from "
-        f"{source}, data were drawn from the model at that value, and the guide was fitted "
-        f"{given}, from where the fit to the observed data is. The value is ranked among "
+        f"{source(calibration)}, data were drawn from the model at that value, and the guide was "
+        f"fitted {given}, from where the fit to the observed data is. The value is ranked among "
         f"{count(calibration['draws'])} draws of that fit, margin by margin.",
         "Three tests of each margin: of its location (Student's t, on normal scores of the ranks), "
         "of its width (χ², on the same) and of its shape (ArviZ's test of uniform ranks). Holm's "
@@ -110,8 +110,9 @@ def _allowed(calibration: Mapping[str, Any]) -> str:
     )
 
 
-def _too_many_failed(calibration: Mapping[str, Any]) -> bool:
-    return bool(calibration["failed"] > MOST_FAILED * calibration["simulations"])
+def _too_many_failed(calibration: Mapping[str, Any], most: float = 0.05) -> bool:
+    """Whether the ranks are of a choice of data sets: a larger share than `most` has none."""
+    return bool(calibration["failed"] > most * calibration["simulations"])
 
 
 def _trouble(calibration: Mapping[str, Any]) -> list[str]:
@@ -149,10 +150,9 @@ def _blind(calibration: Mapping[str, Any]) -> str:
             "data alone: a fault may be of data that are unlike them (--around posterior asks "
             "near them)."
         )
-    source = SOURCES.get(calibration["values_from"], "the reference")
     return (
-        f"The true values came from {source}: where that never goes, as to a mode that it misses, "
-        f"nothing is seen (--around prior needs no draws of the posterior)."
+        f"The true values came from {source(calibration)}: where that never goes, as to a mode "
+        f"that it misses, nothing is seen (--around prior needs no draws of the posterior)."
     )
 
 
