@@ -175,6 +175,32 @@ def test_ranks_are_those_of_the_exact_posterior(around, tmp_path):
     assert found["not_converged"] == found["failed"] == 0
 
 
+def backwards(y):
+    """Sites and what is computed of them, in no order of the alphabet; a and z are what they are
+    without data, and all that differs is the guide's."""
+    z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+    numpyro.deterministic("minus", -z[0])
+    a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", dist.Normal(0.0 * a, 1.0), obs=y)
+
+
+def narrow_in_z(y):
+    loc = numpyro.param("loc", 0.0)
+    numpyro.sample("z", dist.Normal(jnp.zeros(2), jnp.array([0.3, 1.0])).to_event(1))
+    numpyro.sample("a", dist.Normal(loc, 1.0))
+
+
+def test_a_fault_is_found_in_the_margin_that_has_it(tmp_path):
+    guides = {"narrow": narrow_in_z}
+    study = Study(
+        backwards, data={"y": 0.3}, fits=["narrow/reverse-kl"], guides=guides, restarts=1
+    )  # fmt: skip
+    found = misfits(calibrated(study, tmp_path, n=40)[0])
+    off = {label for label, accused in found.items() if "too sure" in accused}
+    assert off - {"log p"} == {"z[0]", "minus"}
+    assert list(found) == ["z[0]", "z[1]", "a", "minus", "log p"]
+
+
 # --- tests of ranks ------------------------------------------------------------------------
 
 
@@ -458,7 +484,7 @@ def test_an_improper_prior_is_no_matter_around_the_posterior(tmp_path, in_proces
 # --- words and page --------------------------------------------------------------------------
 
 
-def synthetic(*, failed=0, lost=0, n=100, label="x"):
+def synthetic(*, failed=0, lost=0, n=100, label="x", doubts=()):
     """calibration.json of a study that was never run, and its ranks."""
     from vi_compare.calibration.facts import results
 
@@ -468,7 +494,8 @@ def synthetic(*, failed=0, lost=0, n=100, label="x"):
     broken = np.arange(n) < failed
     ranks = Ranks("", np.zeros(0), ps, ~broken & (np.arange(n) >= failed + lost), broken)
     facts = results(ranks, [label, "log p"], (), "mvn/reverse-kl", np.inf)
-    more = {"around": "prior", "values_from": "prior", "draws": 1999}
+    more = {"around": "prior", "values_from": "prior", "draws": 1999, "doubts": list(doubts)}
+    more |= {"observed_fit": {"status": "not converged" if doubts else "converged"}}
     made = {"environment": {"seed": 0, "command": "vi-compare calibrate x.py"}}
     return {"target": {"name": "synthetic"}, **more, **facts, **made}, ranks
 
@@ -481,6 +508,10 @@ def test_refits_that_fail_or_have_not_arrived_are_said():
     assert told[1].startswith("4 of 100 refits had not arrived")
     assert words.verdict(synthetic(failed=6)[0]) == ("Cannot tell", "near")
     assert words.verdict(synthetic(failed=95)[0]) == ("Cannot tell", "near")
+    doubtful, _ = synthetic(doubts=["chains disagree"])
+    assert words.verdict(doubtful) == ("Cannot tell", "near")
+    assert "chains disagree" in words.sentences(doubtful)[0]
+    assert "has not converged" in words.sentences(doubtful)[1]
 
 
 def test_the_page_holds_the_finding_and_escapes_names():

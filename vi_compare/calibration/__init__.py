@@ -57,6 +57,7 @@ from vi_compare.starts import starting_points
 from vi_compare.study import Study
 from vi_compare.target import Target
 from vi_compare.timing import timed
+from vi_compare.verdict import Doubt
 
 
 class Around(StrEnum):
@@ -164,6 +165,7 @@ class Calibrator:
             "around": self.settings.around.value,
             "values_from": rounds.source,
             "draws": self.settings.draws,
+            "doubts": [doubt.words for doubt in rounds.doubts],
             "observed_fit": {"status": fit.status.value, "message": fit.message},
             "taken_up": taken_up,
             "seconds": time.perf_counter() - began,
@@ -211,6 +213,7 @@ class _Rounds:
 
     Attributes:
         labels: of the margins that are ranked (M,).
+        order: names of the sites and quantities, as margins follow one another.
         source: where the true values come from: "prior", "fit", or as the reference has it.
         worth: independent draws that they are taken from.
     """
@@ -222,9 +225,10 @@ class _Rounds:
         assert plan.divergence is not None
         self.refits: Refitter = refitter(q, plan.divergence, self.beside)
         self.plan = plan
-        drawn = self._drawn_from_fit(calibrator.settings.alive)
-        alive = margins(drawn.values)
-        every = list(entries(drawn.values))
+        computed = [one.name for one in self.target.quantities]
+        self.order = [*(site.name for site in self.target.sites), *computed]
+        drawn = self._drawn_from_fit(calibrator.settings.alive).values
+        alive, every = margins(drawn), list(entries({name: drawn[name] for name in self.order}))
         self.margins = np.array([i for i, label in enumerate(every) if label in alive], int)
         self.labels = [every[i] for i in self.margins] + ["log p"]
         self.source, self.values = self._source()
@@ -280,6 +284,12 @@ class _Rounds:
         order = generator(self.calibrator.key).permutation(len(reference.test))
         return reference.source, reference.test[order]
 
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What is held against the draws that the true values come from."""
+        reference = self.calibrator.prepared.reference
+        return reference.doubts if reference and self.beside else ()
+
     def _worth(self, share: float = 2.0) -> float:
         """
         Raises:
@@ -312,8 +322,8 @@ class _Rounds:
 
     def _flat(self, values: dict[str, Array]) -> Array:
         """The margins (M − 1,) of one draw."""
-        order = [*(s.name for s in self.target.sites), *(o.name for o in self.target.quantities)]
-        return jnp.concatenate([jnp.ravel(values[name]) for name in order])[self.margins]
+        # A dict that has been through compiled code is in alphabetical order.
+        return jnp.concatenate([jnp.ravel(values[name]) for name in self.order])[self.margins]
 
     def _rank(self, params: dict, data: Data, key: Array, u: Array, values: Array) -> Array:
         """Shares (M,) of the draws of a refit that are below the true values; ties are broken at

@@ -7,11 +7,13 @@ from typing import Any
 
 from vi_compare.formatting import count, fixed, listed, with_error, words
 from vi_compare.report.view import shown
+from vi_compare.verdict import Status
 
 
 def verdict(calibration: Mapping[str, Any]) -> tuple[str, str]:
     """The word, and its mark: "good", "near" or "bad"."""
-    if _too_many_failed(calibration) or calibration["power"] is None:
+    few = calibration["power"] is None or _too_many_failed(calibration)
+    if few or calibration["doubts"]:
         return "Cannot tell", "near"
     if accused(calibration):
         return "Miscalibrated", "bad"
@@ -118,6 +120,13 @@ def _too_many_failed(calibration: Mapping[str, Any], most: float = 0.05) -> bool
 def _trouble(calibration: Mapping[str, Any]) -> list[str]:
     """What is held against the refits."""
     n, parts = calibration["simulations"], []
+    if doubts := calibration["doubts"]:
+        parts.append(
+            f"The draws that the true values came from are in doubt, so that a fault may be "
+            f"theirs: {'; '.join(doubts)}."
+        )
+    if calibration["observed_fit"]["status"] == Status.NOT_CONVERGED:
+        parts.append("The fit to the observed data, where all others begin, has not converged.")
     if failed := calibration["failed"]:
         parts.append(
             f"{count(failed)} of {count(n)} refits failed, as log p is not finite where they "
