@@ -59,6 +59,18 @@ def complete_fit(incomplete: str) -> list[str]:
     return [head + slash + name for name in catalogue.names(kind)]
 
 
+def complete_kept(context: typer.Context, incomplete: str) -> list[str]:
+    """Fits of the folder that was named, as far as it can be read."""
+    from vi_compare.comparison import read_results
+
+    try:
+        results = read_results(Path(context.params["folder"]))
+    except (InputError, KeyError, TypeError):
+        return []
+    names = [fit["name"] for fit in results["fits"]] + ["reference"]
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -399,6 +411,37 @@ def index(
     page = write_page(folder, render_index(found, folder), "index.html")
     print(page)
     _end(page, open_page)
+    return 0
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `run` wrote.")],
+    fit: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The fit, by its name in the comparison, or `reference`: draws of the target.",
+            autocompletion=complete_kept,
+        ),
+    ],
+    to: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="draws.nc (ArviZ's groups), draws.csv or draws.npz."),
+    ],
+    reweighted: Annotated[
+        bool,
+        typer.Option("--reweighted", help="Resample the draws by their smoothed weights."),
+    ] = False,
+    debug: Debug = False,
+) -> int:
+    """Write the draws of a fit, or of the reference, into a file for other programs."""
+    from vi_compare.comparison import Comparison
+    from vi_compare.files.export import export as write
+
+    comparison = Comparison.load(folder)
+    own = comparison.reference if fit == "reference" else comparison.fit(fit)
+    print(write(own, to, reweighted))
     return 0
 
 

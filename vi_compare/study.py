@@ -36,6 +36,7 @@ from vi_compare.reference.settled import chains_reference
 from vi_compare.reference.short_chains import can_move, within
 from vi_compare.report import Comparison
 from vi_compare.run.draws import refuse_what_cannot_be_kept
+from vi_compare.run.fitted import reopened
 from vi_compare.run.identity import (
     all_gaps,
     missing_argument,
@@ -390,6 +391,31 @@ class Study:
             with timed("checking the input, reference draws"):
                 prepared = self.prepare(settings, observer)
             return prepared.run(observer)
+
+    def load(self, folder: str | Path) -> Comparison:
+        """A run of this study, read from its folder, with guides for `Comparison.fit`.
+
+        Raises:
+            InputError: when the folder holds none, or one of another target.
+        """
+        found = Comparison.load(folder)
+        sites = {site: tuple(shape) for site, shape in found.results["target"]["sites"].items()}
+        own, said = found.results["environment"], found.results["environment"]["settings"]
+        float32 = own["precision"] == "float32"
+        settings = Settings(own["seed"], said["draws"], float32=float32)
+        with jax.enable_x64(not float32):
+            target = self.target()
+            if (mine := {site.name: site.shape for site in target.sites}) != sites:
+                raise InputError(f"{folder} holds a run of sites {sites}; this study has {mine}")
+            named = {fit.name: fit for fit in (as_wanted(f, self.guides) for f in self.fits)}
+            planner = Planner(target, settings.seed, self.guides)
+            live = {}
+            for entry in found.fits:
+                wanted = named.get(entry["name"]) or as_wanted(entry["name"], self.guides)
+                if entry["params"] is not None:
+                    known = (target, settings, entry, found.draws[entry["group"]])
+                    live[entry["name"]] = reopened(planner, wanted, *known)
+        return replace(found, live=live)
 
     def main(self) -> None:
         """Do what ``vi-compare run`` does with the script that this was written in.

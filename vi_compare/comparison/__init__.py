@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
+from vi_compare.comparison.kept import KeptFit
 from vi_compare.comparison.reading import read_draws, read_path, read_results
 from vi_compare.comparison.writing import CHECKSUM, checksum, reserve, undisturbed
 from vi_compare.comparison.writing import DRAWS as DRAWS
@@ -22,9 +23,11 @@ from vi_compare.comparison.writing import RESULTS as RESULTS
 from vi_compare.comparison.writing import require_room as require_room
 from vi_compare.comparison.writing import writable as writable
 from vi_compare.comparison.writing import write_page as write_page
+from vi_compare.errors import InputError, nearest
 from vi_compare.estimate import ALL, Estimate
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
 
@@ -40,6 +43,8 @@ class Comparison:
             ``unconstrained`` and ``at_reference`` hold all chains, one after another.
         path: what ``vi-compare path`` found for the same target, as in ``path.json``, or None.
         pages: where its page was written last; empty where it was not.
+        live: {fit: it, with its guide}, of a comparison that was made in this session, or that a
+            study has loaded (`Study.load`).
         beside: what a notebook shows below the verdicts, as HTML. The report, which stands above
             this module, adds its own here.
     """
@@ -48,6 +53,7 @@ class Comparison:
     draws: xr.DataTree
     path: dict[str, Any] | None = None
     pages: list[Path] = field(default_factory=list, repr=False, compare=False)
+    live: Mapping[str, KeptFit] = field(default_factory=dict, repr=False, compare=False)
     beside: ClassVar[list[Callable[[Comparison], str]]] = []
 
     def __repr__(self) -> str:
@@ -97,6 +103,45 @@ class Comparison:
                         **(head | {"floor": None, "reason": ""} | part)
                     )
         return out
+
+    def fit(self, name: str) -> Any:
+        """One fit, to go on with: its draws (`KeptFit`) and, where the comparison was made in this
+        session or loaded by its study, its guide too (``run.fitted.Fitted``: `sample`,
+        `log_prob`, `predictive`, `warm_start`).
+
+        Raises:
+            InputError: when there is none of that name.
+        """
+        entry = next((fit for fit in self.fits if fit["name"] == name), None)
+        if entry is None:
+            known = [fit["name"] for fit in self.fits]
+            raise InputError(f"there is no fit {name!r}; {nearest(name, known)}")
+        return self.live.get(name) or KeptFit(name, self._node(entry["group"]), entry)
+
+    def _node(self, path: str) -> Any:
+        return self.draws[path]
+
+    @property
+    def reference(self) -> KeptFit:
+        """Draws of the target that fits were measured against.
+
+        Raises:
+            InputError: when there were none.
+        """
+        if "reference" not in self.draws.children:
+            raise InputError("there are no draws of the target: the run had no reference")
+        return KeptFit("reference", self._node("reference"), {})
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every number that was measured, a row each: fit, metric, label ("all" for the headline),
+        value, standard_error, unit, floor, n, bound, reason."""
+        import pandas as pd
+
+        rows = [
+            {"fit": fit, "metric": metric, "label": label, **asdict(estimate)}
+            for (fit, metric, label), estimate in self.scores.items()
+        ]
+        return pd.DataFrame(rows).drop(columns="worst_of")
 
     def save(self, folder: str | Path, page: str | None = None) -> Path:
         """Write the run folder; an interrupted save leaves the old files, or none.

@@ -11,7 +11,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +46,23 @@ def write_page(folder: Path, page: str, name: str = PAGE) -> Path:
     with writable(folder) as scratch:
         (scratch / name).write_text(page, encoding="utf-8")
         return (scratch / name).replace(folder / name)
+
+
+def write_file(to: Path, write: Callable[[Path], None]) -> Path:
+    """A file of its own, written whole or not at all; its folder is made if need be.
+
+    Args:
+        write: of the file, to a path.
+
+    Raises:
+        InputError: when it cannot be written there.
+    """
+    if to.is_dir():
+        raise InputError(f"{to} is a folder; give the name of a file")
+    with writable(to.parent) as scratch:
+        write(scratch / to.name)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        return (scratch / to.name).replace(to)
 
 
 @contextmanager

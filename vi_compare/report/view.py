@@ -12,8 +12,9 @@ import numpy as np
 
 from vi_compare import formatting
 from vi_compare.comparison import Comparison
+from vi_compare.comparison.kept import drawn
 from vi_compare.errors import InputError
-from vi_compare.estimate import ALL, About, Coordinates, entries, margins
+from vi_compare.estimate import ALL, About, entries, margins
 from vi_compare.report import marks
 from vi_compare.report.palette import Style
 from vi_compare.verdict import Doubt, Status
@@ -202,7 +203,7 @@ class FitView:
     @cached_property
     def margins(self) -> dict[str, np.ndarray]:
         """{entry: (n,)}, also those that never vary; empty for a fit without draws."""
-        return entries(*_values(self.node))
+        return entries(*drawn(self.node))
 
 
 @dataclass(frozen=True)
@@ -303,7 +304,7 @@ class View:
     @cached_property
     def reference(self) -> dict[str, np.ndarray]:
         """{margin: (n,)} of the target's draws; empty without a reference."""
-        return margins(*_values(_node(self.draws, "reference")))
+        return margins(*drawn(_node(self.draws, "reference")))
 
     def predicted(self, group: str, site: str) -> Any:
         """An observed site in one of ArviZ's groups, an ``xarray.DataArray``: of the reference, or
@@ -389,13 +390,3 @@ def _array(node: Any, group: str, name: str) -> np.ndarray | None:
     if node is None or group not in node.children or name not in node[group].data_vars:
         return None
     return np.asarray(node[group][name].values, dtype=float).reshape(-1)
-
-
-def _values(node: Any) -> tuple[dict[str, np.ndarray], dict[str, Coordinates]]:
-    """{site: (n, ...)}, one chain after another, and {site: coordinates of its axes}."""
-    if node is None or "posterior" not in node.children:
-        return {}, {}
-    drawn = {str(v.attrs.get("site", k)): v for k, v in node["posterior"].data_vars.items()}
-    values = {site: v.values.reshape(-1, *v.shape[2:]) for site, v in drawn.items()}
-    along = lambda v: tuple(tuple(v[dim].values.tolist()) for dim in v.dims[2:])
-    return values, {site: along(v) for site, v in drawn.items()}

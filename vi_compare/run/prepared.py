@@ -41,6 +41,7 @@ from vi_compare.run.draws import MOST_BYTES, draws_tree, group_names
 from vi_compare.run.drifts import of_drift
 from vi_compare.run.environment import environment, this_command
 from vi_compare.run.facts import Measured
+from vi_compare.run.fitted import fitted
 from vi_compare.run.judging import JUDGED, JUDGING, judged_by, only
 from vi_compare.run.plans import Plan
 from vi_compare.run.predicting import Predictor
@@ -312,7 +313,14 @@ class Prepared:
         curves = self._curves(measured)
         known = (curves, self.target.dims, most, predictor)
         tree = draws_tree(out["run"], self.reference, measured, groups, *known)
-        return Comparison(out, tree)
+        live = {
+            m.plan.name: fitted(
+                m.plan, m.fit.approximation, self.target, self.settings, entry, tree[entry["group"]]
+            )
+            for m, entry in zip(measured, out["fits"], strict=True)
+            if m.fit.approximation is not None
+        }
+        return Comparison(out, tree, live=live)
 
     def _settings(self) -> dict[str, Any]:
         return {
