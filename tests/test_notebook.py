@@ -12,14 +12,15 @@ from test_report import synthetic
 
 from vi_compare import Comparison
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
     """README's blocks, each executed as a cell of one notebook by a kernel of its own."""
     blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     # Its lines, with fewer steps and draws: what they reach is tested elsewhere.
     small = "study.run(__import__('vi_compare').Settings(draws=2000, restarts=2))"
     blocks = [b.replace("study.run()", small).replace("5000", "100") for b in blocks]
@@ -38,7 +39,7 @@ def test_a_scripts_main_is_answered_in_one_line(cells):
 
 
 def test_a_cell_shows_its_progress_while_it_lasts_and_then_the_comparison(cells):
-    line, result = cells[1].outputs  # nothing on stderr, no warning
+    line, result = cells[2].outputs  # nothing on stderr, no warning
     assert line.output_type == "display_data"
     assert line.data["text/plain"] == ""
     assert result.output_type == "execute_result"
@@ -50,7 +51,27 @@ def test_a_cell_shows_its_progress_while_it_lasts_and_then_the_comparison(cells)
 
 
 def test_the_parts_work_in_a_script_of_ones_own(cells):
-    assert not [out for out in cells[2].outputs if out.output_type == "error"]
+    assert not [out for out in cells[3].outputs if out.output_type == "error"]
+
+
+def test_what_somebody_already_ran_is_judged(cells):
+    """SVI's result, by README's lines: their steps are few here."""
+    shown = cells[1].outputs[-1].data
+    assert "<td>mine</td>" in shown["text/html"]
+    assert "<td>mvn</td><td><b>Faithful</b></td>" in shown["text/html"]
+
+
+def test_the_notebook_of_the_docs_runs(tmp_path):
+    """And says what its text says: mean field is off, the full covariance is not."""
+    notebook = nbformat.read(ROOT / "docs" / "judge_what_you_ran.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # made anew by who runs it
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=600, resources=resources).execute()
+    shown = [out.get("data", {}) for cell in notebook.cells for out in cell.get("outputs", ())]
+    html = next(out["text/html"] for out in shown if "<td>mine</td>" in out.get("text/html", ""))
+    assert "<td>mvn</td><td><b>Faithful</b></td>" in html
+    assert "<td>mine</td><td><b>Faithful" not in html
+    assert (tmp_path / "reports" / "judged" / "report.html").exists()
 
 
 def test_a_comparison_says_where_its_page_is(tmp_path, monkeypatch):
