@@ -108,14 +108,16 @@ class Fitted(KeptFit):
         """Where NUTS begins, and in which metric: draws of the fit, and their covariance.
 
         Args:
-            most_dense: dimensions up to which the whole covariance is used; beyond, variances.
+            most_dense: dimensions up to which the whole covariance is used, where weights say that
+                the fit is near the target; else variances, in which NUTS moves also where a
+                Gaussian is far off.
         """
         draws, target = self._sample(None, None), self.target
         u = np.asarray(draws.u)
         # NumPyro joins sites in the order of their names.
         order = np.argsort([site.name for site in target.sites], kind="stable")
         own = u[:, np.concatenate([_places(target)[i] for i in order])]
-        dense = target.dim <= most_dense
+        dense = target.dim <= most_dense and draws.usable_weights()[0] is not None
         metric = np.atleast_2d(np.cov(own, rowvar=False)) if dense else own.var(axis=0)
         rows = np.linspace(0, len(u) - 1, chains).astype(int)
         return WarmStart(target.model, self._start(u[rows]), metric, dense, chains)

@@ -205,9 +205,9 @@ def _sizes(
 
 def _refuse_one_label_for_two(known: Sequence[HasAxes], coords: Mapping[str, Coordinates]) -> None:
     """As of ["a", "a, b"] by ["b, c", "c"]."""
-    for one in known:
-        own = labels(one.name, one.shape, coords.get(one.name, ()))
-        if one.name in coords and len(set(own)) < len(own):
+    for one in (one for one in known if one.name in coords):
+        own = labels(one.name, one.shape, coords[one.name])
+        if len(set(own)) < len(own):
             twice = next(label for label in own if own.count(label) > 1)
             raise InputError(
                 f"coords: two entries of {one.name!r} would be called {twice!r:.80}; leave out "
