@@ -44,6 +44,11 @@ class Looked:
     points: int = 16_000
     level: float = 0.01
 
+    @property
+    def most_bytes(self) -> int:
+        """Of what is kept of the observations of a site, for one distribution, at most."""
+        return 2 * 4 * self.draws[0] * self.observations
+
 
 @dataclass(frozen=True, eq=False)
 class Predicted:

@@ -44,7 +44,7 @@ from vi_compare.run.facts import Measured
 from vi_compare.run.fitted import fitted
 from vi_compare.run.judging import JUDGED, JUDGING, judged_by, only
 from vi_compare.run.plans import Plan
-from vi_compare.run.predicting import Predictor
+from vi_compare.run.predicting import Looked, Predictor
 from vi_compare.run.progress import Observer
 from vi_compare.run.published import Published, compare
 from vi_compare.settings import EFFORTS, Settings
@@ -96,6 +96,7 @@ class Prepared:
         numbers = self.target.numbers_of_a_draw
         most = math.inf if self.settings.keep_draws else MOST_BYTES
         a_fit = min(8 * numbers * self.settings.number_of_draws, most)
+        a_fit += 0 if self.target.normalised else Looked().most_bytes
         return int(2_000_000 + (1 + len(self.plans)) * (1_000_000 + a_fit))
 
     def run(self, observer: Observer) -> Comparison:
