@@ -101,6 +101,15 @@ def test_a_reference_may_be_an_mcmc_or_draws(mcmc):
         assert abs(mean_shift(found, "mvn")) < 0.15
 
 
+def test_draws_without_a_density_are_not_told_to_bring_what_is_there(mcmc):
+    """There is a reference, and margins were held against it; what lacks is log q."""
+    found = compare({"nuts": mcmc})
+    verdict = found.fits[0]["verdict"]
+    assert verdict["word"] == "Unverified"
+    assert "without log q" in verdict["next_step"]
+    assert "margins and pairs" in verdict["use_for"]
+
+
 def test_labels_alone_and_arguments_one_after_another():
     found = compare(["mvn/reverse-kl"], data=(Y,))
     assert [fit["name"] for fit in found.fits] == ["mvn/reverse-kl"]

@@ -429,6 +429,10 @@ def _nothing_found(scores: Scores, abouts: Abouts) -> Verdict:
         return Verdict(Word.FAITHFUL, (), reasons, use_for, step)
     use_for = "exploration, until draws of the target confirm it"
     step = "give exact(key, n) or a reference, so that missed mass can be seen"
+    width = scores.get("width_ratio", {}).get(ALL)
+    if width is not None and width.value is not None:  # it was compared, without log q
+        use_for = "its margins and pairs, which are right"
+        step = "give the guide with its parameters: without log q, missed mass cannot be seen"
     return Verdict(Word.UNVERIFIED, (), reasons, use_for, step)
 
 
