@@ -555,3 +555,17 @@ def test_an_exact_guide_is_not_accused(around, tmp_path):
     print(f"{around}: accused in {sum(map(bool, counts))} of 20 seeds, margins {counts}")
     # At 1 % a seed, more than 1 of 20 come by chance in 1.7 % of such studies.
     assert sum(map(bool, counts)) <= 1
+
+
+def test_margins_are_called_as_everywhere_else(tmp_path):
+    """By the coords of the study."""
+
+    def two(y):
+        with numpyro.plate("side", 2):
+            theta = numpyro.sample("theta", dist.Normal(0.0, 2.0))
+        numpyro.sample("y", dist.Normal(theta, 1.0), obs=y)
+
+    coords = {"side": ["left", "right"]}
+    study = Study(two, data={"y": Y[:2]}, fits=["mvn/reverse-kl"], coords=coords)
+    found, _ = calibrated(study, tmp_path, n=20)
+    assert {one["label"] for one in found["margins"]} == {"theta[left]", "theta[right]", "log p"}

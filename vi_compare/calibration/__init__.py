@@ -43,7 +43,7 @@ from vi_compare.calibration.replicate import (
     simulated,
 )
 from vi_compare.errors import InputError, nearest
-from vi_compare.estimate import entries, margins
+from vi_compare.estimate import entries
 from vi_compare.evidence import Draws
 from vi_compare.families import family
 from vi_compare.randomness import generator, key_for, split
@@ -227,8 +227,9 @@ class _Rounds:
         self.plan = plan
         computed = [one.name for one in self.target.quantities]
         self.order = [*(site.name for site in self.target.sites), *computed]
-        drawn = self._drawn_from_fit(calibrator.settings.alive).values
-        alive, every = margins(drawn), list(entries({name: drawn[name] for name in self.order}))
+        drawn = self._drawn_from_fit(calibrator.settings.alive)
+        in_order = {name: drawn.values[name] for name in self.order}
+        alive, every = drawn.margins(), list(entries(in_order, self.target.coords))
         self.margins = np.array([i for i, label in enumerate(every) if label in alive], int)
         self.labels = [every[i] for i in self.margins] + ["log p"]
         self.source, self.values = self._source()
