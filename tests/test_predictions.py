@@ -295,20 +295,34 @@ def test_vectors_are_predicted_and_not_ranked():
     assert "broken" not in render(found)
 
 
-def test_what_cannot_be_drawn_is_left_out_and_not_predicted():
-    """Right-censored times: their likelihood is known, and nothing can be drawn of it."""
+@pytest.mark.parametrize("how", ["distribution", "factor"])
+def test_censored_observations_are_blamed_on_no_model(how):
+    """Times of which some are cut off at 3, in both ways that people write it: those that are not
+    are shorter than the model's, as they must be."""
     rng = np.random.default_rng(8)
-    y = rng.exponential(2.0, 40)
+    y = rng.exponential(2.0, 80)
+    data = {"y": np.minimum(y, 3.0), "cut": y > 3.0}
 
-    def censored(y, c):
+    def by_distribution(y, cut):
         scale = numpyro.sample("scale", dist.Gamma(2, 1))
-        with numpyro.plate("row", 40):
-            fn = dist.RightCensoredDistribution(dist.Exponential(1 / scale), c)
+        with numpyro.plate("row", 80):
+            fn = dist.RightCensoredDistribution(dist.Exponential(1 / scale), cut)
             numpyro.sample("y", fn, obs=y)
 
-    found = run("mvn/reverse-kl", model=censored, data={"y": np.minimum(y, 3.0), "c": y > 3.0})
+    def by_factor(y, cut):
+        scale = numpyro.sample("scale", dist.Gamma(2, 1))
+        with numpyro.handlers.mask(mask=~cut):
+            numpyro.sample("y", dist.Exponential(1 / scale), obs=y)
+        numpyro.factor("alive", -jnp.where(cut, y / scale, 0.0).sum())
+
+    model = by_distribution if how == "distribution" else by_factor
+    found = run("mvn/reverse-kl", model=model, data=data)
     fit = found.results["fits"][0]
     assert fit["predictions"]["elpd"]["value"] is not None
+    seen = fit["predictions"]["sites"]["y"]["check"]
+    assert seen["p_value"] is None
+    assert seen["reason"]
+    assert misfit(View.of(found)) == ""
     assert "broken" not in render(found)
 
 

@@ -40,6 +40,8 @@ class Check:
 def check(at: Pointwise, left: LeftOut, rng: np.random.Generator) -> Check:
     """Of a site's observations against what is predicted of them."""
     site = left.site
+    if site.judged:
+        return Check(None, reason=site.judged)
     if site.outcomes == Outcomes.VECTOR:
         return Check(None, reason="its observations are vectors, which do not rank")
     if site.outcomes == Outcomes.BINARY:

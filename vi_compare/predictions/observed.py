@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -45,6 +45,7 @@ class Observed:
         of: how many there are that count: those that no mask leaves out.
         shape, dims: of all of the site's, without the axes of one observation.
         drawn: why none can be drawn again; "" where they can.
+        judged: why they cannot be held against what is predicted; "" where they can.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Observed:
     shape: tuple[int, ...]
     dims: tuple[str, ...]
     drawn: str = ""
+    judged: str = ""
 
 
 def observed(
@@ -69,13 +71,17 @@ def observed(
     first, other = (_trace(target, _at(target, draws, i)) for i in (0, len(draws) - 1))
     found: list[Observed] = []
     left_out: dict[str, str] = {}
+    # Of rows that are censored, say: those that are not are then a choice, and not as predicted.
+    factor = any(map(_is_factor, first.values()))
+    judged = "the model has a factor, which may speak of the same observations" if factor else ""
     for name, site in first.items():
         if not _is_data(site):
             continue
         if why := _unusable(site, other[name]):
             left_out[name] = why
             continue
-        found.append(_observed(name, site, jax.random.fold_in(key, len(found)), most))
+        one = _observed(name, site, jax.random.fold_in(key, len(found)), most)
+        found.append(replace(one, judged=judged))
     return found, left_out
 
 
@@ -176,8 +182,11 @@ def _at(target: Target, draws: Draws, i: int) -> dict[str, Array]:
 
 def _is_data(site: Mapping[str, Any]) -> bool:
     """A factor is no observation, though NumPyro keeps it as one."""
-    is_sample = site["type"] == "sample" and site["is_observed"]
-    return is_sample and not isinstance(_innermost(site["fn"]), dist.Unit)
+    return site["type"] == "sample" and site["is_observed"] and not _is_factor(site)
+
+
+def _is_factor(site: Mapping[str, Any]) -> bool:
+    return site["type"] == "sample" and isinstance(_innermost(site["fn"]), dist.Unit)
 
 
 def _log_lik(site: Mapping[str, Any]) -> Array:
@@ -218,21 +227,40 @@ def _observed(name: str, site: Mapping[str, Any], key: Array, most: int) -> Obse
 def _counted(site: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
     """Places of the observations that no mask leaves out."""
     kept, fn = np.ones(shape, bool), site["fn"]
-    # Wrappers that leave the batch as it is.
-    while isinstance(fn, dist.MaskedDistribution | dist.ExpandedDistribution | dist.Independent):
+    while isinstance(fn, WRAPPERS):
         if isinstance(fn, dist.MaskedDistribution):
             kept &= np.broadcast_to(np.asarray(fn._mask, bool), shape)
         fn = fn.base_dist
     return np.flatnonzero(kept)
 
 
+# Of what is drawn of them nobody knows where it would have been cut off.
+CENSORED = (
+    dist.LeftCensoredDistribution,
+    dist.RightCensoredDistribution,
+    dist.IntervalCensoredDistribution,
+)
+
+
 def _drawn(fn: dist.Distribution, shape: tuple[int, ...]) -> str:
     """Why nothing can be drawn of a distribution; "" where it can."""
+    if isinstance(_unwrapped(fn), CENSORED):
+        return "its observations are censored, and nobody knows when others would have been"
     try:
         jax.eval_shape(lambda key: fn.expand(shape).sample(key), jax.random.key(0))
     except Exception as error:  # whatever somebody's distribution raises
         return f"{type(_innermost(fn)).__name__} cannot be drawn from ({first_line(error)})"
     return ""
+
+
+# What leaves the batch, and what is drawn, as they are.
+WRAPPERS = (dist.MaskedDistribution, dist.ExpandedDistribution, dist.Independent)
+
+
+def _unwrapped(fn: dist.Distribution) -> dist.Distribution:
+    while isinstance(fn, WRAPPERS):
+        fn = fn.base_dist
+    return fn
 
 
 def _innermost(fn: dist.Distribution) -> dist.Distribution:

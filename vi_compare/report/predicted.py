@@ -65,9 +65,11 @@ def _how(check: dict, n: int) -> str:
 
 
 def misfit(view: View) -> str:
-    """One sentence where the model does not fit its data; "" where it does, or nobody knows."""
+    """One sentence where the model does not fit its data; "" where it does, or nobody knows: by
+    draws that are in doubt themselves nothing is blamed on the model."""
+    if not view.confirms:
+        return ""
     wrong = [formatting.quoted(shown(f.site)) for f in findings(view) if not f.fits]
     if not wrong:
         return ""
-    so = ", whatever the guide" if view.confirms else ", as far as the reference can be believed"
-    return f"The model does not fit {formatting.listed(wrong)}{so}."
+    return f"The model does not fit {formatting.listed(wrong)}, whatever the guide."

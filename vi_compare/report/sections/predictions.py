@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vi_compare import formatting
 from vi_compare.report.blocks import (
     Cell,
@@ -19,7 +17,7 @@ from vi_compare.report.blocks import (
     name_of,
 )
 from vi_compare.report.figures.predictive import FORMS, predictive, ranks
-from vi_compare.report.predicted import findings
+from vi_compare.report.predicted import Finding, findings
 from vi_compare.report.view import FitView, Reading, View, shown
 
 
@@ -27,7 +25,7 @@ def section(view: View) -> Section | None:
     observed = view.target.get("observed") or {"sites": {}, "reasons": {}}
     if not observed["sites"] and not observed["reasons"]:
         return None
-    notes = [Note(f.words, mark="good" if f.fits else "bad", term=_term(f)) for f in findings(view)]
+    notes = [_note(view, finding) for finding in findings(view)]
     left_out = [
         Note(f"Nothing is said of {formatting.quoted(shown(site))}: {why}.")
         for site, why in observed["reasons"].items()
@@ -37,8 +35,12 @@ def section(view: View) -> Section | None:
     return Section("predictions", "Predictions of the data", _lead(view), blocks, order=85)
 
 
-def _term(finding: Any) -> str:
-    return "Fits" if finding.fits else "Does not fit"
+def _note(view: View, finding: Finding) -> Note:
+    if not view.confirms:
+        return Note(f"{finding.words} The reference that says so is in doubt itself.")
+    if finding.fits:
+        return Note(finding.words, mark="good", term="Fits")
+    return Note(finding.words, mark="bad", term="Does not fit")
 
 
 def _lead(view: View) -> str:
