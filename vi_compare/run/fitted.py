@@ -23,7 +23,6 @@ from vi_compare.randomness import key_for
 from vi_compare.run.labels import FitLabel
 from vi_compare.run.plans import Given, Plan, Planner
 from vi_compare.settings import Settings
-from vi_compare.solvers import Problem
 from vi_compare.target import Target
 
 
@@ -167,14 +166,13 @@ def reopened(
     """The same of a run that was saved: parameters are in results.json, large ones in fits.nc."""
     plan = planner.plan(wanted, SimpleNamespace(train=Draws(jnp.zeros((2, target.dim)), {})))
     if plan.guide is None:
-        q: Any = plan.solver.solve(
-            Problem(target, plan.guide, None, jax.random.key(0), 1)
-        ).approximation
-    else:
-        first = lambda key: families.first_parameters(plan.guide, target, key)
-        like = jax.eval_shape(first, jax.random.key(0))
-        arrays = {name: _array(value, name, node) for name, value in entry["params"].items()}
-        q = GuideApproximation(plan.guide, families.nested(arrays, like), target)
+        assert isinstance(wanted, Given)
+        return fitted(plan, wanted.approximation(target), target, settings, entry, node)
+    guide = plan.guide
+    first = lambda key: families.first_parameters(guide, target, key)
+    like = jax.eval_shape(first, jax.random.key(0))
+    arrays = {name: _array(value, name, node) for name, value in entry["params"].items()}
+    q = GuideApproximation(guide, families.nested(arrays, like), target)
     return fitted(plan, q, target, settings, entry, node)
 
 
