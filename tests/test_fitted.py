@@ -281,16 +281,17 @@ def run_nuts(kernel, study, chains, num_warmup, seed, **start):
     return mcmc, warmup
 
 
-# Of four of these k̂ says that the fit is near, and the whole covariance is the metric; of the last
-# two variances are, and a third is saved.
+# Of the first five k̂ says that the fit is near, and its covariance is the metric. Of the others
+# NUTS learns a metric all the same, and nothing is promised but that little is lost.
 SAVED = {
     "conjugate_regression": 2.0,
     "eight_schools_noncentred": 2.0,
     "breast_cancer": 2.0,
     "gaussian_process": 2.0,
-    "eight_schools_centred": 1.0,
-    "varying_slopes": 1.3,
-    "stochastic_volatility": 1.3,
+    "many_well": 2.0,
+    "varying_slopes": 0.5,
+    "stochastic_volatility": 0.5,
+    "banana": 0.5,
 }
 
 
@@ -303,7 +304,9 @@ def test_a_warm_start_saves_gradients(name):
     quick = vi_compare.Study(study.model, data=study.data, fits=["mvn/reverse-kl"])
     start = quick.run(Settings(draws=4_000, reference="none")).fit("mvn/reverse-kl").warm_start()
     cold, cold_warmup = run_nuts(NUTS(study.model), quick, 4, 1_000, 0)
-    warm, warm_warmup = run_nuts(start.kernel(), quick, 4, 100, 0, init_params=start.init_params)
+    warm, warm_warmup = run_nuts(
+        start.kernel(), quick, 4, start.num_warmup, 0, init_params=start.init_params
+    )
     a, cold_ess = gradients_to(1_000, cold, cold_warmup)
     b, warm_ess = gradients_to(1_000, warm, warm_warmup)
     print(

@@ -104,22 +104,22 @@ class Fitted(KeptFit):
             return {name: np.asarray(value) for name, value in found.items()}
 
     def warm_start(self, chains: int = 4, most_dense: int = 300) -> WarmStart:
-        """Where NUTS begins, and in which metric: draws of the fit, and their covariance.
+        """Where NUTS begins, and in which metric: draws of the fit, and their covariance. Where
+        weights do not say that the fit is near the target, variances, which NUTS then adapts.
 
         Args:
-            most_dense: dimensions up to which the whole covariance is used, where weights say that
-                the fit is near the target; else variances, in which NUTS moves also where a
-                Gaussian is far off.
+            most_dense: dimensions up to which the whole covariance is used; beyond, variances.
         """
         draws, target = self._sample(None, None), self.target
         u = np.asarray(draws.u)
         # NumPyro joins sites in the order of their names.
         order = np.argsort([site.name for site in target.sites], kind="stable")
         own = u[:, np.concatenate([_places(target)[i] for i in order])]
-        dense = target.dim <= most_dense and draws.usable_weights()[0] is not None
+        near = draws.usable_weights()[0] is not None
+        dense = near and target.dim <= most_dense
         metric = np.atleast_2d(np.cov(own, rowvar=False)) if dense else own.var(axis=0)
         rows = np.linspace(0, len(u) - 1, chains).astype(int)
-        return WarmStart(target.model, self._start(u[rows]), metric, dense, chains)
+        return WarmStart(target.model, self._start(u[rows]), metric, dense, not near, chains)
 
     def _start(self, u: np.ndarray) -> dict[str, np.ndarray]:
         """u (chains, d) by site, as NumPyro takes it: without an axis for a single chain."""
@@ -199,6 +199,7 @@ class WarmStart:
         init_params: {site: (chains, ...)} unconstrained, as NumPyro's ``MCMC.run`` takes them.
         inverse_mass_matrix: (d, d), or (d,) where it is diagonal, of the sites by their names.
         dense_mass: whether it is whole.
+        adapts: whether NUTS is to learn its metric all the same, as the fit may be far off.
         chains: how many positions there are.
     """
 
@@ -206,14 +207,21 @@ class WarmStart:
     init_params: dict[str, np.ndarray]
     inverse_mass_matrix: np.ndarray
     dense_mass: bool
+    adapts: bool
     chains: int
 
     def kernel(self, **options: Any) -> NUTS:
-        """NumPyro's NUTS in this metric, which it does not learn again."""
-        own = {"dense_mass": self.dense_mass, "adapt_mass_matrix": False}
+        """NumPyro's NUTS in this metric."""
+        own = {"dense_mass": self.dense_mass, "adapt_mass_matrix": self.adapts}
         return NUTS(self.model, inverse_mass_matrix=self.inverse_mass_matrix, **{**own, **options})
 
-    def mcmc(self, num_samples: int, num_warmup: int = 100, **options: Any) -> MCMC:
-        """As many chains as there are positions; the warm-up is for the step size alone."""
+    @property
+    def num_warmup(self) -> int:
+        """Draws of warm-up: for the step size alone, or for the metric as well."""
+        return 500 if self.adapts else 100
+
+    def mcmc(self, num_samples: int, num_warmup: int | None = None, **options: Any) -> MCMC:
+        """As many chains as there are positions."""
+        warmup = self.num_warmup if num_warmup is None else num_warmup
         known = {"num_chains": self.chains, **options}
-        return MCMC(self.kernel(), num_warmup=num_warmup, num_samples=num_samples, **known)
+        return MCMC(self.kernel(), num_warmup=warmup, num_samples=num_samples, **known)
