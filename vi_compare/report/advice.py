@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from vi_compare import formatting
 from vi_compare.report.choosing import Ranking, Runner, Said, rank
-from vi_compare.report.view import FitView, View
+from vi_compare.report.view import FitView, View, shown
 from vi_compare.verdict import Concern
 
 
@@ -27,6 +27,8 @@ class Use:
         short: the same as `by`, said of a fit that will not do; by default in the same words.
         beside: what else is said of the best.
         one_mode: what the ranking does not see, too, where the target has a single mode.
+        margins: whether it rests on margins: then on those that a study judges by, where it
+            names some, and what is missed of the whole is no matter.
         instead_of: a metric; the use is left out where that is known.
         excused: a metric and the value from which on what it is judged by is no matter.
     """
@@ -40,6 +42,7 @@ class Use:
     short: Said | None = None
     beside: Said | None = None
     one_mode: tuple[Said, ...] = ()
+    margins: bool = False
     instead_of: str = ""
     excused: tuple[str, float] | None = None
 
@@ -53,6 +56,7 @@ USES = (
         "coverage", (MISSED,),
         "a more flexible guide (correlated, more components, a flow) is the next thing to try",
         "risk",
+        margins=True,
     ),
     Use(
         "For prediction",
@@ -125,8 +129,7 @@ class Advice:
 def question(view: View) -> str:
     """What the advice answers, with the doubt that it rests on."""
     under = ", should the reference be right after all" if view.doubts else ""
-    judged = ", where all margins count" if view.target.get("judged") else ""
-    return f"Which fit to use{judged}{under}"
+    return f"Which fit to use{under}"
 
 
 def advice(view: View) -> list[Advice]:
@@ -134,7 +137,16 @@ def advice(view: View) -> list[Advice]:
     is known to be wrong."""
     if not view.has_reference or any(d.kind == Concern.REFUTED for d in view.doubts):
         return []
-    return [one for use in USES if (one := _advise(view, use))]
+    return [one for use in USES if (one := _narrowed(view, use))]
+
+
+def _narrowed(view: View, use: Use) -> Advice | None:
+    """The advice, by the margins that the study judges by where it is about margins."""
+    if not (view.judged and use.margins):
+        return _advise(view, use)
+    fits = tuple(fit.narrowed(use.judged, view.judged_entries) for fit in view.fits)
+    of = f"{use.words} of {formatting.listed([shown(name) for name in view.judged])}"
+    return _advise(replace(view, fits=fits), replace(use, words=of, blind=()))
 
 
 def _advise(view: View, use: Use) -> Advice | None:

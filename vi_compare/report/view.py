@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -190,6 +190,17 @@ class FitView:
         bound = part.get("bound", "")
         return Reading(part["value"], part["standard_error"], entry.get("n"), reason, about, bound)
 
+    def narrowed(self, metric: str, labels: Collection[str]) -> FitView:
+        """The same fit where a metric of margins is that of some of them, the worst first."""
+        entry, about = self.data.get("metrics", {}).get(metric), self.abouts.get(metric)
+        parts = [entry["by"][k] for k in entry.get("by", {}) if k in labels] if entry else []
+        known = [part for part in parts if part["value"] is not None]
+        if not known or about is None:
+            return self
+        worst = max(known, key=lambda part: about.badness(part["value"]))
+        metrics = {**self.data["metrics"], metric: {**entry, **worst}}
+        return replace(self, data={**self.data, "metrics": metrics})
+
     def array(self, group: str, name: str) -> np.ndarray | None:
         """(n,) numbers stored with the fit's draws, e.g. ("sample_stats", "log_q")."""
         return _array(self.node, group, name)
@@ -314,6 +325,17 @@ class View:
             held = node[group].data_vars.values()
             return next((a for a in held if a.attrs.get("site", a.name) == site), None)
         return None
+
+    @property
+    def judged(self) -> list[str]:
+        """Sites and quantities that verdicts rest on; empty for all."""
+        return self.target.get("judged", [])
+
+    @cached_property
+    def judged_entries(self) -> frozenset[str]:
+        """What their entries are called."""
+        values, coords = drawn(_node(self.draws, "reference"))
+        return frozenset(entries({name: values[name] for name in self.judged}, coords))
 
     def way(self, side: str) -> Any:
         """The same of the reference's chains from "inside" or "outside"; None where it has no
