@@ -124,6 +124,7 @@ def test_results_and_page_have_them(whole, by_x):
     Draft202012Validator(schema).validate(by_x.results)
     assert "growth[0]" in render(whole)
     assert "Judged by" in render(by_x)
+    assert "Verdicts rest on xy alone." in render(by_x)
 
 
 def test_what_has_too_many_entries_or_no_numbers_is_left_out_and_said():
