@@ -82,4 +82,6 @@ def smoothed(log_weights: np.ndarray, equal: float = 1e-9) -> tuple[np.ndarray, 
             found, khat = array_stats.psislw(-log_weights)
     except ValueError:  # a plateau: the largest weights are all equal
         return plain, -np.inf
+    if not np.isfinite(found).all():  # nor could it be smoothed
+        return plain, np.inf
     return found, float(khat) if np.isfinite(khat) else np.inf

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vi_compare.comparison import number
 from vi_compare.evidence import ALL, NO_REFERENCE, Draws, Estimate
 from vi_compare.predictions.checks import Check, check
 from vi_compare.predictions.loo import LeftOut, total, why_not
@@ -227,10 +228,12 @@ def facts(predicted: Predicted | None) -> dict[str, Any] | None:
 
 
 def _plain(e: Estimate) -> dict[str, Any]:
+    e = e.or_missing()
     reason = {"reason": e.reason} if e.value is None else {}
-    return {"value": e.value, "standard_error": e.standard_error, **reason}
+    return {"value": e.value, "standard_error": number(e.standard_error), **reason}
 
 
 def _check(one: Check) -> dict[str, Any]:
-    reason = {"reason": one.reason} if one.p_value is None else {}
-    return {"p_value": one.p_value, "below": one.below, "above": one.above, **reason}
+    p = number(one.p_value)
+    reason = {"reason": one.reason or "the test gave no number"} if p is None else {}
+    return {"p_value": p, "below": number(one.below), "above": number(one.above), **reason}
