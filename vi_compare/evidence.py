@@ -37,6 +37,7 @@ __all__ = [
     "Measure",
     "MetricKind",
     "Modes",
+    "Response",
     "worst",
 ]
 
@@ -164,6 +165,21 @@ class Margins(NamedTuple):
     again: dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Response:
+    """What linear response makes of a fit.
+
+    Attributes:
+        sds: {label: corrected standard deviation} of every entry, in its own unit, with the error
+            that it has from how it was computed; empty where there is a `reason`.
+        reason: why there are none, in words.
+    """
+
+    sds: Mapping[str, Estimate] = field(default_factory=dict)
+    reason: str = ""
+
+
+NO_RESPONSE = Response(reason="linear response was not asked for")
 NO_DATA = {ALL: Estimate.missing("nothing is observed", "nats")}
 
 
@@ -179,6 +195,7 @@ class Evidence:
         modes: basin masses, or None with `modes_reason`.
         training_floor: nats that a forward fit loses by having seen finitely many draws.
         elpd_loss: {label: nats of predictive log density that q loses to the reference}.
+        response: the fit corrected by linear response, or why there is no such correction.
     """
 
     q: Draws
@@ -189,6 +206,7 @@ class Evidence:
     modes_reason: str = ""
     training_floor: float | None = None
     elpd_loss: Mapping[str, Estimate] = field(default_factory=lambda: NO_DATA)
+    response: Response = NO_RESPONSE
 
     @cached_property
     def margins(self) -> Margins:

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import jax
+import numpy as np
 from jax import Array
 from numpyro.infer import ELBO
 
 from vi_compare.approximation import Approximation, GuideApproximation
 from vi_compare.estimate import Estimate
-from vi_compare.evidence import Draws
+from vi_compare.evidence import Draws, Response
 from vi_compare.target import Target
 
 # The mutable site in which a loss keeps its state from step to step.
@@ -44,7 +45,7 @@ class Divergence(ELBO):
 
     A subclass writes `estimate`; `evaluations`, where it does not differentiate log p at
     draws of every stratum; and those of the hooks `quiet`, `optimality_gap`, `why_doubtful`,
-    `guide_with_state` and `training_floor` that it has an answer to.
+    `guide_with_state`, `training_floor` and `linear_response` that it has an answer to.
 
     Args:
         particles: draws per stratum and step; kept as `num_particles`, as NumPyro calls it.
@@ -120,6 +121,13 @@ class Divergence(ELBO):
         """Expected nats that an optimum loses by having seen finitely many draws; None for a
         loss that is not fitted to fixed draws, and where it cannot be known."""
         return None
+
+    def linear_response(
+        self, approximation: GuideApproximation, rng: np.random.Generator
+    ) -> Response:
+        """Standard deviations that the optimum of this divergence implies by how it answers to a
+        tilt of log p, or why there are none."""
+        return Response(reason="linear response is worked out for reverse KL alone")
 
     def loss_with_mutable_state(self, rng_key, param_map, model, guide, *args, **kwargs):
         draw_key, target = self.bound(rng_key, model, args, kwargs)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from vi_compare.approximation import Approximation, GuideApproximation
-from vi_compare.divergences import Divergence, Evaluations, _optimality_gap
+from vi_compare.divergences import Divergence, Evaluations, _linear_response, _optimality_gap
 from vi_compare.estimate import Estimate
+from vi_compare.evidence import Response
 from vi_compare.target import Target
 
 
@@ -59,6 +61,11 @@ class ReverseKL(Divergence):
 
     def optimality_gap(self, key: Array, approximation: GuideApproximation) -> Estimate | None:
         return _optimality_gap.optimality_gap(approximation, key)
+
+    def linear_response(
+        self, approximation: GuideApproximation, rng: np.random.Generator
+    ) -> Response:
+        return _linear_response.linear_response(approximation, rng)
 
     def _by_score(self, key: Array, approximation: Approximation, target: Target) -> Array:
         n = self.num_particles

@@ -20,7 +20,16 @@ from vi_compare import catalogue
 from vi_compare.approximation import GuideApproximation
 from vi_compare.comparison import Comparison, fingerprint
 from vi_compare.errors import InputError, last_line, told
-from vi_compare.evidence import ALL, NO_DATA, Draws, Estimate, Evidence, below
+from vi_compare.evidence import (
+    ALL,
+    NO_DATA,
+    NO_REFERENCE,
+    Draws,
+    Estimate,
+    Evidence,
+    Response,
+    below,
+)
 from vi_compare.metrics import abouts
 from vi_compare.randomness import key_for
 from vi_compare.reference import Reference
@@ -47,6 +56,7 @@ from vi_compare.run.plans import Plan
 from vi_compare.run.predicting import Looked, Predictor
 from vi_compare.run.progress import Observer
 from vi_compare.run.published import Published, compare
+from vi_compare.run.response import response
 from vi_compare.settings import EFFORTS, Settings
 from vi_compare.solvers import Cost, Fit, Problem
 from vi_compare.solvers._asked import asked
@@ -242,6 +252,8 @@ class Prepared:
             test = fit.approximation.at(reference.test) if reference else None
         with timed("training floor"):
             floor = self._training_floor(plan, fit)
+        with timed("linear response"):
+            corrected = self._response(plan, fit)
         with timed("predictions"):
             predicted = predictor.fit(q, plan.full)
         evidence = Evidence(
@@ -253,6 +265,7 @@ class Prepared:
             modes.reason if isinstance(modes, NoModes) else "",
             floor,
             predicted.loss if predicted else NO_DATA,
+            corrected,
         )
         scores = _scores(evidence)
         drifted = of_drift(q, drift, scores, abouts()) if drift else None
@@ -267,6 +280,12 @@ class Prepared:
             narrow = asked(scores | own, rules=JUDGING, drift=less)
             verdict = judged_by(narrow, verdict, self.judge)
         return Measured(plan, fit, seconds, evidence, scores, verdict, drift, drifted, predicted)
+
+    def _response(self, plan: Plan, fit: Fit) -> Response:
+        """The fit corrected by linear response, where there is something to compare it with."""
+        if self.reference is None:
+            return Response(reason=NO_REFERENCE)
+        return response(plan.divergence, fit, self.settings.seed, plan.full)
 
     def _training_floor(self, plan: Plan, fit: Fit) -> float | None:
         """Nats lost to having trained on finitely many draws, for forward fits."""
