@@ -43,7 +43,8 @@ class ResponseEffort:
         draws: of each at most, a power of two; each takes d gradients of log p,
             and d derivatives of the model's own values.
         fewest: of each, where log p takes long.
-        operations: of log p for all of them, at most: some 15 seconds of one core.
+        operations: of log p for all of them, at most: some five seconds of one core. Where the
+            fewest take more, there is no number.
         dimensions: maximum number for which all of this is done.
         worst: relative standard error of an sd from which on it is no number.
     """
@@ -51,7 +52,7 @@ class ResponseEffort:
     batches: int = 8
     draws: int = 64
     fewest: int = 8
-    operations: float = 3e10
+    operations: float = 1e10
     dimensions: int = 300
     worst: float = 0.1
 
@@ -74,6 +75,8 @@ def linear_response(
     q = family.gaussian(approximation.params, target)
     assert isinstance(q, MeanField)  # as every diagonal family gives
     each = effort.batches * 2.0 * target.dim * target.operations
+    if each * effort.fewest > effort.operations:
+        return Response(reason="its Hessian takes too long to compute, as log p does")
     most = afforded(effort.operations, each, effort.fewest, effort.draws)
     number = 2 ** int(np.log2(most))
     scores = Scores(target)
