@@ -179,7 +179,6 @@ class Response:
     reason: str = ""
 
 
-NO_RESPONSE = Response(reason="linear response was not asked for")
 NO_DATA = {ALL: Estimate.missing("nothing is observed", "nats")}
 
 
@@ -206,7 +205,7 @@ class Evidence:
     modes_reason: str = ""
     training_floor: float | None = None
     elpd_loss: Mapping[str, Estimate] = field(default_factory=lambda: NO_DATA)
-    response: Response = NO_RESPONSE
+    response: Response = Response(reason="linear response was not asked for")
 
     @cached_property
     def margins(self) -> Margins:
