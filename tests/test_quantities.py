@@ -297,3 +297,65 @@ def test_the_line_is_judged_by_its_slope_and_intercept(outliers):
         if min(ratios) < 0.8:
             assert "Too sure" in said
         assert any("Judged by m and b alone." in reason for reason in fit["verdict"]["reasons"])
+
+
+# --- share of variance of a random effect with a known kinship matrix -----------------------------
+
+
+def kinship():
+    rng = np.random.default_rng(11)
+    a = rng.normal(size=(24, 60))
+    root = np.linalg.cholesky(a @ a.T / 60)
+    effects = root @ rng.normal(size=24) * np.sqrt(0.6)
+    return {"root": root, "y": effects + np.sqrt(0.4) * rng.normal(size=24)}
+
+
+def heritability(root, y):
+    s2 = numpyro.sample("s2", dist.InverseGamma(2.0, 1.0))
+    h2 = numpyro.sample("h2", dist.Uniform(0.0, 1.0))
+    with numpyro.plate("animal", len(y)):
+        z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", dist.Normal(jnp.sqrt(h2 * s2) * (root @ z), jnp.sqrt((1 - h2) * s2)), obs=y)
+
+
+def heritability_by_quadrature(root, y):
+    """Summed over the effects (h2, s2) is two-dimensional: {quantity: 90 % interval}."""
+    w, v = np.linalg.eigh(root @ root.T)
+    h, s = (np.arange(1_000) + 0.5) / 1_000, np.exp(np.linspace(-4, 4, 800))
+    variance = (h[:, None, None] * w + 1 - h[:, None, None]) * s[:, None]
+    log_p = -0.5 * (np.log(variance) + (v.T @ y) ** 2 / variance).sum(-1) - 2 * np.log(s) - 1 / s
+    p = np.exp(log_p - log_p.max()).ravel() / np.exp(log_p - log_p.max()).sum()
+    values = {"h2": np.repeat(h, s.size), "genetic variance": np.outer(h, s).ravel()}
+    out = {}
+    for name, x in values.items():
+        order = np.argsort(x)
+        out[name] = np.interp([0.05, 0.95], np.cumsum(p[order]), x[order])
+    return out
+
+
+def test_what_is_said_of_heritability_is_true():
+    """A share and a variance by quadrature. Whether the reference is finished or bounds alone are
+    known, what is named of the fit's widths holds: within 4.5 standard errors."""
+    data, own = kinship(), {"genetic variance": lambda z: z["h2"] * z["s2"]}
+    study = Study(heritability, data=data, fits=["mvn/reverse-kl"], quantities=own,
+                  judge=["h2", "genetic variance"])  # fmt: skip
+    found = study.run(Settings())
+    (fit,) = found.fits
+    drawn = found.fit("mvn/reverse-kl").draws
+    ratios = {
+        name: np.ptp(np.quantile(drawn[name], [0.05, 0.95])) / (high - low)
+        for name, (low, high) in heritability_by_quadrature(**data).items()
+    }
+    assert min(ratios.values()) < 0.8
+    assert "Too sure" in {fit["verdict"]["word"], *fit["verdict"]["also"]}
+    known = fit["drift"]["least"] if fit["drift"] else fit["metrics"]
+    for name, truth in ratios.items():
+        said = known["width_ratio"].get("by", {}).get(name)
+        if said is not None and said["value"] is not None and truth < 1:
+            assert truth < said["value"] + 4.5 * said["standard_error"]
+    if not found.results["target"]["reference"]["doubts"]:
+        for name, (low, high) in heritability_by_quadrature(**data).items():
+            held = np.mean(
+                (found.reference.draws[name] > low) & (found.reference.draws[name] < high)
+            )
+            assert held == pytest.approx(0.9, abs=0.03)
