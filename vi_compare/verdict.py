@@ -350,6 +350,8 @@ def _from_scores(scores: Scores, rules: tuple[Rule, ...], abouts: Abouts) -> Ver
     vague = [c for c in crossed if not c.clear]
     few = _too_few_draws(scores, rules, abouts, {c.rule.word for c in clear})
     if not crossed:
+        if _has_reference(scores) and not _measured(scores, rules):
+            return _nothing_measured()
         found = _nothing_found(scores, abouts)
         return replace(found, reasons=(*found.reasons, *_power(scores, rules, abouts), *few))
     reasons = [c.sentence for c in clear or vague]
@@ -434,6 +436,20 @@ def _nothing_found(scores: Scores, abouts: Abouts) -> Verdict:
         use_for = "its margins and pairs, which are right"
         step = "give the guide with its parameters: without log q, missed mass cannot be seen"
     return Verdict(Word.UNVERIFIED, (), reasons, use_for, step)
+
+
+def _measured(scores: Scores, rules: tuple[Rule, ...]) -> bool:
+    """Whether any rule has a number to look at."""
+    by = (scores.get(rule.metric, {}) for rule in rules)
+    return any(e.value is not None for labels in by for e in labels.values())
+
+
+def _nothing_measured() -> Verdict:
+    """What is judged by is constant, or not a number at some draws: no fault can be found there,
+    which is not the same as none."""
+    why = "Nothing that it is judged by could be measured: it is constant, or not always a number."
+    step = "judge by what is a number at every draw, and varies"
+    return Verdict(Word.UNVERIFIED, (), (why,), "nothing that it is judged for", step)
 
 
 def _doubted(found: Verdict, doubts: tuple[Doubt, ...]) -> Verdict:

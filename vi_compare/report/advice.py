@@ -144,8 +144,9 @@ def _narrowed(view: View, use: Use) -> Advice | None:
     """The advice, by the margins that the study judges by where it is about margins."""
     if not (view.judged and use.margins):
         return _advise(view, use)
-    fits = tuple(fit.narrowed(use.judged, view.judged_entries) for fit in view.fits)
-    of = f"{use.words} of {formatting.listed([shown(name) for name in view.judged])}"
+    labels = frozenset[str]().union(*view.judged_entries.values())
+    fits = tuple(fit.narrowed(use.judged, labels) for fit in view.fits)
+    of = f"{use.words} of {formatting.listed([shown(name) for name in view.judged_entries])}"
     return _advise(replace(view, fits=fits), replace(use, words=of, blind=()))
 
 

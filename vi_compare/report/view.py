@@ -191,13 +191,15 @@ class FitView:
         return Reading(part["value"], part["standard_error"], entry.get("n"), reason, about, bound)
 
     def narrowed(self, metric: str, labels: Collection[str]) -> FitView:
-        """The same fit where a metric of margins is that of some of them, the worst first."""
+        """The same fit where a metric of margins is that of some of them, the worst first; without
+        a value where none of them was measured: another margin's says nothing of them."""
         entry, about = self.data.get("metrics", {}).get(metric), self.abouts.get(metric)
-        parts = [entry["by"][k] for k in entry.get("by", {}) if k in labels] if entry else []
-        known = [part for part in parts if part["value"] is not None]
-        if not known or about is None:
+        if entry is None or about is None:
             return self
-        worst = max(known, key=lambda part: about.badness(part["value"]))
+        by = [(k, self.reading(metric, k).value) for k in entry.get("by", {}) if k in labels]
+        known = {k: about.badness(value) for k, value in by if value is not None}
+        none = {"value": None, "standard_error": None, "reason": "none of them was measured"}
+        worst = entry["by"][max(known, key=lambda k: known[k])] if known else none
         metrics = {**self.data["metrics"], metric: {**entry, **worst}}
         return replace(self, data={**self.data, "metrics": metrics})
 
@@ -332,10 +334,12 @@ class View:
         return self.target.get("judged", [])
 
     @cached_property
-    def judged_entries(self) -> frozenset[str]:
-        """What their entries are called."""
+    def judged_entries(self) -> dict[str, frozenset[str]]:
+        """{name: what those of its entries are called that are margins}; without the names that
+        have none: a constant, or what is no number at some draws."""
         values, coords = drawn(_node(self.draws, "reference"))
-        return frozenset(entries({name: values[name] for name in self.judged}, coords))
+        found = {name: frozenset(margins({name: values[name]}, coords)) for name in self.judged}
+        return {name: labels for name, labels in found.items() if labels}
 
     def way(self, side: str) -> Any:
         """The same of the reference's chains from "inside" or "outside"; None where it has no
