@@ -154,6 +154,24 @@ def test_what_is_no_number_at_some_draws_is_no_margin():
     assert list(fit["metrics"]["width_ratio"]["by"]) == ["x"]
 
 
+@pytest.mark.parametrize("name", ["root", "constant"])
+def test_nothing_is_said_by_what_cannot_be_measured(name):
+    """A root of what may be below 0, and a constant: x says nothing of them."""
+
+    def model():
+        x = numpyro.sample("x", dist.Normal())
+        numpyro.deterministic("root", jnp.sqrt(x))
+        numpyro.deterministic("constant", 0 * x)
+
+    found = run(model, [standard(1)], judge=[name])
+    verdict = found.results["fits"][0]["verdict"]
+    assert verdict["word"] == "Unverified"
+    assert "could be measured" in verdict["reasons"][0]
+    assert not [one for one in advice(View.of(found)) if one.use.startswith("For intervals")]
+    both = advice(View.of(run(model, [standard(1)], judge=[name, "x"])))
+    assert "For intervals of x" in [one.use for one in both]
+
+
 def test_axes_of_a_quantity_are_named_by_its_plates():
     def model():
         with numpyro.plate("school", 3):
@@ -234,69 +252,154 @@ def log_posterior(v):
     outside = stats.norm.pdf(Z, far[:, None], wide) * (1 - good)[:, None]
     with np.errstate(divide="ignore"):
         likelihood = np.log(near + outside).sum(axis=1)
-    prior = stats.norm.logpdf(across) + stats.norm.logpdf(far) + stats.halfnorm.logpdf(s, scale=3)
-    jacobian = log_s + np.log(good) + np.log1p(-good)
-    return np.where(np.abs(theta) < np.pi / 2, likelihood + prior + jacobian, -np.inf)
+    return log_prior(v) + np.where(np.abs(theta) < np.pi / 2, likelihood, 0.0)
 
 
-def by_importance(n=200_000):
-    """Weighted draws of the posterior from a Student t at its mode, and what they are worth."""
+def log_prior(v):
+    theta, across, far, log_s, logit = v.T
+    inside = np.where(np.abs(theta) < np.pi / 2, -np.log(np.pi), -np.inf)
+    of_s = stats.halfnorm.logpdf(np.exp(log_s), scale=3) + log_s
+    places = stats.norm.logpdf(across) + stats.norm.logpdf(far)
+    return inside + places + of_s + stats.logistic.logpdf(logit)
+
+
+def from_prior(rng, n):
+    places = [rng.uniform(-np.pi / 2, np.pi / 2, n), *rng.normal(size=(2, n))]
+    log_s, good = np.log(3 * np.abs(rng.normal(size=n))), rng.uniform(size=n)
+    return np.stack([*places, log_s, np.log(good) - np.log1p(-good)], axis=1)
+
+
+def by_importance(n=150_000):
+    """Weighted draws of the posterior, and what they are worth: from a Student t at its mode and,
+    one in three, from the prior, which would find another mode and make one weight large."""
     start = np.array([0.8, 0.0, 0.2, 0.0, 1.0])
     found = optimize.minimize(lambda v: -log_posterior(v[None])[0], start, method="BFGS")
-    proposal = stats.multivariate_t(found.x, 1.5 * found.hess_inv, df=5, seed=0)
-    v = proposal.rvs(n)
-    log_w = log_posterior(v) - proposal.logpdf(v)
+    near = stats.multivariate_t(found.x, 1.5 * found.hess_inv, df=5, seed=0)
+    v = np.concatenate([near.rvs(2 * n // 3), from_prior(np.random.default_rng(1), n // 3)])
+    log_w = log_posterior(v) - np.logaddexp(near.logpdf(v) + np.log(2), log_prior(v)) + np.log(3)
     w = np.exp(log_w - log_w.max())
     return v, w / w.sum(), w.sum() ** 2 / np.square(w).sum()
 
 
+def moments(w, x):
+    mean = w @ x
+    return mean, np.sqrt(w @ (x - mean) ** 2)
+
+
+def weighted_quantiles(w, x, levels):
+    order = np.argsort(x)
+    return np.interp(levels, np.cumsum(w[order]), x[order])
+
+
+def rank_correlation(w, x, y):
+    """Spearman's, of weighted draws: Pearson's of the two distribution functions."""
+    of = lambda z: np.cumsum(w[np.argsort(z)])[np.argsort(np.argsort(z))]
+    (mx, sx), (my, sy) = moments(w, of(x)), moments(w, of(y))
+    return w @ ((of(x) - mx) * (of(y) - my)) / (sx * sy)
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    v, w, worth = by_importance()
+    # Some 30,000 of 150,000: with a mode elsewhere a few draws of the prior would weigh the most.
+    assert worth > 20_000
+    theta, across, far, log_s, logit = v.T
+    own = {"m": np.tan(theta), "b": across / np.cos(theta), "s": np.exp(log_s)}
+    return w, {"theta": theta, "b_perp": across, "mu_b": far, "Q": 1 / (1 + np.exp(-logit)), **own}
+
+
+def line_fits(**own):
+    data, fits = {"x": X, "y": Z}, ["mvn/reverse-kl", "normal/reverse-kl"]
+    return Study(line_with_outliers, data=data, fits=fits, **own).run(Settings())
+
+
 @pytest.fixture(scope="module")
 def outliers():
-    data, fits = {"x": X, "y": Z}, ["mvn/reverse-kl", "normal/reverse-kl"]
-    return Study(line_with_outliers, data=data, fits=fits, judge=["m", "b"]).run(Settings())
+    return line_fits(judge=["m", "b"])
 
 
-def test_slope_and_intercept_of_an_angle_are_measured(outliers):
-    """Against weighted draws that share nothing with the package, which are themselves where
-    long runs have them (theta 0.810 ± 0.030, m 95 % 0.93 to 1.18). Of means within 4.5 standard
-    errors of some 1,500 independent draws of each; of quantiles within 0.1 sd."""
-    v, w, worth = by_importance()
-    assert worth > 20_000
-    theta = v[:, 0]
-    mean = w @ theta
-    assert mean == pytest.approx(0.810, abs=0.004)
-    assert np.sqrt(w @ (theta - mean) ** 2) == pytest.approx(0.030, abs=0.003)
-    m, b = np.tan(theta), v[:, 1] / np.cos(theta)
-    for name, truth in (("m", m), ("b", b)):
-        drawn = outliers.reference.draws[name]
-        centre = w @ truth
-        sd = np.sqrt(w @ (truth - centre) ** 2)
-        assert abs(drawn.mean() - centre) < 4.5 * sd / np.sqrt(1_500)
-        order = np.argsort(truth)
-        exact = np.interp([0.025, 0.975], np.cumsum(w[order]), truth[order])
-        np.testing.assert_allclose(np.quantile(drawn, [0.025, 0.975]), exact, atol=0.15 * sd)
-    np.testing.assert_allclose(np.quantile(outliers.reference.draws["m"], [0.025, 0.975]),
-                               [0.93, 1.18], atol=0.02)  # fmt: skip
+def compared(found, fit, oracle, name):
+    """The 90 % interval of a fit by the oracle: times its length, and what it holds."""
+    (w, truth), drawn = oracle, found.fit(fit).draws[name]
+    low, high = np.quantile(drawn, [0.05, 0.95])
+    length = np.ptp(weighted_quantiles(w, truth[name], [0.05, 0.95]))
+    return (high - low) / length, w @ ((truth[name] > low) & (truth[name] < high))
 
 
-def test_the_line_is_judged_by_its_slope_and_intercept(outliers):
-    """The widths of both fits against the oracle say which word is right: a margin below 0.9 times
-    is Too sure."""
-    v, w, _ = by_importance()
-    truth = {"m": np.tan(v[:, 0]), "b": v[:, 1] / np.cos(v[:, 0])}
+@pytest.mark.parametrize(
+    ("name", "mean", "sd"),
+    [("theta", 0.810, 0.030), ("b_perp", -0.026, 0.046), ("Q", 0.72, 0.12)],
+)
+def test_the_oracle_of_the_line_is_where_long_runs_elsewhere_are(oracle, name, mean, sd):
+    """To the digits that are published: half of the last one, and 4.5 standard errors of 20,000
+    draws' mean, which is false once in 150,000."""
+    w, truth = oracle
+    found, spread = moments(w, truth[name])
+    digit = 0.5e-2 if name == "Q" else 0.5e-3
+    assert found == pytest.approx(mean, abs=digit + 4.5 * sd / np.sqrt(20_000))
+    assert spread == pytest.approx(sd, abs=digit + 4.5 * sd / np.sqrt(20_000))
+
+
+@pytest.mark.parametrize("name", ["m", "b"])
+def test_slope_and_intercept_of_an_angle_are_measured(outliers, oracle, name):
+    """Of means and quantiles within 4.5 standard errors of the reference's effective draws, once
+    in 150,000 each; of a quantile with the density of a normal, which both nearly are."""
+    w, truth = oracle
+    worth = outliers.results["target"]["reference"]["diagnosis"]["ess"]
+    assert worth > 1_000
+    drawn, (centre, sd) = outliers.reference.draws[name], moments(w, truth[name])
+    assert abs(drawn.mean() - centre) < 4.5 * sd / np.sqrt(worth)
+    exact = weighted_quantiles(w, truth[name], [0.025, 0.975])
+    error = sd * np.sqrt(0.025 * 0.975 / worth) / stats.norm.pdf(stats.norm.ppf(0.025))
+    np.testing.assert_allclose(np.quantile(drawn, [0.025, 0.975]), exact, atol=4.5 * error)
+    if name == "m":
+        np.testing.assert_allclose(exact, [0.93, 1.18], atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["m", "b"])
+def test_a_full_covariance_gets_the_interval_of_the_slope(outliers, oracle, name):
+    """By the oracle, and by what is stored: within 4.5 of its standard errors, once in 150,000.
+    Of 7,000 draws of a fit the length of an interval has an error of 0.013, and what it holds one
+    of 0.004: 4.5 of them and what little such a guide may be off."""
+    length, held = compared(outliers, "mvn/reverse-kl", oracle, name)
+    assert length == pytest.approx(1, abs=0.06)
+    assert held == pytest.approx(0.9, abs=0.02)
     for fit in outliers.fits:
-        drawn = outliers.fit(fit["name"]).draws
-        ratios = []
-        for name, exact in truth.items():
-            order = np.argsort(exact)
-            low, high = np.interp([0.05, 0.95], np.cumsum(w[order]), exact[order])
-            ratios.append(np.ptp(np.quantile(drawn[name], [0.05, 0.95])) / (high - low))
-        said = {fit["verdict"]["word"], *fit["verdict"]["also"]}
-        if min(ratios) > 0.95 and max(ratios) < 1.05:
-            assert not said & {"Too sure", "Too diffuse"}
-        if min(ratios) < 0.8:
-            assert "Too sure" in said
-        assert any("Judged by m and b alone." in reason for reason in fit["verdict"]["reasons"])
+        said, (length, held) = fit["metrics"], compared(outliers, fit["name"], oracle, name)
+        for metric, truth in (("width_ratio", length), ("coverage", held)):
+            stored = said[metric]["by"][name]
+            assert abs(stored["value"] - truth) < 4.5 * stored["standard_error"]
+
+
+def test_the_line_is_judged_by_its_slope_and_intercept(outliers, oracle):
+    """By the oracle `mvn` has both lengths and their correlation, and `normal` has lost the
+    correlation: it has 0, where 0.1 off is a fault. Advised is the one that has them."""
+    w, truth = oracle
+    lost = rank_correlation(w, truth["m"], truth["b"])
+    verdicts = {fit["name"]: fit["verdict"] for fit in outliers.fits}
+    for name, word in (("mvn/reverse-kl", "Faithful"), ("normal/reverse-kl", "Loses dependence")):
+        drawn = outliers.fit(name).draws
+        off = abs(stats.spearmanr(drawn["m"], drawn["b"]).statistic - lost)
+        assert (off < 0.05) if word == "Faithful" else (off > 0.2)
+        assert verdicts[name]["word"] == word
+        assert "Judged by m and b alone." in verdicts[name]["reasons"]
+    one = next(one for one in advice(View.of(outliers)) if one.use.startswith("For intervals"))
+    assert (one.use, one.mark) == ("For intervals of m and b", "good")
+    assert [fit.key for fit in one.fits] == ["mvn/reverse-kl"]
+
+
+def test_judged_by_all_margins_the_line_is_another_verdict(oracle):
+    """Of the same fit: by the oracle its intervals of mu_b are 0.69 times as long as they should
+    be, where below 0.9 is Too sure, and hold 80 % where 90 % is right within 5 %."""
+    found = line_fits()
+    fit = found.fits[0]
+    length, held = compared(found, "mvn/reverse-kl", oracle, "mu_b")
+    assert length < 0.9
+    assert held < 0.85
+    assert fit["verdict"]["word"] == "Too sure"
+    assert "of mu_b are too narrow" in fit["verdict"]["reasons"][0]
+    one = next(one for one in advice(View.of(found)) if one.use == "For intervals")
+    assert not one.fits
 
 
 # --- share of variance of a random effect with a known kinship matrix -----------------------------
