@@ -22,6 +22,7 @@ from vi_compare.report.view import View
 from vi_compare.run.identity import told
 from vi_compare.script import load
 from vi_compare.target import MOST_ENTRIES, Target
+from vi_compare.terminal import summarise
 
 N = 20_000
 
@@ -125,6 +126,15 @@ def test_results_and_page_have_them(whole, by_x):
     assert "growth[0]" in render(whole)
     assert "Judged by" in render(by_x)
     assert "Verdicts rest on xy alone." in render(by_x)
+    # What the advice refers to says the same.
+    assert "report an interval of" not in render(whole)
+
+
+def test_the_terminal_says_what_verdicts_rest_on(whole, by_x, capsys, tmp_path):
+    summarise(by_x, tmp_path)
+    assert "Verdicts rest on xy alone." in capsys.readouterr().out
+    summarise(whole, tmp_path)
+    assert "rest on" not in capsys.readouterr().out
 
 
 def test_what_has_too_many_entries_or_no_numbers_is_left_out_and_said():
@@ -386,6 +396,7 @@ def test_the_line_is_judged_by_its_slope_and_intercept(outliers, oracle):
     one = next(one for one in advice(View.of(outliers)) if one.use.startswith("For intervals"))
     assert (one.use, one.mark) == ("For intervals of m and b", "good")
     assert [fit.key for fit in one.fits] == ["mvn/reverse-kl"]
+    assert "report an interval of m and b" in render(outliers)
 
 
 def test_judged_by_all_margins_the_line_is_another_verdict(oracle):

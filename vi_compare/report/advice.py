@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from vi_compare import formatting
 from vi_compare.report.choosing import Ranking, Runner, Said, rank
-from vi_compare.report.view import FitView, View, shown
+from vi_compare.report.view import FitView, View
 from vi_compare.verdict import Concern
 
 
@@ -144,10 +144,8 @@ def _narrowed(view: View, use: Use) -> Advice | None:
     """The advice, by the margins that the study judges by where it is about margins."""
     if not (view.judged and use.margins):
         return _advise(view, use)
-    labels = frozenset[str]().union(*view.judged_entries.values())
-    fits = tuple(fit.narrowed(use.judged, labels) for fit in view.fits)
-    of = f"{use.words} of {formatting.listed([shown(name) for name in view.judged_entries])}"
-    return _advise(replace(view, fits=fits), replace(use, words=of, blind=()))
+    of = f"{use.words} of {view.judged_names}"
+    return _advise(view.narrowed(use.judged), replace(use, words=of, blind=()))
 
 
 def _advise(view: View, use: Use) -> Advice | None:

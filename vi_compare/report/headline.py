@@ -26,13 +26,13 @@ def answer(view: View) -> Answer:
     published = _published(view)
     fits = _fits(view)
     if not published:
-        rest = [_judged(view), _faults(view), _reweighting(view), misfit(view)]
+        rest = [rests_on(view), _faults(view), _reweighting(view), misfit(view)]
         return Answer(fits, " ".join(filter(None, rest)))
-    rest = [*published[1:], fits, _judged(view), _reweighting(view), misfit(view)]
+    rest = [*published[1:], fits, rests_on(view), _reweighting(view), misfit(view)]
     return Answer(published[0], " ".join(filter(None, rest)))
 
 
-def _judged(view: View) -> str:
+def rests_on(view: View) -> str:
     """What verdicts rest on, where a study names it."""
     named = formatting.listed([shown(name) for name in view.judged])
     return f"Verdicts rest on {named} alone." if named else ""

@@ -341,6 +341,17 @@ class View:
         found = {name: frozenset(margins({name: values[name]}, coords)) for name in self.judged}
         return {name: labels for name, labels in found.items() if labels}
 
+    @property
+    def judged_names(self) -> str:
+        """Those that were measured, in a sentence."""
+        return formatting.listed([shown(name) for name in self.judged_entries])
+
+    def narrowed(self, metric: str) -> View:
+        """The same view where a metric of margins is that of the judged ones, if any are named."""
+        labels = frozenset[str]().union(*self.judged_entries.values())
+        fits = tuple(fit.narrowed(metric, labels) for fit in self.fits)
+        return replace(self, fits=fits) if self.judged else self
+
     def way(self, side: str) -> Any:
         """The same of the reference's chains from "inside" or "outside"; None where it has no
         such chains."""

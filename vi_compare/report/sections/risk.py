@@ -32,16 +32,19 @@ class Task:
     Attributes:
         words: what; `protects`: the divergence that guards it, and why.
         by: what decides who serves it.
+        margins: whether it rests on margins: then on those that a study judges by, where it
+            names some, as the advice at the top of the page does.
     """
 
     words: str
     protects: str
     by: Said
+    margins: bool = False
 
 
 TASKS = (
     Task("report an interval", "forward KL: its price for dropped mass has no limit",
-         Said("coverage", "its 90 % holds {value}")),
+         Said("coverage", "its 90 % holds {value}"), margins=True),
     Task("give the probability of an extreme value", "forward KL: it asks for tails like p's",
          Said("tail_mass", "{value} × the target's tails")),
     Task("find every explanation", "forward KL, among guides that can hold them all",
@@ -108,13 +111,20 @@ def _advice(view: View) -> Table:
         Column.words("Safest fit here"),
         Column.words("Avoid"),
     ]
-    rows = [Row([Cell(t.words), Cell(t.protects), *_choice(view, t)]) for t in TASKS]
+    rows = [Row(_task(view, task)) for task in TASKS]
     caption = (
         "From the numbers of this run, whatever a fit was trained on. Fits within two standard "
         "errors of the safest stand beside it, and a fit is to be avoided only where its number is "
         "not ✓. The safest fit need not be a good one: look at its mark."
     )
     return Table(columns, rows, "", "If you want to …", caption)
+
+
+def _task(view: View, task: Task) -> list[Cell]:
+    narrow = task.margins and view.judged_entries
+    words = f"{task.words} of {view.judged_names}" if narrow else task.words
+    chosen = _choice(view.narrowed(task.by.metric) if narrow else view, task)
+    return [Cell(words), Cell(task.protects), *chosen]
 
 
 def _choice(view: View, task: Task) -> list[Cell]:
