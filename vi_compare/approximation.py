@@ -132,11 +132,8 @@ class DrawsApproximation:
 
     def sample(self, key: Array, n: int) -> Draws:
         """At most n of the draws: every so many-th, so that chains keep their order."""
-        d = self.draws
-        chains = max(1, d.chains)
-        step = -(-len(d) // n)
-        rows = np.arange(len(d)).reshape(chains, -1)[:, ::step].reshape(-1)
-        return replace(d[rows], log_q=None, reason=self.reason, chains=d.chains)
+        few = self.draws.every(-(-len(self.draws) // n))
+        return replace(few, log_q=None, reason=self.reason)
 
     def at(self, draws: Draws) -> Draws:
         """The same draws; log q stays unknown, with the reason."""

@@ -78,6 +78,15 @@ class Draws:
     def __getitem__(self, index) -> Draws:
         return jax.tree.map(lambda a: a[index], self)
 
+    @property
+    def by_chain(self) -> np.ndarray:
+        """(chains, n ÷ chains) numbers of the draws; independent ones are a single chain."""
+        return np.arange(len(self)).reshape(max(1, self.chains), -1)
+
+    def every(self, step: int) -> Draws:
+        """Every so many-th draw of every chain."""
+        return self[self.by_chain[:, ::step].reshape(-1)]
+
     def entries(self) -> dict[str, np.ndarray]:
         """{label: (n,)} of every scalar entry of every site."""
         return entries(self.values, dict(self.coords))

@@ -8,18 +8,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from vi_compare import catalogue, formatting
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError, blamed, guarded, nearest
-from vi_compare.evidence import Draws
 from vi_compare.files.data import FileData, entries
 from vi_compare.files.draws import read_draws
 from vi_compare.randomness import key_for
@@ -45,7 +42,7 @@ from vi_compare.run.identity import (
 )
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, check_guides
 from vi_compare.run.memory import require_device, require_for_draws
-from vi_compare.run.plans import Given, Planner, as_wanted
+from vi_compare.run.plans import Given, Planner, as_wanted, stand_in
 from vi_compare.run.prepared import Prepared
 from vi_compare.run.progress import Observer, Silent, watching
 from vi_compare.run.published import Published, check_published
@@ -209,9 +206,8 @@ class Study:
     def _needs_draws(self, target: Target) -> bool:
         """Whether a fit that the study names is fitted to draws of the target."""
         named = (as_wanted(fit, self.guides) for fit in self.fits)
-        stand_in = SimpleNamespace(train=Draws(jnp.zeros((2, target.dim)), {}))
         return any(
-            fit.divergence.build(stand_in).draws is not None
+            fit.divergence.build(stand_in(target)).draws is not None
             for fit in named
             if isinstance(fit, FitLabel)
         )
@@ -294,14 +290,14 @@ class Study:
         restarts = settings.restarts or self.restarts
         planner = Planner(target, settings.seed, self.guides, restarts)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
-        stand_in = SimpleNamespace(train=Draws(points, {}))
-        self._check(planner, wanted, stand_in, has_draws)
+        anything = stand_in(target, points)
+        self._check(planner, wanted, anything, has_draws)
         observer.end("")
         self._tell_of_fits(target, observer)
         waits = source in ("chains", "nuts") and not chains
         draws = None if waits else self._draws_of(source, target, settings, observer)
         observer.begin("setting up the fits", quiet=True)
-        plans = [planner.plan(fit, stand_in if waits else draws) for fit in wanted]
+        plans = [planner.plan(fit, anything if waits else draws) for fit in wanted]
         observer.end("")
         self._tell_of_data(observer)
         known = (self.name, self.description, settings, target)
@@ -342,9 +338,9 @@ class Study:
             raise InputError(missing_values(target, self._where) or str(error)) from None
 
     def _check(
-        self, planner: Planner, wanted: Sequence[FitLabel | Given], stand_in: Any, has_draws: bool
+        self, planner: Planner, wanted: Sequence[FitLabel | Given], draws: Any, has_draws: bool
     ) -> None:
-        plans = [planner.plan(fit, stand_in if has_draws else None) for fit in wanted]
+        plans = [planner.plan(fit, draws if has_draws else None) for fit in wanted]
         names = [plan.name for plan in plans]
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(f"the fit {min(twice)!r} is asked for twice; name each once")

@@ -456,6 +456,4 @@ def _images(branch: OptimumBranch) -> list[dict[int, Optimum]]:
 
 def _every(draws: Draws, n: int) -> Draws:
     """At most n of the draws, each chain thinned."""
-    step = -(-len(draws) // n)
-    rows = np.arange(len(draws)).reshape(max(1, draws.chains), -1)[:, ::step].reshape(-1)
-    return draws[rows]
+    return draws.every(-(-len(draws) // n))

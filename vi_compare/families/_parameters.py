@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +19,11 @@ from vi_compare.target import Target
 def first_parameters(guide: Callable, target: Target, key: Array) -> dict:
     """{name: value} of a guide's parameter sites as they begin."""
     return {name: site["value"] for name, site in _param_sites(guide, target, key).items()}
+
+
+def shapes(guide: Callable, target: Target) -> dict:
+    """{name: shape and type} of a guide's parameter sites, nothing being computed."""
+    return jax.eval_shape(partial(first_parameters, guide, target), jax.random.key(0))
 
 
 def moved_parameters(guide: Callable, target: Target, key: Array) -> dict:

@@ -164,7 +164,7 @@ def from_given(
 
 def block(draws: Draws, begin: float, end: float) -> Draws:
     """The draws between two shares of the length of every chain."""
-    index = np.arange(len(draws)).reshape(max(1, draws.chains), -1)
+    index = draws.by_chain
     first, last = (round(share * index.shape[1]) for share in (begin, end))
     return _rows(draws, index[:, first:last])
 

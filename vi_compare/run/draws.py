@@ -120,8 +120,7 @@ def _thinned(draws: Draws, most_bytes: int | None) -> Draws:
     if most_bytes is None:
         return draws
     size = sum(np.asarray(a).nbytes for a in (draws.u, *draws.values.values()))
-    rows = np.arange(len(draws)).reshape(max(1, draws.chains), -1)
-    return draws[rows[:, :: max(1, -(-size // most_bytes))].reshape(-1)]
+    return draws.every(max(1, -(-size // most_bytes)))
 
 
 def _draws(

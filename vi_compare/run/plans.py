@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from vi_compare import catalogue, families
 from vi_compare.approximation import DrawsApproximation, GuideApproximation, set_up
 from vi_compare.divergences import Divergence
 from vi_compare.errors import InputError, blamed
+from vi_compare.evidence import Draws
 from vi_compare.families import GaussianMixture
 from vi_compare.files.draws import holds_draws, read_draws
 from vi_compare.files.found import Files
@@ -125,8 +127,7 @@ class Given:
 
     def _named(self, guide: Callable, target: Target, params: Mapping[str, Any]):
         """`params` as the guide has them; a network's by the names that results.json has."""
-        first = lambda key: families.first_parameters(guide, target, key)
-        like = jax.eval_shape(first, jax.random.key(0))
+        like = families.shapes(guide, target)
         wanted = {name: leaf.shape for name, leaf in families.arrays(like).items()}
         params = {name: self._reals(name, value) for name, value in params.items()}
         given = {name: value.shape for name, value in params.items()}
@@ -192,6 +193,12 @@ class Plan:
     guide_text: str
     divergence_text: str | None
     solver_text: str
+
+
+def stand_in(target: Target, points: Array | None = None) -> Any:
+    """In place of a reference, for what is only to be looked at: divergences ask it for draws."""
+    some = jnp.zeros((2, target.dim)) if points is None else points
+    return SimpleNamespace(train=Draws(some, {}))
 
 
 class Planner:

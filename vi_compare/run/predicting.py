@@ -201,9 +201,7 @@ def _beside(e: Estimate, floor: Estimate | None) -> Estimate:
 
 def _rows(draws: Draws, most: int) -> np.ndarray:
     """Evenly from every chain, at most so many; of more chains than that, from some."""
-    rows = np.arange(len(draws)).reshape(max(1, draws.chains), -1)
-    each = max(1, -(-rows.shape[1] * len(rows) // most))
-    return rows[:, ::each].reshape(-1)
+    return draws.by_chain[:, :: max(1, -(-len(draws) // most))].reshape(-1)
 
 
 def facts(predicted: Predicted | None) -> dict[str, Any] | None:

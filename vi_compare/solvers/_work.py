@@ -68,5 +68,6 @@ def operations_of_a_step(problem: Problem) -> float:
 
 def _parameters(problem: Problem) -> int:
     """Number of the guide's parameters."""
-    first = lambda key: families.first_parameters(problem.guide, problem.target, key)
-    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(first, jax.random.key(0))))
+    return sum(
+        leaf.size for leaf in jax.tree.leaves(families.shapes(problem.guide, problem.target))
+    )
