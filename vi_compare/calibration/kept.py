@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vi_compare.comparison import writable
-from vi_compare.comparison.writing import undisturbed
+from vi_compare.comparison.writing import put_in_place
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +81,7 @@ class Ranks:
                 converged=self.converged,
                 failed=self.failed,
             )
-            folder.mkdir(parents=True, exist_ok=True)
-            with undisturbed():
-                (scratch / self.file).replace(folder / self.file)
+            put_in_place(scratch, folder)
 
     @classmethod
     def load(cls, folder: Path) -> Ranks | None:

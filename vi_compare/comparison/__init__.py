@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from vi_compare.comparison.kept import KeptFit
 from vi_compare.comparison.reading import read_draws, read_path, read_results
-from vi_compare.comparison.writing import CHECKSUM, checksum, reserve, undisturbed
+from vi_compare.comparison.writing import CHECKSUM, checksum, put_in_place, reserve
 from vi_compare.comparison.writing import DRAWS as DRAWS
 from vi_compare.comparison.writing import PAGE as PAGE
 from vi_compare.comparison.writing import PATH as PATH
@@ -166,12 +166,7 @@ class Comparison:
             reserve(scratch, int(1.5 * sum(node.nbytes for node in self.draws.subtree)) + 10**6)
             self.draws.to_netcdf(scratch / DRAWS, engine="h5netcdf")
             (scratch / CHECKSUM).write_text(checksum(scratch / DRAWS), encoding="utf-8")
-            folder.mkdir(parents=True, exist_ok=True)
-            with undisturbed():
-                for stale in (PAGE, PATH):
-                    (folder / stale).unlink(missing_ok=True)
-                for made in scratch.iterdir():
-                    made.replace(folder / made.name)
+            put_in_place(scratch, folder, stale=(PAGE, PATH))
         self.pages[:] = [folder / PAGE] if page is not None else []
         return folder / PAGE
 

@@ -11,7 +11,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -183,6 +183,17 @@ def _remove_leftovers(place: Path, age: float = 2.0) -> None:
                     _lock(handle)
                     shutil.rmtree(left, ignore_errors=True)
                 os.close(handle)
+
+
+def put_in_place(scratch: Path, folder: Path, stale: Sequence[str] = ()) -> None:
+    """Move all files of a scratch folder into the folder together, which is made if need be;
+    `stale` are names of files there that go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with undisturbed():
+        for name in stale:
+            (folder / name).unlink(missing_ok=True)
+        for made in scratch.iterdir():
+            made.replace(folder / made.name)
 
 
 @contextmanager
