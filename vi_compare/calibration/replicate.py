@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jax import Array
 from numpyro import handlers
 from numpyro.infer.util import compute_log_probs, potential_energy
@@ -23,6 +22,7 @@ from numpyro.primitives import Messenger
 
 from vi_compare.errors import InputError, first_line
 from vi_compare.target import Target, is_improper
+from vi_compare.target.observing import Unobserved, is_data, is_factor
 
 # {observed site: value}
 Data = Mapping[str, Array]
@@ -62,7 +62,7 @@ class Replicate(Target):
             return -potential_energy(model, own.args, dict(own.kwargs), own.unravel(u))
         values = own.constrain(u)
         log_probs, trace = compute_log_probs(model, own.args, dict(own.kwargs), values)
-        again = sum(log_probs[name] for name, site in trace.items() if _is_data(site))
+        again = sum(log_probs[name] for name, site in trace.items() if is_data(site))
         return own.log_density(u) + again
 
 
@@ -79,7 +79,7 @@ def simulated(target: Target, key: Array, values: Mapping[str, Array] | None = N
     Args:
         values: {latent site: value}; drawn from their prior where there are none.
     """
-    model = handlers.uncondition(target.unseeded)
+    model = Unobserved(target.unseeded)
     if values is not None:
         model = handlers.substitute(model, data=dict(values))
     trace = handlers.trace(handlers.seed(model, key)).get_trace(*target.args, **target.kwargs)
@@ -98,7 +98,7 @@ def refuse_what_makes_no_data(target: Target, prior: bool) -> None:
     sites = [site for site in trace.values() if site["type"] == "sample"]
     for site in sites:
         _refuse_factor(site)
-    if not any(map(_is_data, sites)):
+    if not any(map(is_data, sites)):
         raise InputError(
             "nothing is observed in this model, so there are no data to simulate; its reference is "
             "exact, and `vi-compare run` compares with it"
@@ -114,7 +114,7 @@ def refuse_what_makes_no_data(target: Target, prior: bool) -> None:
 
 
 def _refuse_factor(site: Mapping[str, Any]) -> None:
-    if isinstance(site["fn"], dist.Unit):
+    if is_factor(site):
         raise InputError(
             f"the model has the factor {site['name']!r}, which is no distribution that data could "
             f"be drawn from; write it as numpyro.sample(..., obs=...), with a distribution"
@@ -151,16 +151,11 @@ def _traced(target: Target) -> dict[str, dict]:
     found: list[dict] = []
 
     def visit(u: Array) -> int:
-        model = handlers.substitute(target.seeded, data=target.constrain(u))
-        found.append(handlers.trace(model).get_trace(*target.args, **target.kwargs))
+        found.append(target.trace(target.constrain(u)))
         return 0
 
     jax.eval_shape(visit, jax.ShapeDtypeStruct((target.dim,), jnp.result_type(float)))
     return found[0]
-
-
-def _is_data(site: Mapping[str, Any]) -> bool:
-    return site["type"] == "sample" and site["is_observed"]
 
 
 class _With(Messenger):
@@ -171,5 +166,5 @@ class _With(Messenger):
         self.data = data
 
     def process_message(self, msg: dict) -> None:
-        if _is_data(msg) and msg["name"] in self.data:
+        if is_data(msg) and msg["name"] in self.data:
             msg["value"] = self.data[msg["name"]]

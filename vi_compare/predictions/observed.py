@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
-from numpyro import handlers
 from numpyro.distributions import constraints
 
 from vi_compare.batches import in_batches
 from vi_compare.errors import first_line
 from vi_compare.evidence import Draws
 from vi_compare.target import Target, dims_of, plates
+from vi_compare.target.observing import innermost, is_data, is_factor
 
 
 class Outcomes(StrEnum):
@@ -68,14 +68,14 @@ def observed(
         draws: two or more of the target or of a fit, at which the model is run.
         most: observations of a site that are looked at; of more, so many by chance.
     """
-    first, other = (_trace(target, _at(target, draws, i)) for i in (0, len(draws) - 1))
+    first, other = (target.trace(_at(target, draws, i)) for i in (0, len(draws) - 1))
     found: list[Observed] = []
     left_out: dict[str, str] = {}
     # Of rows that are censored, say: those that are not are then a choice, and not as predicted.
-    factor = any(map(_is_factor, first.values()))
+    factor = any(map(is_factor, first.values()))
     judged = "the model has a factor, which may speak of the same observations" if factor else ""
     for name, site in first.items():
-        if not _is_data(site):
+        if not is_data(site):
             continue
         if why := _unusable(site, other[name]):
             left_out[name] = why
@@ -118,7 +118,7 @@ def _pointwise(
 ) -> dict:
     def one(x):
         values, number = x
-        trace, own = _trace(target, values), jax.random.fold_in(key, number)
+        trace, own = target.trace(values), jax.random.fold_in(key, number)
         return {
             # A key of its own for every site: they are independent given the latent values.
             name: _of_site(trace[name], at, jax.random.fold_in(own, i), name in again)
@@ -141,7 +141,7 @@ def mixture(
     """
 
     def add(sums, one):
-        trace = _trace(target, one)
+        trace = target.trace(one)
         said = {name: _log_prob(trace[name], at, data[name]) for name, at in rows.items()}
         return jax.tree.map(jnp.logaddexp, sums, said), None
 
@@ -170,23 +170,8 @@ def _of_site(site: Mapping[str, Any], rows: Array, key: Array, again: bool):
     return log_lik.reshape(-1)[rows], made.reshape(-1, *fn.event_shape)[rows]
 
 
-def _trace(target: Target, values: Mapping[str, Array]) -> dict[str, dict]:
-    with handlers.block():
-        model = handlers.substitute(target.seeded, data=dict(values))
-        return handlers.trace(model).get_trace(*target.args, **target.kwargs)
-
-
 def _at(target: Target, draws: Draws, i: int) -> dict[str, Array]:
     return {site.name: jnp.asarray(draws.values[site.name][i]) for site in target.sites}
-
-
-def _is_data(site: Mapping[str, Any]) -> bool:
-    """A factor is no observation, though NumPyro keeps it as one."""
-    return site["type"] == "sample" and site["is_observed"] and not _is_factor(site)
-
-
-def _is_factor(site: Mapping[str, Any]) -> bool:
-    return site["type"] == "sample" and isinstance(_innermost(site["fn"]), dist.Unit)
 
 
 def _log_lik(site: Mapping[str, Any]) -> Array:
@@ -249,7 +234,7 @@ def _drawn(fn: dist.Distribution, shape: tuple[int, ...]) -> str:
     try:
         jax.eval_shape(lambda key: fn.expand(shape).sample(key), jax.random.key(0))
     except Exception as error:  # whatever somebody's distribution raises
-        return f"{type(_innermost(fn)).__name__} cannot be drawn from ({first_line(error)})"
+        return f"{type(innermost(fn)).__name__} cannot be drawn from ({first_line(error)})"
     return ""
 
 
@@ -263,12 +248,6 @@ def _unwrapped(fn: dist.Distribution) -> dist.Distribution:
     return fn
 
 
-def _innermost(fn: dist.Distribution) -> dist.Distribution:
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return fn
-
-
 def _outcomes(fn: dist.Distribution) -> Outcomes:
     support = fn.support
     while isinstance(support, constraints.independent):
@@ -277,6 +256,6 @@ def _outcomes(fn: dist.Distribution) -> Outcomes:
         return Outcomes.VECTOR
     if support is constraints.boolean:
         return Outcomes.BINARY
-    if isinstance(_innermost(fn), dist.CategoricalProbs | dist.CategoricalLogits):
+    if isinstance(innermost(fn), dist.CategoricalProbs | dist.CategoricalLogits):
         return Outcomes.CATEGORY
     return Outcomes.COUNT if support.is_discrete else Outcomes.CONTINUOUS

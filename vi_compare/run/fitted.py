@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpyro import handlers
 from numpyro.infer import MCMC, NUTS, Predictive
 
 from vi_compare import families
@@ -21,9 +19,10 @@ from vi_compare.errors import InputError
 from vi_compare.evidence import Draws
 from vi_compare.randomness import key_for
 from vi_compare.run.labels import FitLabel
-from vi_compare.run.plans import Given, Plan, Planner
+from vi_compare.run.plans import Given, Plan, Planner, stand_in
 from vi_compare.settings import Settings
 from vi_compare.target import Target
+from vi_compare.target.observing import Unobserved
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,12 +80,10 @@ class Fitted(KeptFit):
         if not isinstance(self.approximation, GuideApproximation):
             raise InputError(f"log q of {self.name!r} is not known: {self.approximation.reason}")
         with jax.enable_x64(not self.float32):
-            if not isinstance(at, Mapping):
-                return np.asarray(
-                    self.approximation.at(self.target.complete(jnp.asarray(at))).log_q
-                )
-            sites = {s.name: jnp.asarray(at[s.name], float) for s in self.target.sites}
-            return np.asarray(self.approximation.at(self.target.draws(sites)).log_q)
+            if isinstance(at, Mapping):
+                sites = {s.name: jnp.asarray(at[s.name], float) for s in self.target.sites}
+                at = jax.vmap(self.target.unconstrain)(sites)
+            return np.asarray(self.approximation.at(Draws(jnp.asarray(at), {})).log_q)
 
     def predictive(self, key: Array, n: int | None = None, **data: Any) -> dict[str, np.ndarray]:
         """{site: (n, ...)}: what the model draws of all that it observes, by draws of the fit.
@@ -94,10 +91,11 @@ class Fitted(KeptFit):
         Args:
             data: arguments of the model in place of those that it was fitted to, for data to come.
         """
-        draws = self._sample(None, n) if n is None else self._sample(jax.random.fold_in(key, 0), n)
+        # Those that were measured, unless their number is another.
+        draws = self._sample(None if n is None else jax.random.fold_in(key, 0), n)
         with jax.enable_x64(not self.float32):
             values = {site.name: draws.values[site.name] for site in self.target.sites}
-            model = _Unobserved(self.target.model)
+            model = Unobserved(self.target.model)
             found = Predictive(model, values)(
                 key, *self.target.args, **{**self.target.kwargs, **data}
             )
@@ -129,19 +127,6 @@ class Fitted(KeptFit):
         return start if len(u) > 1 else {name: value[0] for name, value in start.items()}
 
 
-class _Unobserved(handlers.uncondition):
-    """Draws what a model observes, as many as it observed, also where one distribution stands for
-    all of them outside of a plate."""
-
-    def process_message(self, msg: dict) -> None:
-        if msg["type"] == "sample" and msg["is_observed"]:
-            fn, rank = msg["fn"], len(msg["fn"].event_shape)
-            seen = np.shape(msg["value"])
-            batch = np.broadcast_shapes(fn.batch_shape, seen[: len(seen) - rank])
-            msg["fn"] = fn.expand(batch) if batch != fn.batch_shape else fn
-        super().process_message(msg)
-
-
 def fitted(
     plan: Plan,
     q: GuideApproximation | DrawsApproximation,
@@ -164,15 +149,13 @@ def reopened(
     node: Any,
 ) -> Fitted:
     """The same of a run that was saved: parameters are in results.json, large ones in fits.nc."""
-    plan = planner.plan(wanted, SimpleNamespace(train=Draws(jnp.zeros((2, target.dim)), {})))
+    plan = planner.plan(wanted, stand_in(target))
     if plan.guide is None:
         assert isinstance(wanted, Given)
         return fitted(plan, wanted.approximation(target), target, settings, entry, node)
-    guide = plan.guide
-    first = lambda key: families.first_parameters(guide, target, key)
-    like = jax.eval_shape(first, jax.random.key(0))
+    like = families.shapes(plan.guide, target)
     arrays = {name: _array(value, name, node) for name, value in entry["params"].items()}
-    q = GuideApproximation(guide, families.nested(arrays, like), target)
+    q = GuideApproximation(plan.guide, families.nested(arrays, like), target)
     return fitted(plan, q, target, settings, entry, node)
 
 

@@ -341,10 +341,14 @@ class Target:
 
     def transforms(self, values: Mapping[str, Array]) -> dict[str, Any]:
         """The bijection from unconstrained to constrained of every site, at these values."""
+        trace = self.trace(values)
+        return {site.name: bijection_of(trace[site.name]["fn"]) for site in self.sites}
+
+    def trace(self, values: Mapping[str, Array]) -> dict[str, dict]:
+        """One run of the model at values {latent site: value}, site by site, as NumPyro has it."""
         with handlers.block():
             model = handlers.substitute(self.seeded, data=dict(values))
-            trace = handlers.trace(model).get_trace(*self.args, **self.kwargs)
-        return {site.name: bijection_of(trace[site.name]["fn"]) for site in self.sites}
+            return handlers.trace(model).get_trace(*self.args, **self.kwargs)
 
     def draws(self, values: Mapping[str, Array]) -> Draws:
         """Values {site: (n, ...)} made elsewhere, as draws with u and log_p."""
