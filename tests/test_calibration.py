@@ -426,6 +426,11 @@ IMPROPER = 'numpyro.sample("x", dist.ImproperUniform(dist.constraints.real, (), 
 MVN = ["--fit", "mvn/reverse-kl"]
 BAD = {
     "factor": ((LIKELIHOOD, 'numpyro.factor("f", -(x**2))'), MVN, "the factor 'f'"),
+    "masked factor": (
+        (LIKELIHOOD, 'with handlers.mask(mask=x < 9):\n            numpyro.factor("f", -(x**2))'),
+        MVN,
+        "the factor 'f'",
+    ),
     "no data": ((LIKELIHOOD, "pass"), MVN, "nothing is observed"),
     "scaled": (
         (LIKELIHOOD, f"with handlers.scale(scale=2.0):\n            {LIKELIHOOD}"),
@@ -493,7 +498,7 @@ def synthetic(*, failed=0, lost=0, n=100, label="x", doubts=()):
     ps[:failed] = np.nan
     broken = np.arange(n) < failed
     ranks = Ranks("", np.zeros(0), ps, ~broken & (np.arange(n) >= failed + lost), broken)
-    facts = results(ranks, [label, "log p"], (), "mvn/reverse-kl", np.inf)
+    facts = results(ranks, {label: "x", "log p": ""}, (), "mvn/reverse-kl", np.inf)
     more = {"around": "prior", "values_from": "prior", "draws": 1999, "doubts": list(doubts)}
     more |= {"observed_fit": {"status": "not converged" if doubts else "converged"}}
     made = {"environment": {"seed": 0, "command": "vi-compare calibrate x.py"}}
@@ -528,7 +533,7 @@ def test_margins_that_are_not_judged_are_left_out():
     from vi_compare.calibration.facts import results
 
     _, ranks = synthetic()
-    found = results(ranks, ["x[0]", "log p"], ("x",), "mvn/reverse-kl", np.inf)
+    found = results(ranks, {"x[0]": "x", "log p": ""}, ("x",), "mvn/reverse-kl", np.inf)
     assert list(misfits(found)) == ["x[0]"]
 
 
@@ -569,3 +574,27 @@ def test_margins_are_called_as_everywhere_else(tmp_path):
     study = Study(two, data={"y": Y[:2]}, fits=["mvn/reverse-kl"], coords=coords)
     found, _ = calibrated(study, tmp_path, n=20)
     assert {one["label"] for one in found["margins"]} == {"theta[left]", "theta[right]", "log p"}
+
+
+def test_data_that_one_distribution_stands_for_are_all_drawn():
+    """Outside of a plate a model may write one distribution for many observations."""
+
+    def plain(y):
+        theta = numpyro.sample("theta", dist.Normal(0.0, 2.0))
+        numpyro.sample("y", dist.Normal(theta, 1.0), obs=y)
+
+    target = Target(plain, (), {"y": Y})
+    assert simulated(target, jax.random.key(0)).data["y"].shape == Y.shape
+
+
+def test_judged_margins_are_those_of_their_site(tmp_path):
+    """Also where a name itself has a bracket."""
+
+    def bracket(y):
+        theta = numpyro.sample("theta[0]", dist.Normal(0.0, 2.0))
+        numpyro.sample("other", dist.Normal(0.0, 1.0))
+        numpyro.sample("y", dist.Normal(theta, 1.0).expand([4]), obs=y)
+
+    study = Study(bracket, data={"y": Y}, fits=["mvn/reverse-kl"], judge=["theta[0]"])
+    found, _ = calibrated(study, tmp_path, n=20)
+    assert [one["label"] for one in found["margins"]] == ["theta[0]"]

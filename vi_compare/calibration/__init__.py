@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -43,13 +42,13 @@ from vi_compare.calibration.replicate import (
     simulated,
 )
 from vi_compare.errors import InputError, nearest
-from vi_compare.estimate import entries
+from vi_compare.estimate import labels
 from vi_compare.evidence import Draws
 from vi_compare.families import family
 from vi_compare.randomness import generator, key_for, split
 from vi_compare.run.environment import environment, this_command
 from vi_compare.run.labels import FitLabel
-from vi_compare.run.plans import as_wanted
+from vi_compare.run.plans import as_wanted, stand_in
 from vi_compare.run.prepared import Prepared
 from vi_compare.run.progress import Observer
 from vi_compare.settings import Settings
@@ -160,7 +159,7 @@ class Calibrator:
         with timed("calibrating"):
             ranks, taken_up = self._ranks(rounds, folder, observer)
         ranks = ranks.first(self.settings.simulations)
-        facts = results(ranks, rounds.labels, self.prepared.judge, plan.name, rounds.worth)
+        facts = results(ranks, rounds.sites, self.prepared.judge, plan.name, rounds.worth)
         told = {
             "around": self.settings.around.value,
             "values_from": rounds.source,
@@ -212,7 +211,8 @@ class _Rounds:
     """One data set after another: a true value, data, a refit, ranks.
 
     Attributes:
-        labels: of the margins that are ranked (M,).
+        sites: {label: the site or quantity that it is an entry of}, of the margins that are
+            ranked; labels: these labels (M,).
         order: names of the sites and quantities, as margins follow one another.
         source: where the true values come from: "prior", "fit", or as the reference has it.
         worth: independent draws that they are taken from.
@@ -228,15 +228,20 @@ class _Rounds:
         computed = [one.name for one in self.target.quantities]
         self.order = [*(site.name for site in self.target.sites), *computed]
         drawn = self._drawn_from_fit(calibrator.settings.alive)
-        in_order = {name: drawn.values[name] for name in self.order}
-        alive, every = drawn.margins(), list(entries(in_order, self.target.coords))
-        self.margins = np.array([i for i, label in enumerate(every) if label in alive], int)
-        self.labels = [every[i] for i in self.margins] + ["log p"]
+        every = [(x, name) for name in self.order for x in self._entries(drawn.values[name], name)]
+        alive = drawn.margins()
+        self.margins = np.array([i for i, (label, _) in enumerate(every) if label in alive], int)
+        # The log density is of no site.
+        self.sites = dict(every[i] for i in self.margins) | {"log p": ""}
+        self.labels = list(self.sites)
         self.source, self.values = self._source()
         self.worth = self._worth()
         self.from_prior = jax.jit(self._from_prior)
         self.from_values = jax.jit(self._from_values)
         self.rank = jax.jit(self._rank)
+
+    def _entries(self, value: Array, name: str) -> list[str]:
+        return labels(name, value.shape[1:], self.target.coords.get(name, ()))
 
     @cached_property
     def none(self) -> Ranks:
@@ -359,8 +364,7 @@ def _refuse_unless_fitted_anew(study: Study, target: Target) -> None:
             f"{wanted.name!r} is taken as it stands, and a calibration fits anew to simulated "
             f"data; name a fit as GUIDE/DIVERGENCE, e.g. mvn/reverse-kl"
         )
-    stand_in = SimpleNamespace(train=Draws(jnp.zeros((2, target.dim)), {}))
-    divergence, guide = wanted.divergence.build(stand_in), wanted.guide.build(target.model)
+    divergence, guide = wanted.divergence.build(stand_in(target)), wanted.guide.build(target.model)
     if divergence.draws is not None:
         raise InputError(
             f"{wanted.name} is fitted to draws of the target, which simulated data do not bring "

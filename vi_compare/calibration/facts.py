@@ -10,7 +10,7 @@ from typing import Any
 from vi_compare.calibration.kept import Ranks
 from vi_compare.calibration.ranks import MarginRanks, RankTests
 from vi_compare.comparison import number, writable
-from vi_compare.comparison.writing import undisturbed
+from vi_compare.comparison.writing import put_in_place
 from vi_compare.report.sbc import render
 
 
@@ -26,16 +26,13 @@ def write(folder: Path, calibration: Mapping[str, Any], ranks: Ranks) -> Path:
     with writable(folder) as scratch:
         for name, content in files.items():
             (scratch / name).write_text(content, encoding="utf-8")
-        folder.mkdir(parents=True, exist_ok=True)
-        with undisturbed():
-            for name in files:
-                (scratch / name).replace(folder / name)
+        put_in_place(scratch, folder)
     return folder / "calibration.html"
 
 
 def results(
     ranks: Ranks,
-    labels: Sequence[str],
+    sites: Mapping[str, str],
     judged: Sequence[str],
     fit: str,
     worth: float,
@@ -43,14 +40,14 @@ def results(
     """What the ranks say.
 
     Args:
-        labels: of the columns of the ranks.
+        sites: {label: the site or quantity that it is an entry of}, of the columns of the ranks.
         judged: names of sites and quantities that are looked at; empty for all.
         fit: its name.
         worth: independent draws that the true values were taken from.
     """
     tests = RankTests(worth=worth)
-    known = dict(zip(labels, ranks.ps.T, strict=True))
-    some = {label: p for label, p in known.items() if not judged or _site(label) in judged}
+    known = dict(zip(sites, ranks.ps.T, strict=True))
+    some = {label: p for label, p in known.items() if not judged or sites[label] in judged}
     found = tests.judge(some)
     n = int((~ranks.failed).sum())
     power = tests.power(n, len(some)) if n >= tests.least else None
@@ -59,7 +56,7 @@ def results(
         "simulations": len(ranks),
         "not_converged": int((~ranks.converged & ~ranks.failed).sum()),
         "failed": int(ranks.failed.sum()),
-        "labels": list(labels),
+        "labels": list(sites),
         "judged": list(judged),
         "level": tests.level,
         "values_worth": number(worth),
@@ -78,8 +75,3 @@ def _margin(label: str, one: MarginRanks) -> dict[str, Any]:
         "p_values": dict(zip(names, map(float, one.p_values), strict=True)),
         "misfits": [misfit.value for misfit in one.misfits],
     }
-
-
-def _site(label: str) -> str:
-    """The site of a margin: ``beta`` of ``beta[0]``."""
-    return label.partition("[")[0]
