@@ -46,6 +46,16 @@ def power(exponent: int) -> str:
     return f" × 10{str(exponent).translate(superscript)}"
 
 
+def p_value(p: float, least: float = 1e-4) -> str:
+    """In two digits, or that it is smaller than anybody would compare: "< 0.0001"."""
+    return plain(p, 2) if p >= least else f"< {least:.4f}"
+
+
+def p_equals(p: float, least: float = 1e-4) -> str:
+    """The same in a sentence: "p = 0.27", "p < 0.0001"."""
+    return f"p = {p_value(p, least)}" if p >= least else f"p {p_value(p, least)}"
+
+
 def plain(value: float, digits: int = 3) -> str:
     """`value` to `digits` significant digits."""
     if abs(value) < 1e-300:  # powers of ten end there

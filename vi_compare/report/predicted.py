@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vi_compare import formatting
@@ -31,22 +32,27 @@ def findings(view: View) -> list[Finding]:
     if not known:
         return []
     checks = {name: site["check"] for name, site in known["sites"].items()}
-    made = {name: check for name, check in checks.items() if check["p_value"] is not None}
-    level = observed["level"] / max(1, len(made))
+    made, level = judged(view, checks)
     return [
         _finding(name, observed["sites"][name]["looked_at"], check, level)
         for name, check in made.items()
     ]
 
 
+def judged(view: View, checks: Mapping[str, dict]) -> tuple[dict[str, dict], float]:
+    """The checks {site: check} that were made, and the level that they share."""
+    made = {name: check for name, check in checks.items() if check["p_value"] is not None}
+    return made, view.target["observed"]["level"] / max(1, len(made))
+
+
 def _finding(name: str, n: int, check: dict, level: float) -> Finding:
     p, site = check["p_value"], formatting.quoted(shown(name))
     if p >= level:
-        words = f"{site} looks as the model predicts it (p = {formatting.plain(p, 2)})."
+        words = f"{site} looks as the model predicts it ({formatting.p_equals(p)})."
         return Finding(name, n, True, words)
     how = "its chances are off" if check["below"] is None else _how(check, n)
-    written = "p < 0.0001" if p < 1e-4 else f"p = {formatting.plain(p, 2)}"
-    return Finding(name, n, False, f"The model does not fit {site}: {how} ({written}).")
+    words = f"The model does not fit {site}: {how} ({formatting.p_equals(p)})."
+    return Finding(name, n, False, words)
 
 
 def _how(check: dict, n: int) -> str:

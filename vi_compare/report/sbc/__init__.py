@@ -111,14 +111,10 @@ def _row(one: Mapping[str, Any]) -> Row:
         Cell(shown(one["label"])),
         Cell(shift, (f"± {shift_error}",)),
         Cell(width, (f"± {width_error}",)),
-        *(Cell(_p_value(p)) for p in one["p_values"].values()),
+        *(Cell(formatting.p_value(p)) for p in one["p_values"].values()),
         Cell(words.finding(one), mark="bad" if one["misfits"] else "good"),
     ]
     return Row(cells)
-
-
-def _p_value(p: float) -> str:
-    return formatting.plain(p, 2) if p >= 1e-4 else "< 0.0001"
 
 
 def _how(calibration: Mapping[str, Any]) -> Section:

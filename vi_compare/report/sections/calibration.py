@@ -57,6 +57,5 @@ def _cells(ranks, level: float, tests: int) -> list[Cell]:
     shares = [float((ranks < 0.05).mean()), float((ranks > 0.95).mean())]
     p = float(array_stats.uniformity_test(ranks)[0])
     mark = "bad" if p < level / tests else "near" if p < level else "good"
-    text = formatting.plain(p, 2) if p >= 1e-4 else "< 0.0001"
     cells = [Cell(formatting.percent(share), value=share) for share in shares]
-    return [*cells, Cell(text, mark=mark, value=p)]
+    return [*cells, Cell(formatting.p_value(p), mark=mark, value=p)]

@@ -17,7 +17,7 @@ from vi_compare.report.blocks import (
     name_of,
 )
 from vi_compare.report.figures.predictive import FORMS, predictive, ranks
-from vi_compare.report.predicted import Finding, findings
+from vi_compare.report.predicted import Finding, findings, judged
 from vi_compare.report.view import FitView, Reading, View, shown
 
 
@@ -103,14 +103,14 @@ def _seen(view: View, known: dict) -> list[Cell]:
     above = sum(site["influential"] for site in sites)
     n = sum(view.target["observed"]["sites"][name]["looked_at"] for name in known["sites"])
     few = Cell(f"{formatting.count(above)} of {formatting.count(n)}", value=above)
-    checks = [site["check"] for site in sites]
-    made = [check["p_value"] for check in checks if check["p_value"] is not None]
+    checks = {name: site["check"] for name, site in known["sites"].items()}
+    made, level = judged(view, checks)
     if not made:
-        return [measured(reading), few, missing(checks[0].get("reason", ""))]
-    p, level = min(made), view.target["observed"]["level"] / len(made)
-    text = "< 0.0001" if p < 1e-4 else formatting.plain(p, 2)
+        reason = next(iter(checks.values())).get("reason", "")
+        return [measured(reading), few, missing(reason)]
+    p = min(check["p_value"] for check in made.values())
     mark = "bad" if p < level else "good"
-    return [measured(reading), few, Cell(text, mark=mark, value=p)]
+    return [measured(reading), few, Cell(formatting.p_value(p), mark=mark, value=p)]
 
 
 def _pictures(view: View, observed: dict, most: int = 3) -> list[Pictures]:
