@@ -14,7 +14,7 @@ from numpyro.infer import MCMC, SVI
 from numpyro.infer.svi import SVIRunResult, SVIState
 
 from vi_compare.comparison import Comparison
-from vi_compare.errors import InputError
+from vi_compare.errors import InputError, nearest
 from vi_compare.files.draws import holds_draws
 from vi_compare.run.labels import FitLabel, own_part, parse_label, parse_part
 from vi_compare.run.plans import Given
@@ -64,8 +64,9 @@ def compare(
     Raises:
         InputError: before any fit, when something given cannot be used.
     """
-    named = _named(fits)
-    wanted = [_fit(fit, name) for name, fit in named.items()] if named else list(_labels(fits))
+    wanted: Any = fits
+    if isinstance(fits, Mapping):
+        wanted = [_fit(fit, name) for name, fit in fits.items()]
     own = Study(model, data=_by_name(model, data), fits=wanted, **_known(study))
     settings = Settings(seed, draws, restarts, reference, effort, float32=float32)
     return own.run(settings, observer)
@@ -75,22 +76,8 @@ def _known(study: dict[str, Any]) -> dict[str, Any]:
     """Refuse what no study has."""
     fields = [name for name in inspect.signature(Study).parameters if name != "fits"]
     if unknown := [name for name in study if name not in fields]:
-        from vi_compare.errors import nearest
-
         raise InputError(f"compare has no argument {unknown[0]!r}; {nearest(unknown[0], fields)}")
     return study
-
-
-def _named(fits: Any) -> Mapping[str, Any]:
-    if isinstance(fits, Mapping):
-        return fits
-    if isinstance(fits, str | Path | Sequence):
-        return {}
-    raise InputError(f"fits is a {type(fits).__name__}; give {{name: fit}}, or labels in a list")
-
-
-def _labels(fits: Any) -> Sequence[Any]:
-    return [fits] if isinstance(fits, str | Path) else () if isinstance(fits, Mapping) else fits
 
 
 def _by_name(model: Callable, data: Any) -> Any:
