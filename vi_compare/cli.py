@@ -178,6 +178,10 @@ Judge = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Where to write; by default reports/<script name>.")]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(help="The run folder to write into; by default reports/<script name>."),
+]
 KeepDraws = Annotated[
     bool, typer.Option("--keep-draws", help="Keep every draw in fits.nc, also above 50 MB.")
 ]
@@ -244,10 +248,7 @@ def path(
     restarts: Restarts = None,
     reference: ReferenceOption = None,
     effort: Effort = "normal",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="The run folder to write into; by default reports/<script name>."),
-    ] = None,
+    out: RunFolder = None,
     open_page: OpenPage = False,
     float32: Float32 = False,
     show_profile: ShowProfile = False,
@@ -289,7 +290,7 @@ def calibrate(
         ),
     ] = "prior",
     simulations: Annotated[
-        int, typer.Option(min=20, help="Data sets, each with a refit; more show smaller faults.")
+        int, typer.Option(help="Data sets, each with a refit; more show smaller faults.")
     ] = 200,
     data: Data = None,
     seed: Seed = 0,
@@ -297,10 +298,7 @@ def calibrate(
     reference: ReferenceOption = None,
     effort: Effort = "normal",
     judge: Judge = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="The run folder to write into; by default reports/<script name>."),
-    ] = None,
+    out: RunFolder = None,
     open_page: OpenPage = False,
     float32: Float32 = False,
     show_profile: ShowProfile = False,
