@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from vi_compare.errors import InputError, last_line, nearest, told
 
@@ -260,7 +260,12 @@ def resolve(build: Callable, label: str, given: dict[str | None, str]) -> dict[s
     return values
 
 
-def _read(label: str, name: str, text: str, kind: type) -> Any:
+def _read(label: str, name: str, text: str, kind: Any) -> Any:
+    words = [word for one in get_args(kind) if get_origin(one) is Literal for word in get_args(one)]
+    if words:
+        (kind,) = (one for one in get_args(kind) if get_origin(one) is not Literal)
+    if text in words:
+        return text
     if kind is bool:
         choices = {"": True, "true": True, "false": False}
         if text.lower() in choices:
@@ -277,4 +282,5 @@ def _read(label: str, name: str, text: str, kind: type) -> Any:
                 raise InputError(f"{label}: {name} must be finite, got {text}")
             return value
     wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
+    wanted = " or ".join([wanted, *words])
     raise InputError(f"{label}: {name} must be {wanted}, got {text!r}")

@@ -98,6 +98,11 @@ class Tracer:
             raise InputError("a path needs draws of the target; give --reference nuts or a file")
         target = prepared.target
         guide = Planner(target, prepared.settings.seed, own).guide(part)
+        if families.family(guide).grows:
+            raise InputError(
+                f"a path is of one family, and {part.text} is as large as a fit makes it; "
+                f"give a number of components, e.g. mixture:2"
+            )
         return cls(prepared, prepared.reference, part, guide, span.alphas(target.dim))
 
     def trace(self, comparison: Comparison, observer: Observer) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import singledispatch
@@ -95,6 +95,27 @@ class Family:
         projection where the components are diagonal already.
         """
         raise self._not_offered("it has no closed-form projection")
+
+    def from_components(
+        self, weights: np.ndarray, means: np.ndarray, roots: np.ndarray, target: Target
+    ) -> dict:
+        """Parameters for K Gaussians of weights (K,), means (K, d) and covariances F Fᵀ, with
+        roots F (K, d, d), by which no digit is lost."""
+        raise self._not_offered("it is no mixture of Gaussians")
+
+    @property
+    def grows(self) -> bool:
+        """Whether the number of its components is for a solver to find; `num_components` is then
+        1, and stands for none."""
+        return False
+
+    def with_components(self, number: int) -> Any:
+        """The guide itself with so many components, set up as this one is."""
+        return self.guide
+
+    def of_size(self, params: Mapping[str, Any]) -> Any:
+        """The guide itself, of the size that parameters {name: array} have."""
+        return self.guide
 
     # --- as one Gaussian ---------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ class AutoMixture(AutoContinuous):
 
     Args:
         model: a NumPyro model with continuous latent sites.
-        num_components: K, at least 1.
+        num_components: K, at least 1; or "auto", where vi_compare's own solvers find it.
         init_scale: scale of every component at the start, in units of u; the locations
             start at the initial point plus a standard normal each.
 
@@ -35,6 +37,8 @@ class AutoMixture(AutoContinuous):
     def __init__(
         self, model, num_components, *, prefix="auto", init_loc_fn=init_to_uniform, init_scale=0.5
     ):
+        self.grows = num_components == "auto"
+        num_components = 1 if self.grows else num_components
         if num_components < 1:
             raise ValueError(f"num_components must be at least 1, got {num_components}")
         if init_scale <= 0:
@@ -42,6 +46,14 @@ class AutoMixture(AutoContinuous):
         self.num_components = num_components
         self._init_scale = init_scale
         super().__init__(model, prefix=prefix, init_loc_fn=init_loc_fn)
+
+    def with_components(self, number: int) -> Self:
+        """The same guide, set up as it is, with so many components."""
+        if number == self.num_components and not self.grows:
+            return self
+        other = copy.copy(self)
+        other.num_components, other.grows = number, False
+        return other
 
     @abstractmethod
     def start_values(self) -> dict[str, tuple[Array, dist.constraints.Constraint]]:
@@ -120,6 +132,16 @@ class MixtureFamily(FlatFamily):
     @property
     def num_components(self):
         return self.guide.num_components
+
+    @property
+    def grows(self):
+        return self.guide.grows
+
+    def with_components(self, number):
+        return self.guide.with_components(number)
+
+    def of_size(self, params):
+        return self.with_components(len(params[self.name("logits")]))
 
     def parts(self, params):
         return self.guide.components(params)

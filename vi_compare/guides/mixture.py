@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
@@ -11,6 +14,7 @@ from numpyro.infer.initialization import init_to_uniform
 
 from vi_compare.errors import InputError
 from vi_compare.families import Covariances, GaussianMixture, register
+from vi_compare.gaussian.gaussians import lower
 from vi_compare.guides._mixture import AutoMixture, MixtureFamily
 
 
@@ -30,7 +34,7 @@ class AutoGaussianMixture(AutoMixture):
 
     Args:
         model: a NumPyro model with continuous latent sites.
-        num_components: K, at least 1.
+        num_components: K, at least 1; or "auto", where vi_compare's own solvers find it.
         diagonal: whether every covariance is diagonal; full otherwise.
         init_scale: standard deviation of every component at the start, in units of u;
             the locations start at the initial point plus a standard normal each.
@@ -81,6 +85,21 @@ class AutoGaussianMixture(AutoMixture):
     def margin_cdf(self, params, z):
         return dist.Normal().cdf(z)
 
+    def from_components(
+        self, weights: np.ndarray, means: np.ndarray, roots: np.ndarray
+    ) -> dict[str, Array]:
+        """The parameters for covariances F Fᵀ, F (K, d, d)."""
+        scales = (
+            {"scales": np.linalg.norm(roots, axis=2)}
+            if self.diagonal
+            else {"scale_trils": np.stack([lower(root) for root in roots])}
+        )
+        made = {"logits": np.log(weights), "locs": means} | scales
+        return {
+            self._name(what): jnp.asarray(value, jnp.result_type(float))
+            for what, value in made.items()
+        }
+
     def to_mixture(self, params: dict[str, Array]) -> tuple[Array, Array, Array]:
         """Weights (K,), means (K, d) and covariances (K, d, d) over u."""
         log_weights, parts = self.components(params)
@@ -122,14 +141,20 @@ class GaussianMixtureFamily(MixtureFamily):
         order = self.order(target)
         return GaussianMixture(weights, means[:, order], covariances[:, order][:, :, order])
 
+    def from_components(self, weights, means, roots, target):
+        back = self.back(target)
+        return self.guide.from_components(weights, means[:, back], roots[:, back])
+
     def from_mixture(self, mixture, target):
         weights, means, covariances = mixture
         back = self.back(target)
         return self.guide.from_mixture(weights, means[:, back], covariances[:, back][:, :, back])
 
 
-def build(model, components: int = 2, diagonal: bool = False) -> AutoGaussianMixture:
-    """Mixture of Gaussians, full covariances or diagonal ones: mixture:2 is two of them."""
-    if components < 1:
+def build(
+    model, components: int | Literal["auto"] = 2, diagonal: bool = False
+) -> AutoGaussianMixture:
+    """Mixture of Gaussians, full covariances or diagonal ones: mixture:2, or mixture:auto."""
+    if components != "auto" and components < 1:
         raise InputError(f"mixture:{components} has no component; give a positive number")
     return AutoGaussianMixture(model, components, diagonal=diagonal)

@@ -153,9 +153,10 @@ def reopened(
     if plan.guide is None:
         assert isinstance(wanted, Given)
         return fitted(plan, wanted.approximation(target), target, settings, entry, node)
-    like = families.shapes(plan.guide, target)
     arrays = {name: _array(value, name, node) for name, value in entry["params"].items()}
-    q = GuideApproximation(plan.guide, families.nested(arrays, like), target)
+    guide = families.family(plan.guide).of_size(arrays)
+    like = families.shapes(guide, target)
+    q = GuideApproximation(guide, families.nested(arrays, like), target)
     return fitted(plan, q, target, settings, entry, node)
 
 

@@ -143,7 +143,7 @@ def _short(kind: str, name: str, values: dict[str, Any], build) -> str:
     # The first option of a guide or a divergence (components, rank, alpha) is part of what it
     # is, unless it says how much work is done.
     named = kind in ("guides", "divergences") and first != "particles"
-    if named and isinstance(values.get(first), int | float):
+    if named and isinstance(defaults.get(first), int | float):
         shown = {first: values[first]} | shown
         if len(shown) == 1:
             return f"{name}:{_plain(values[first])}"
@@ -151,7 +151,7 @@ def _short(kind: str, name: str, values: dict[str, Any], build) -> str:
     return f"{name}:{options}" if options else name
 
 
-def _plain(value: float) -> str:
+def _plain(value: float | str) -> str:
     """A number in full where it is whole: two fits must not share a name."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -29,7 +29,8 @@ from vi_compare.target import Target
 
 def suits(guide: Callable, divergence: Divergence | None) -> int | None:
     """Guides whose parameters can be carried from one frame to another."""
-    return 2 if divergence is not None and families.family(guide).can_be_framed else None
+    family = families.family(guide)
+    return 2 if divergence is not None and family.can_be_framed and not family.grows else None
 
 
 def build(steps: int = 20_000, learning_rate: float = 0.05) -> FramedVI:

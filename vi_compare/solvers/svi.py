@@ -8,6 +8,7 @@ from functools import partial
 
 from jax import Array
 
+from vi_compare import families
 from vi_compare.divergences import Divergence
 from vi_compare.solvers import Expected, Fit, Problem
 from vi_compare.solvers._stochastic import Begin, Stochastic
@@ -16,8 +17,8 @@ from vi_compare.target import Target
 
 
 def suits(guide: Callable, divergence: Divergence | None) -> int | None:
-    """Any guide under any divergence."""
-    return None if divergence is None else 1
+    """Any guide under any divergence, but one whose size is to be found."""
+    return None if divergence is None or families.family(guide).grows else 1
 
 
 def build(steps: int = 20_000, learning_rate: float = 0.05) -> PlainVI:
