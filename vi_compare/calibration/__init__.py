@@ -153,6 +153,11 @@ class Calibrator:
         fit, _ = self.prepared.fit(plan, "", observer)
         if not isinstance(fit.approximation, GuideApproximation):
             raise InputError(f"{plan.name} cannot be fitted to the observed data: {fit.message}")
+        if not fit.optimises_divergence:
+            raise InputError(
+                f"{plan.name} is no optimum of {plan.divergence_text}, which a refit goes to; "
+                f"calibrate {plan.guide_text}/{plan.divergence_text}"
+            )
         observer.begin("setting up the simulation", quiet=True)
         rounds = _Rounds(self, fit.approximation)
         observer.end("")

@@ -139,7 +139,8 @@ class Fit:
             where it is not known.
         training_floor: nats that it loses by having seen finitely many draws of the target,
             where the solver knows.
-        settings: what the solver was set to.
+        settings: what the solver was set to, and "optimises_divergence": False of one that stops
+            short of the optimum by design.
         doubt: why the loss that it was fitted by cannot be trusted, in words; or "".
         remedy: what to do should it not have converged, in words; or "". A solver that
             iterates says it also of a fit that seems to have converged.
@@ -160,6 +161,12 @@ class Fit:
     doubt: str = ""
     remedy: str = ""
     left: Estimate | None = None
+
+    @property
+    def optimises_divergence(self) -> bool:
+        """Whether the optimum is what its solver looks for; a mode and its curvature, or a
+        Gaussian on the way there, is something else, and has nothing left to gain."""
+        return (self.settings or {}).get("optimises_divergence", True)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ def asked(
     ):
         return fit
     # A Gaussian at a mode is where it is meant to be, which is no optimum of a divergence.
-    if problem.divergence is None or q.family.sits_at_a_mode:
+    aims = fit.optimises_divergence and not q.family.sits_at_a_mode
+    if problem.divergence is None or not aims:
         return replace(fit, remedy="")
     if fit.left is not None:
         return _by_itself(fit, fit.left)
