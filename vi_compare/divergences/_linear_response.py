@@ -64,27 +64,100 @@ def linear_response(
 ) -> Response:
     """The sds of every entry of every site and quantity at an optimum of reverse KL, for mean
     field."""
+    effort, target = effort or ResponseEffort(), approximation.target
+    found = _sets(approximation, rng, effort)
+    if isinstance(found, str):
+        return Response(reason=found)
+    q, hessians = found.q, found.hessians
+    slopes = [_slopes(target, jnp.asarray(q.mean), jnp.asarray(q.scales * z)) for z in found.z]
+    by_site = {name: np.stack([np.asarray(one[name]) for one in slopes]) for name in slopes[0]}
+    return _response(hessians, by_site, target, effort)
+
+
+@dataclass(frozen=True)
+class ResponseCovariance:
+    """The covariance of u itself.
+
+    Attributes:
+        matrix: (d, d); None where there is none.
+        worst: the largest relative standard error of a standard deviation in it.
+        gradients: of log p that it took.
+        reason: why there is none; or "".
+    """
+
+    matrix: np.ndarray | None = None
+    worst: float = 0.0
+    gradients: int = 0
+    reason: str = ""
+
+
+def response_covariance(
+    approximation: GuideApproximation,
+    rng: np.random.Generator,
+    effort: ResponseEffort | None = None,
+) -> ResponseCovariance:
+    """The covariance of u by linear response, at an optimum of reverse KL, for mean field: the
+    block of H⁻¹ that belongs to the means. For the sds of what the model's sites are, which the
+    Gaussian over u with this covariance need not have, see `linear_response`."""
     effort = effort or ResponseEffort()
+    found = _sets(approximation, rng, effort)
+    if isinstance(found, str):
+        return ResponseCovariance(reason=found)
+    d, gradients = approximation.target.dim, found.scores.gradients
+    whole = found.hessians.mean(axis=0)
+    if reason := _no_optimum(whole):
+        return ResponseCovariance(gradients=gradients, reason=reason)
+    answers = np.linalg.inv(whole)[:, :d]
+    matrix = (answers[:d] + answers[:d].T) / 2
+    # What each set does to the variances, to first order.
+    off = found.hessians - whole
+    moved = -np.einsum("ik,bij,jk->bk", answers, off, answers)
+    relative = moved.std(axis=0, ddof=1) / np.sqrt(len(off)) / (2 * np.diag(matrix))
+    worst = float(relative.max())
+    if worst > effort.worst:
+        reason = f"an sd by linear response is not known to {100 * effort.worst:g} %"
+        return ResponseCovariance(gradients=gradients, reason=reason)
+    return ResponseCovariance(matrix, worst, gradients)
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """Hessians (B, 2d, 2d) of the reverse KL at `q`, each by its own draws `z` (n, d)."""
+
+    q: MeanField
+    z: list[np.ndarray]
+    hessians: np.ndarray
+    scores: Scores
+
+
+def _sets(
+    approximation: GuideApproximation, rng: np.random.Generator, effort: ResponseEffort
+) -> _Sets | str:
+    """The Hessians, or why there are none."""
     target, family = approximation.target, approximation.family
     if family.covariances is not Covariances.DIAGONAL:
-        return Response(reason="linear response is worked out for mean-field Gaussians alone")
+        return "linear response is worked out for mean-field Gaussians alone"
     if target.dim > effort.dimensions:
-        return Response(
-            reason=f"linear response takes a Hessian in more than {effort.dimensions} dimensions"
-        )
+        return f"linear response takes a Hessian in more than {effort.dimensions} dimensions"
     q = family.gaussian(approximation.params, target)
     assert isinstance(q, MeanField)  # as every diagonal family gives
     each = effort.batches * 2.0 * target.dim * target.operations
     if each * effort.fewest > effort.operations:
-        return Response(reason="its Hessian takes too long to compute, as log p does")
+        return "its Hessian takes too long to compute, as log p does"
     most = afforded(effort.operations, each, effort.fewest, effort.draws)
     number = 2 ** int(np.log2(most))
     scores = Scores(target)
-    sets = [even_pairs(rng, number, target.dim) for _ in range(effort.batches)]
-    hessians = np.stack([_hessian(q, scores, z) for z in sets])
-    slopes = [_slopes(target, jnp.asarray(q.mean), jnp.asarray(q.scales * z)) for z in sets]
-    by_site = {name: np.stack([np.asarray(one[name]) for one in slopes]) for name in slopes[0]}
-    return _response(hessians, by_site, target, effort)
+    z = [even_pairs(rng, number, target.dim) for _ in range(effort.batches)]
+    return _Sets(q, z, np.stack([_hessian(q, scores, one) for one in z]), scores)
+
+
+def _no_optimum(hessian: np.ndarray) -> str:
+    """Why the mean-field fit with this Hessian (2d, 2d) is no optimum; or ""."""
+    if not np.isfinite(hessian).all():
+        return "the Hessian of log p is not finite at some draws of the fit"
+    if not (np.linalg.eigvalsh(hessian) > 0).all():
+        return "the reverse KL curves down where the fit ended: no optimum"
+    return ""
 
 
 def _hessian(q: MeanField, scores: Scores, z: np.ndarray) -> np.ndarray:
@@ -133,10 +206,8 @@ def _response(
 ) -> Response:
     """From Hessians (B, 2d, 2d) and slopes {site: (B, 2d, ...)} of several sets of draws."""
     whole = hessians.mean(axis=0)
-    if not np.isfinite(whole).all():
-        return Response(reason="the Hessian of log p is not finite at some draws of the fit")
-    if not (np.linalg.eigvalsh(whole) > 0).all():
-        return Response(reason="the reverse KL curves down where the fit ended: no optimum")
+    if reason := _no_optimum(whole):
+        return Response(reason=reason)
     inverse = np.linalg.inv(whole)
     flat = {site: a.reshape(-1, *a.shape[2:]) for site, a in slopes.items()}
     by_label = entries(flat, target.coords)
