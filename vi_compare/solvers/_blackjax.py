@@ -46,7 +46,7 @@ def require_blackjax(solver: str) -> None:
 
 
 @dataclass(frozen=True)
-class Walk:
+class Climb:
     """Where one path led.
 
     Attributes:
@@ -106,19 +106,19 @@ class Pathfinding:
         groups = [paths[k : k + each] for k in range(0, number, each)]
         return self._fit(problem, groups, params, choose_key)
 
-    def _follow(self, target: Target, key: Array, start: np.ndarray) -> Walk:
+    def _follow(self, target: Target, key: Array, start: np.ndarray) -> Climb:
         """The path from one start (d,)."""
         found = _path(target, self.iterations, self.memory, self.draws, key, jnp.asarray(start))
         mean, factor, elbo, ended = (np.asarray(a) for a in found)
         finite = np.isfinite(elbo)
         usable = finite.any() and np.isfinite(mean).all() and np.isfinite(factor).all()
         gaussian = FullRank(mean.astype(float), lower(factor.astype(float))) if usable else None
-        return Walk(gaussian, -elbo[finite], bool(ended))
+        return Climb(gaussian, -elbo[finite], bool(ended))
 
     def _fit(
         self,
         problem: Problem,
-        groups: list[list[Walk]],
+        groups: list[list[Climb]],
         params: Callable[[Sequence[FullRank]], dict],
         key: Array,
     ) -> Fit:
