@@ -19,7 +19,8 @@ from vi_compare.divergences.forward_kl import ForwardKL
 from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.evidence import Draws
-from vi_compare.formatting import plain
+from vi_compare.formatting import count, plain
+from vi_compare.gaussian.mixtures import Mixtures
 from vi_compare.randomness import split
 from vi_compare.solvers import Cost, Expected, Fit, Problem, Restart
 from vi_compare.solvers._em import EM, em, kmeans_start
@@ -44,6 +45,23 @@ def build(iterations: int = 2000, tolerance: float = 1e-8, floor: float = 1e-6) 
 
 
 @dataclass(frozen=True)
+class Sizing:
+    """How the number of components is found.
+
+    Attributes:
+        worth: nats that a component must gain on draws that were set aside.
+        unseen: every so many-th draw is.
+        most: components.
+        restarts: of each size.
+    """
+
+    worth: float = 0.01
+    unseen: int = 5
+    most: int = 64
+    restarts: int = 4
+
+
+@dataclass(frozen=True)
 class MomentFit:
     """Maximum likelihood of the divergence's draws over Gaussian mixtures.
 
@@ -56,6 +74,7 @@ class MomentFit:
     iterations: int
     tolerance: float
     floor: float
+    sizing: Sizing = Sizing()
 
     def expected(self, problem: Problem, draws: int = 10_000) -> Expected:
         """EM takes some forty iterations for each component, one Gaussian none; a draw in a
@@ -75,10 +94,13 @@ class MomentFit:
         No fresh draws are needed to choose: all restarts have the same number of
         parameters and the same draws.
         """
-        target, guide, draws = problem.target, problem.guide, problem.divergence.draws
-        family, restarts = families.family(guide), problem.restarts
-        start_key, _, basin_key = split(problem.key, 3)
-        u = draws.u
+        target, draws = problem.target, problem.divergence.draws
+        start_key, size_key, basin_key = split(problem.key, 3)
+        u, restarts = draws.u, problem.restarts
+        guide = self._of_a_size(problem, u, size_key)
+        family = families.family(guide)
+        if guide is not problem.guide:
+            restarts = min(restarts, self.sizing.restarts)
         kind = (family.num_components, family.diagonal_components)
         every = jax.vmap(partial(self._run, *kind), (None, 0))
         run = jax.jit(lambda u, key: every(u, jax.random.split(key, restarts)))
@@ -98,12 +120,51 @@ class MomentFit:
         losses = _losses(result, draws)
         errors = _errors(stacked, draws)
         rows = _rows(losses[:, -1], errors, jeffreys(stacked, basin_key))
-        fit = self._choose(stacked, result, losses, tuple(rows), u)
+        fit = self._choose(problem.guide, stacked, result, losses, tuple(rows), u)
         # log p was evaluated for the draws, by who made them
         return replace(fit, cost=Cost(compile_seconds, 0, 0))
 
-    def _choose(self, stacked, result: EM, losses: np.ndarray, rows, u: Array) -> Fit:
-        settings = {"iterations": losses.shape[1], "revived": int(np.sum(result.revived))}
+    def _of_a_size(self, problem: Problem, u: Array, key: Array) -> Callable:
+        """The guide; where its size is to be found, with as many components as pay on draws that
+        EM has not seen: twice as many as long as each gains `worth` nats there."""
+        family = families.family(problem.guide)
+        if not family.grows:
+            return problem.guide
+        unseen = np.arange(len(u)) % self.sizing.unseen == 0
+        seen, judging, size, before = u[~unseen], u[unseen], 1, -np.inf
+        while size <= self.sizing.most:
+            problem.progress(0, None, f"EM with {size} components")
+            here = self._held_out(seen, judging, key, size, family.diagonal_components)
+            if not here > before + self.sizing.worth * (size - size // 2):
+                break
+            size, before = 2 * size, here
+        return family.with_components(max(1, size // 2))
+
+    def _held_out(
+        self, seen: Array, judging: Array, key: Array, components: int, diagonal: bool
+    ) -> float:
+        """Mean log likelihood in nats of draws `judging` by the best of a few fits to `seen`."""
+        keys = jax.random.split(key, self.sizing.restarts if components > 1 else 1)
+        quick = replace(self, iterations=200, tolerance=1e-5)
+        every = jax.vmap(partial(quick._run, components, diagonal), (None, 0))
+        found = jax.jit(every)(seen, keys)
+        ends = np.take_along_axis(
+            np.asarray(found.log_likelihood), np.asarray(found.iterations)[:, None] - 1, axis=1
+        )
+        best = int(np.nanargmax(np.where(np.isfinite(ends), ends, -np.inf)))
+        weights, means, covariances = (np.asarray(a)[best] for a in found.mixture)
+        roots = np.linalg.cholesky(covariances)
+        one = Mixtures.of(np.log(weights)[None], means[None], roots[None])
+        return float(one.log_prob(np.asarray(judging)[None]).mean())
+
+    def _choose(
+        self, given: Callable, stacked, result: EM, losses: np.ndarray, rows, u: Array
+    ) -> Fit:
+        settings = {
+            "components": stacked.family.num_components,
+            "iterations": losses.shape[1],
+            "revived": int(np.sum(result.revived)),
+        }
         last = losses[:, -1]
         if not np.isfinite(last).any():
             message = "no restart has a finite likelihood; are the draws finite?"
@@ -112,6 +173,8 @@ class MomentFit:
         q = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[best]), stacked)
         covariance, floor = sandwich(q, u) or (None, None)
         converged, message = self._ended(result, best)
+        if stacked.guide is not given:
+            message = f"{count(stacked.family.num_components)} components; {message}"
         return Fit(
             q,
             Status.CONVERGED if converged else Status.NOT_CONVERGED,
