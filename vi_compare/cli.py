@@ -56,7 +56,8 @@ def complete_fit(incomplete: str) -> list[str]:
     """Names that can stand next in a fit label."""
     head, slash, _ = incomplete.rpartition("/")
     kind = ("guides", "divergences", "solvers")[min(2, incomplete.count("/"))]
-    return [head + slash + name for name in catalogue.names(kind)]
+    ladder = () if slash else ("auto",)
+    return [head + slash + name for name in (*ladder, *catalogue.names(kind))]
 
 
 def complete_kept(context: typer.Context, incomplete: str) -> list[str]:
@@ -111,7 +112,8 @@ Fits = Annotated[
         "--fit",
         metavar="GUIDE/DIVERGENCE[/SOLVER]",
         help="What to compare, instead of what the script says; repeat it for several. "
-        "For example mixture:2/reverse-kl or mvn/forward-kl.",
+        "For example mixture:2/reverse-kl or mvn/forward-kl; auto for guides of growing reach, up "
+        "to the first that is Faithful.",
         autocompletion=complete_fit,
     ),
 ]
@@ -527,9 +529,7 @@ def _study(script: str, fits: list[str] | None, data: Path | None, judge: list[s
         study = replace(study, judge=judge)
     if not fits:
         return study
-    from vi_compare.run.plans import as_wanted
-
-    names = [as_wanted(label, study.guides).name for label in fits]
+    names = [fit.name for fit in replace(study, fits=fits, published=()).named()]
     kept = [entry for entry in study.published if entry.fit in names]
     return replace(study, fits=fits, published=kept)
 

@@ -41,6 +41,7 @@ from vi_compare.run.identity import (
     refuse_what_has_no_answer,
 )
 from vi_compare.run.labels import NO_GUIDES, FitLabel, Guides, check_guides
+from vi_compare.run.ladder import LADDER, Ladder
 from vi_compare.run.memory import require_device, require_for_draws
 from vi_compare.run.plans import Given, Planner, as_wanted, stand_in
 from vi_compare.run.prepared import Prepared
@@ -54,9 +55,6 @@ from vi_compare.target.naming import Naming
 from vi_compare.target.work import afforded
 from vi_compare.timing import timed
 from vi_compare.values import check_text, check_whole, listed
-
-# The guides of a study that names no fit, and where log p takes too long for a mixture.
-USUAL, CHEAP = ("mvn", "mixture:2"), ("normal", "mvn")
 
 # What may stand in a study's lists, what the lists are called, and what is right.
 _FITS = (
@@ -76,8 +74,8 @@ class Study:
         model: a NumPyro model.
         data: its keyword arguments, or a function that returns them.
         exact: ``exact(key, n) -> {site: (n, ...)}``, draws of the target.
-        fits: labels such as "mixture:2/reverse-kl", and `Given` parameters; empty for a
-            default set.
+        fits: labels such as "mixture:2/reverse-kl", and `Given` parameters; "auto", or nothing,
+            for a ladder of guides that ends at the first which is Faithful (run/ladder.py).
         published: figures that somebody printed, to be compared with ours.
         guides: {name: guide} of the script's own, functions or AutoGuides made of the
             model, for labels such as "name/reverse-kl".
@@ -205,10 +203,9 @@ class Study:
 
     def _needs_draws(self, target: Target) -> bool:
         """Whether a fit that the study names is fitted to draws of the target."""
-        named = (as_wanted(fit, self.guides) for fit in self.fits)
         return any(
             fit.divergence.build(stand_in(target)).draws is not None
-            for fit in named
+            for fit in self.named()
             if isinstance(fit, FitLabel)
         )
 
@@ -277,23 +274,23 @@ class Study:
         """
         observer = observer or Silent()
         observer.begin("checking the model and its data", quiet=True)
-        named = [as_wanted(fit, self.guides) for fit in self.fits]
+        named = self.named()
         require_device()
-        at_most = len(named or self._default_fits(USUAL, draws=True))
         target = self.target()
+        ladder = self._ladder(target)
+        at_most = len(named) + (ladder.most if ladder else 0)
         _check_judged(self.judge, target)
         settings = _with_draws(settings, target)
         points = self._asked_who_it_is(target, settings, at_most)
         source = self._source(target, settings)
         has_draws = source != "none"
-        wanted = named or self._usual_fits(target, has_draws)
+        wanted = self._climbed(ladder, has_draws) + named if ladder else named
         restarts = settings.restarts or self.restarts
         planner = Planner(target, settings.seed, self.guides, restarts)
         # Plans on a stand-in first: draws of the target can take minutes, mistakes should not.
         anything = stand_in(target, points)
         self._check(planner, wanted, anything, has_draws)
         observer.end("")
-        self._tell_of_fits(target, observer)
         waits = source in ("chains", "nuts") and not chains
         draws = None if waits else self._draws_of(source, target, settings, observer)
         observer.begin("setting up the fits", quiet=True)
@@ -302,7 +299,22 @@ class Study:
         self._tell_of_data(observer)
         known = (self.name, self.description, settings, target)
         asked = (tuple(self.published), restarts, source, tuple(self.judge))
-        return Prepared(*known, draws, tuple(plans), *asked)
+        return Prepared(*known, draws, tuple(plans), *asked, ladder)
+
+    def named(self) -> list[FitLabel | Given]:
+        """The fits that are named; where none is, the script's own guides by reverse KL."""
+        own = [] if self.fits else [f"{name}/reverse-kl" for name in self.guides]
+        return [as_wanted(f, self.guides) for f in (*self.fits, *own) if f != LADDER]
+
+    def _ladder(self, target: Target) -> Ladder | None:
+        """What is climbed where the study says "auto", or nothing."""
+        asked = not self.fits or LADDER in self.fits
+        return Ladder().for_target(target, _has_time_for_mixtures(target)) if asked else None
+
+    def _climbed(self, ladder: Ladder, draws: bool) -> list[FitLabel | Given]:
+        """All fits that a climb may make, twins where there are draws of the target."""
+        twins = [ladder.twin(rung) for rung in ladder.rungs] if draws else []
+        return [as_wanted(fit, self.guides) for fit in (*ladder.rungs, *twins)]
 
     def _asked_who_it_is(self, target: Target, settings: Settings, fits: int) -> Array:
         """Points (n, d) where the target can be used, if a comparison can be made of it.
@@ -349,25 +361,6 @@ class Study:
         guides = {plan.name: plan.guide for plan in plans}
         check_published(self.published, guides, planner.target, metrics)
 
-    def _usual_fits(self, target: Target, draws: bool) -> list[FitLabel | Given]:
-        """The fits of a study that names none."""
-        guides = USUAL if _has_time_for_mixtures(target) else CHEAP
-        return [as_wanted(fit, self.guides) for fit in self._default_fits(guides, draws)]
-
-    def _tell_of_fits(self, target: Target, observer: Observer) -> None:
-        if not self.fits and not _has_time_for_mixtures(target):
-            observer.begin("fits")
-            observer.end(
-                "normal instead of mixture:2, as log p takes long; --guide mixture:2 has it"
-            )
-
-    def _default_fits(self, guides: Sequence[str], draws: bool) -> tuple[str, ...]:
-        """These guides by reverse KL, where there are draws of the target by forward KL too, and
-        the script's own guides."""
-        divergences = ("reverse-kl", "forward-kl") if draws else ("reverse-kl",)
-        usual = (f"{guide}/{d}" for d in divergences for guide in guides)
-        return (*usual, *(f"{name}/reverse-kl" for name in self.guides))
-
     def run(self, settings: Settings | None = None, observer: Observer | None = None) -> Comparison:
         """Fit and measure everything.
 
@@ -403,7 +396,7 @@ class Study:
             target = self.target()
             if (mine := {site.name: site.shape for site in target.sites}) != sites:
                 raise InputError(f"{folder} holds a run of sites {sites}; this study has {mine}")
-            named = {fit.name: fit for fit in (as_wanted(f, self.guides) for f in self.fits)}
+            named = {fit.name: fit for fit in self.named()}
             planner = Planner(target, settings.seed, self.guides)
             live = {}
             for entry in found.fits:

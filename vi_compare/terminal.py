@@ -31,6 +31,7 @@ def summarise(comparison: Comparison, page: Path, verbose: bool = False) -> None
     """The scoreboard, a line for every fit, which fit to use and where the page is, on stdout;
     where `verbose`, every reason of every verdict."""
     from vi_compare.report.advice import advice, question
+    from vi_compare.report.climb import where_it_ended
     from vi_compare.report.headline import rests_on
     from vi_compare.report.predicted import misfit
     from vi_compare.report.view import View
@@ -41,6 +42,8 @@ def summarise(comparison: Comparison, page: Path, verbose: bool = False) -> None
     for fit in view.fits:
         for line in _reasons(fit) if verbose else [_one_line(fit)]:
             console.print(line, soft_wrap=not verbose)
+    if ended := where_it_ended(view):
+        console.print(Text(ended, "bold"), soft_wrap=True)
     if judged := rests_on(view):
         console.print(Text(judged), soft_wrap=True)
     if wrong := misfit(view):

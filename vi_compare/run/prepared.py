@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -52,6 +52,7 @@ from vi_compare.run.environment import environment, this_command
 from vi_compare.run.facts import Measured
 from vi_compare.run.fitted import fitted
 from vi_compare.run.judging import JUDGED, JUDGING, judged_by, only
+from vi_compare.run.ladder import Climb, Ladder
 from vi_compare.run.plans import Plan
 from vi_compare.run.predicting import Looked, Predictor
 from vi_compare.run.progress import Observer
@@ -62,7 +63,7 @@ from vi_compare.solvers import Cost, Fit, Problem
 from vi_compare.solvers._asked import asked
 from vi_compare.target import Target
 from vi_compare.timing import timed
-from vi_compare.verdict import Doubt, Status, judge
+from vi_compare.verdict import Doubt, Status, Word, judge
 
 
 class _Steps:
@@ -77,6 +78,17 @@ class _Steps:
 
 
 @dataclass(frozen=True)
+class Findings:
+    """What was measured of some fits, and of the target beside them."""
+
+    measured: list[Measured]
+    log_z: LogZ
+    modes: FoundModes | NoModes
+    basins: BasinCheck
+    predictor: Predictor
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A study whose input has been checked.
 
@@ -87,6 +99,9 @@ class Prepared:
         source: where draws of the target come from: "exact", "chains", "nuts", "file" or
             "none".
         judge: names of the sites and quantities that verdicts rest on; empty for all.
+        ladder: whose rungs are among the plans, and are made until one can be trusted; None where
+            every plan is to be made.
+        climb: how far it went.
     """
 
     name: str
@@ -99,6 +114,8 @@ class Prepared:
     restarts: int
     source: str
     judge: tuple[str, ...] = ()
+    ladder: Ladder | None = None
+    climb: Climb | None = None
 
     @property
     def bytes_to_keep(self) -> int:
@@ -111,13 +128,46 @@ class Prepared:
 
     def run(self, observer: Observer) -> Comparison:
         """Fit and measure everything."""
+        if self.ladder is not None:
+            return self._climbed(self.ladder, observer)
         n = len(self.plans)
-        solved = [
-            self.fit(plan, f"fit {i} of {n}", observer) for i, plan in enumerate(self.plans, 1)
-        ]
+        every = enumerate(self.plans, 1)
+        solved = [self.fit(plan, f"fit {i} of {n}", observer) for i, plan in every]
+        return self._compare(self._looked_at(solved, observer))
+
+    def _climbed(self, ladder: Ladder, observer: Observer) -> Comparison:
+        """Rung by rung until one is Faithful, by itself and by the evidence at hand; then the
+        twins of the last, and all else that was asked for."""
+        plans = {plan.name: plan for plan in self.plans}
+        solved: dict[str, tuple[Fit, float]] = {}
+
+        def make(name: str, place: str) -> None:
+            solved[name] = self.fit(plans[name], place, observer)
+
+        found = None
+        for i, rung in enumerate(ladder.rungs, 1):
+            make(rung, f"rung {i} of at most {len(ladder.rungs)}")
+            alone = replace(self, plans=(plans[rung],), ladder=None)
+            (measured,) = alone._looked_at([solved[rung]], observer).measured
+            if measured.verdict.word is Word.FAITHFUL:
+                found = rung
+                break
+        rungs = list(solved)
+        twins = [ladder.twin(rung) for rung in rungs[-ladder.twins :]]
+        of_ladder = {*ladder.rungs, *map(ladder.twin, ladder.rungs)}
+        more = [name for name in plans if name in twins or name not in of_ladder]
+        for i, name in enumerate(more, 1):
+            make(name, f"fit {i} of {len(more)} beside the ladder")
+        not_tried = [rung for rung in ladder.rungs if rung not in solved]
+        climb = Climb(rungs, found, not_tried, ladder.left_out)
+        made = replace(self, plans=tuple(plans[name] for name in solved), ladder=None, climb=climb)
+        return made._compare(made._looked_at(list(solved.values()), observer))
+
+    def _looked_at(self, solved: list[tuple[Fit, float]], observer: Observer) -> Findings:
+        """Every fit of the plans measured, and what they share."""
         fits = [fit for fit, _ in solved]
         observer.begin("measuring")
-        step = _Steps(observer, 4 + n)
+        step = _Steps(observer, 4 + len(fits))
         with timed("measuring"):
             with timed("draws of the fits"):
                 step("draws of the fits")
@@ -144,8 +194,7 @@ class Prepared:
                 known = (drift, log_z.estimate, modes, doubts, predictor)
                 measured.append(self._measure(plan, fit, seconds, q, *known))
         observer.end("")
-        with timed("gathering results"):
-            return self._compare(measured, log_z, modes, basins, predictor)
+        return Findings(measured, log_z, modes, basins, predictor)
 
     def fit(self, plan: Plan, place: str, observer: Observer) -> tuple[Fit, float]:
         """What came of a plan, and the seconds that took."""
@@ -296,23 +345,22 @@ class Prepared:
             return None
         return divergence.training_floor(q)
 
-    def _compare(
-        self,
-        measured: list[Measured],
-        log_z: LogZ,
-        modes: FoundModes | NoModes,
-        basins: BasinCheck,
-        predictor: Predictor,
-    ) -> Comparison:
+    def _compare(self, found: Findings) -> Comparison:
+        with timed("gathering results"):
+            return self._gathered(found)
+
+    def _gathered(self, found: Findings) -> Comparison:
+        measured, predictor = found.measured, found.predictor
         by_name = {m.plan.name: m for m in measured}
         rows = [
             row
             for entry in self.published
+            if entry.fit in by_name
             for row in compare(entry, by_name[entry.fit].fit, by_name[entry.fit].scores)
         ]
         target = facts.target(
-            self.name, self.description, self.target, log_z, self.reference, modes, basins,
-            self.judge, predictor.facts(),
+            self.name, self.description, self.target, found.log_z, self.reference, found.modes,
+            found.basins, self.judge, predictor.facts(),
         )  # fmt: skip
         groups = group_names([m.plan.name for m in measured])
         out: dict[str, Any] = {
@@ -323,6 +371,7 @@ class Prepared:
                 for m, group in zip(measured, groups, strict=True)
             ],
             "published": rows,
+            **({"ladder": self.climb.facts()} if self.climb else {}),
             "metrics": facts.metrics(abouts()),
             "rules": facts.rules(abouts()),
             "environment": environment(self.settings.seed, self._settings(), this_command()),
