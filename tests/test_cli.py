@@ -442,14 +442,16 @@ def test_another_seed_gives_other_numbers(finished):
 # --- a script without a study, and a failed fit ----------------------------------------
 
 
-def test_a_script_that_only_defines_a_model_gets_a_default_comparison(tmp_path):
+def test_a_script_that_only_defines_a_model_climbs_the_ladder(tmp_path):
     write(tmp_path, GOOD)
     done = command("run", "script.py", "--draws", "2000", "--restarts", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = results(tmp_path / "reports" / "script")
-    assert {"mvn/reverse-kl", "mvn/forward-kl"} <= {f["name"] for f in out["fits"]}
-    [mvn] = [f for f in out["fits"] if f["name"] == "mvn/forward-kl"]
-    assert mvn["verdict"]["word"] == "Faithful"  # a Gaussian fitted to a Gaussian
+    # A normal is fitted to a normal: the first rung passes.
+    assert out["ladder"]["found"] == "normal/reverse-kl"
+    assert out["ladder"]["not_tried"] == ["mvn/reverse-kl", "mixture:auto/reverse-kl"]
+    assert [f["name"] for f in out["fits"]] == ["normal/reverse-kl", "normal/forward-kl"]
+    assert "The cheapest approximation that passes is normal/reverse-kl" in done.stdout
 
 
 def test_a_fit_that_fails_is_reported_and_exits_with_1(tmp_path):

@@ -89,6 +89,7 @@ class Rest:
         left: estimated excess of the loss over the optimum from noise, in nats.
         moving: whether it had not come to rest.
         trouble: "" or why it broke off.
+        way: the mixture before every step, with the step's size.
     """
 
     mixture: Mixtures
@@ -96,6 +97,7 @@ class Rest:
     left: float = np.inf
     moving: bool = True
     trouble: str = ""
+    way: list[tuple[Mixtures, float]] = field(default_factory=list)
 
     @property
     def converged(self) -> bool:
@@ -186,7 +188,9 @@ class MixtureSearch:
                 break
             state.losses.append(-float(elbo(q, found.rewards)[0]))
             seen.append((found.pulls, found.bends, found.rewards, float(noise(q, found)[0])))
-            state.mixture = q = self._step(q, found, min(0.5, 2 / (k + 4)))
+            size = min(0.5, 2 / (k + 4))
+            state.way.append((q, size))
+            state.mixture = q = self._step(q, found, size)
             self._judge(state, seen)
             tell(f"at rest? step {k + 1}, loss {state.losses[-1]:.5g}")
             spent = (k + 1) * self.draws * q.size

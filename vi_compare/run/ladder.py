@@ -71,7 +71,7 @@ def _hindrance(guide: str, target: Target, has_time: bool) -> str:
 
 
 @dataclass(frozen=True)
-class Climb:
+class Reached:
     """How far a ladder was climbed.
 
     Attributes:

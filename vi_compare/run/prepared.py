@@ -52,7 +52,7 @@ from vi_compare.run.environment import environment, this_command
 from vi_compare.run.facts import Measured
 from vi_compare.run.fitted import fitted
 from vi_compare.run.judging import JUDGED, JUDGING, judged_by, only
-from vi_compare.run.ladder import Climb, Ladder
+from vi_compare.run.ladder import Ladder, Reached
 from vi_compare.run.plans import Plan
 from vi_compare.run.predicting import Looked, Predictor
 from vi_compare.run.progress import Observer
@@ -115,7 +115,7 @@ class Prepared:
     source: str
     judge: tuple[str, ...] = ()
     ladder: Ladder | None = None
-    climb: Climb | None = None
+    climb: Reached | None = None
 
     @property
     def bytes_to_keep(self) -> int:
@@ -159,7 +159,7 @@ class Prepared:
         for i, name in enumerate(more, 1):
             make(name, f"fit {i} of {len(more)} beside the ladder")
         not_tried = [rung for rung in ladder.rungs if rung not in solved]
-        climb = Climb(rungs, found, not_tried, ladder.left_out)
+        climb = Reached(rungs, found, not_tried, ladder.left_out)
         made = replace(self, plans=tuple(plans[name] for name in solved), ladder=None, climb=climb)
         return made._compare(made._looked_at(list(solved.values()), observer))
 

@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import jax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from vi_compare import catalogue, families
 from vi_compare.approximation import GuideApproximation
@@ -67,6 +69,7 @@ class Extent:
         exchanges: how often it is grown and thinned, at most.
         judging: draws of each component on which mixtures are compared.
         near: nats below the best at which another mixture is brought to rest, too.
+        parameters: maximum number for the covariance of their errors, a dense matrix.
         pooled: mixtures whose components are put together.
     """
 
@@ -79,6 +82,7 @@ class Extent:
     exchanges: int = 3
     judging: int = 512
     near: float = 0.01
+    parameters: int = 500
     pooled: int = 3
 
 
@@ -365,6 +369,7 @@ class _Course:
             tuple(rows),
             found.index(best),
             cost,
+            self._covariance(guide, rest),
             settings={
                 "components": best.mixture.size,
                 "starts": len(found),
@@ -377,6 +382,22 @@ class _Course:
     def _params(self, guide: Callable, q: Mixtures) -> dict:
         parts = q.weights[0], q.means[0], q.roots[0]
         return families.family(guide).from_components(*parts, self.problem.target)
+
+    def _covariance(self, guide: Callable, rest: Rest) -> np.ndarray | None:
+        """Of the parameters' error from noise. A step of size s moves them by s times a natural
+        gradient, so that the way shows the noise of a gradient; steps of 2/(k + 4) leave
+        4/(3 (k + 1)) of it, as `natural_gradient` has it for one Gaussian."""
+        shapes = families.shapes(guide, self.problem.target)
+        if sum(leaf.size for leaf in jax.tree.leaves(shapes)) > self.extent.parameters:
+            return None
+        flat = lambda q: np.asarray(ravel_pytree(self._params(guide, q))[0], float)
+        points = np.stack([flat(q) for q, _ in rest.way] + [flat(rest.mixture)])
+        sizes = np.array([size for _, size in rest.way])[:, None]
+        half = len(sizes) // 2
+        gradients = (np.diff(points, axis=0) / sizes)[half:]
+        if len(gradients) < 3:
+            return None
+        return np.atleast_2d(np.cov(gradients.T)) * 4 / (3 * (len(sizes) + 1))
 
     def _message(self, found: list[Candidate], best: Candidate, reached: int) -> str:
         rest = best.rest
