@@ -170,7 +170,7 @@ class FullRank:
     def regress(self, e: np.ndarray, gradients: np.ndarray) -> Regression:
         """Regression of the scores on e (n, d), which holds pairs e and −e in its two halves;
         `gradients` (n, d) are those of log p at their points."""
-        even, odd, half = _halves(e, _cut(gradients @ self.factor + e))
+        even, odd, half = _halves(e, cut(gradients @ self.factor + e))
         n, d = half.shape
         inverse = linalg.inv(half.T @ half)
         slope = inverse @ (half.T @ odd)
@@ -250,7 +250,7 @@ class MeanField:
         return replace(self, mean=mean, scales=scales)
 
     def regress(self, e: np.ndarray, gradients: np.ndarray) -> Regression:
-        even, odd, half = _halves(e, _cut(gradients * self.scales + e))
+        even, odd, half = _halves(e, cut(gradients * self.scales + e))
         n = len(half)
         squares = (half**2).sum(axis=0)
         slope = (half * odd).sum(axis=0) / squares
@@ -335,12 +335,16 @@ def _bounded(change: np.ndarray, most: float = 4.0) -> np.ndarray:
     return np.clip(change, 1 / most, most)
 
 
-def _cut(r: np.ndarray, most: float = 20.0) -> np.ndarray:
-    """Rows r (n, d), none longer than `most` times the median one: a few far draws, where log p
-    falls off a cliff, say nothing of the slope that the others share."""
-    lengths = np.linalg.norm(r, axis=1)
-    limit = most * np.median(lengths)
-    return r * np.minimum(1, limit / np.maximum(lengths, 1e-300))[:, None]
+def cut(r: np.ndarray, most: float = 20.0) -> np.ndarray:
+    """Whitened scores r (..., n, d), none longer than `most` times the median one of its n: a few
+    far draws, where log p falls off a cliff, say nothing of the slope that the others share.
+
+    Up to `most` in every direction they stay: where q is right at most draws, the few at which it
+    is not are all that there is to learn from.
+    """
+    lengths = np.linalg.norm(r, axis=-1)
+    limit = most * np.maximum(np.median(lengths, axis=-1, keepdims=True), np.sqrt(r.shape[-1]))
+    return r * np.minimum(1, limit / np.maximum(lengths, 1e-300))[..., None]
 
 
 def _halves(e: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

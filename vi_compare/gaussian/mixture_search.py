@@ -72,7 +72,7 @@ class MixtureTuning:
     little: float = 5e-3
     farthest: float = 0.5
     most: int = 150
-    fewest: int = 20
+    fewest: int = 40
     aim: float = 2e-3
     cheap: int = 100_000
     still: float = 4e-3

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vi_compare.gaussian.gaussians import cut
 from vi_compare.gaussian.mixtures import Mixtures
 from vi_compare.scores import Scores
 
@@ -81,13 +82,9 @@ def look(q: Mixtures, scores: Scores, e: np.ndarray, diagonal: bool = False, las
     return Seen(u, log_p, log_q.reshape(r, k, n), pulls, bends, noise)
 
 
-def _regressed(r: np.ndarray, e: np.ndarray, diagonal: bool, far: float = 20.0):
-    """Intercepts, symmetric slopes and noise of scores r (R, K, n, d) at e (n, d), no score being
-    longer than `far` times the median: a few far draws, where log p falls off a cliff, say nothing
-    of the slope that the others share."""
-    lengths = np.linalg.norm(r, axis=-1)
-    limit = far * np.median(lengths, axis=-1, keepdims=True)
-    r = r * np.minimum(1, limit / np.maximum(lengths, 1e-300))[..., None]
+def _regressed(r: np.ndarray, e: np.ndarray, diagonal: bool):
+    """Intercepts, symmetric slopes and noise of scores r (R, K, n, d) at e (n, d)."""
+    r = cut(r)
     n, d = e.shape
     a = r.mean(axis=2)
     slope = np.swapaxes(r, -1, -2) @ e / n
