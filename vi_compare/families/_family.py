@@ -175,6 +175,17 @@ class Family:
         """
         raise self._not_offered("it cannot be carried from one frame to another")
 
+    @property
+    def begins_as_its_frame(self) -> bool:
+        """Whether `as_its_frame` gives parameters: the best Gaussian is then a member, and a
+        place to begin from."""
+        return False
+
+    def as_its_frame(self, params: dict, target: Target) -> dict:
+        """First parameters -> those at which q over v is the standard normal exactly, so that
+        `in_frame` makes it the Gaussian of a frame."""
+        raise self._not_offered("it does not begin as a Gaussian")
+
     def shaped(self, params: dict, target: Target, frame: Frame) -> dict:
         """Start parameters over v with as much of the frame's covariance as v leaves out."""
         return params

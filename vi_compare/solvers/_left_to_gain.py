@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
+from scipy import sparse
 
 from vi_compare import families
 from vi_compare.approximation import GuideApproximation
@@ -278,7 +279,9 @@ class _Question:
         dense = self.start.size <= self.effort.parameters
         return np.asarray(_fisher(dense, q, here, u), float)
 
-    def _stage(self, begin: np.ndarray, way: np.ndarray, keys: Array) -> np.ndarray | None:
+    def _stage(
+        self, begin: np.ndarray, way: np.ndarray | sparse.csr_array, keys: Array
+    ) -> np.ndarray | None:
         """The end of a search on fixed draws, in the directions `way` (P, r); None where the
         objective is not finite at its beginning."""
         values: list[float] = []
@@ -406,14 +409,15 @@ def _fisher(dense: bool, q: GuideApproximation, flat: Array, u: Array) -> Array:
     return jax.lax.scan(add, zero, blocks)[0] / (256 * len(blocks))
 
 
-def _whitening(fisher: np.ndarray, damping: float) -> np.ndarray:
+def _whitening(fisher: np.ndarray, damping: float) -> np.ndarray | sparse.csr_array:
     """T (P, r) with Tᵀ(F + damping diag F)T = I, for F (P, P) or its diagonal (P,), without
     the parameters that change nothing in q."""
     scale = np.sqrt(fisher if fisher.ndim == 1 else np.diag(fisher))
     some = np.flatnonzero(scale > 0)
+    if fisher.ndim == 1:  # one number a row: a network has hundreds of thousands
+        places = some, np.arange(len(some))
+        return sparse.csr_array((1 / scale[some], places), (len(scale), len(some)))
     units = np.eye(len(scale))[:, some] / scale[some]
-    if fisher.ndim == 1:
-        return units
     values, turn = np.linalg.eigh(units.T @ fisher @ units)
     return units @ (turn / np.sqrt(np.maximum(values, 0) + damping))
 

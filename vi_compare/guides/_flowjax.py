@@ -1,0 +1,92 @@
+"""The bijections of the flow guides, made of FlowJAX's; imported when a flow is first made."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flowjax.bijections import (
+    AbstractBijection,
+    Affine,
+    Chain,
+    Coupling,
+    Permute,
+    RationalQuadraticSpline,
+    Scan,
+)
+from jax import Array
+from paramax import Parameterize
+
+from vi_compare.guides._flow import FlowShape, halves, layers_for
+
+
+def affine(most: float = 10.0) -> AbstractBijection:
+    """x ↦ eˢ x + t, begun as the identity, as in RealNVP (Dinh et al. 2017).
+
+    |s| stays below `most`, far beyond what a target asks of one layer. Without a limit the
+    exponentials of several layers pile up far from the mass, and log q is lost to overflow.
+    """
+    scale = Parameterize(lambda s: jnp.exp(most * jnp.tanh(s / most)), jnp.zeros(()))
+    return eqx.tree_at(lambda made: made.scale, Affine(), scale)
+
+
+def spline(knots: int, interval: float) -> AbstractBijection:
+    """A rational-quadratic spline on [−interval, interval] (Durkan et al. 2019), the identity
+    outside, and then `affine`; begun as the identity."""
+    return Chain([RationalQuadraticSpline(knots=knots, interval=interval), affine()])
+
+
+def flow(transformer: AbstractBijection, dim: int, shape: FlowShape) -> Scan:
+    """The bijection of a flow guide over v (dim,), begun as the identity.
+
+    One layer moves half of the coordinates given the others, and then those given the moved.
+    """
+    count = shape.layers or max(shape.fewest, layers_for(dim))
+    orders = jnp.asarray(np.stack([halves(dim, number) for number in range(count)]))
+    layer = partial(_layer, transformer, shape)
+    return Scan(eqx.filter_vmap(layer)(jax.random.split(jax.random.key(0), count), orders))
+
+
+def _layer(transformer: AbstractBijection, shape: FlowShape, key: Array, order: Array) -> Chain:
+    first, second = jax.random.split(key)
+    dim = len(order)
+    given = dim - dim // 2
+    turned = np.roll(np.arange(dim), -given)
+    return Chain(
+        [
+            Permute(order),
+            _coupling(first, transformer, shape, given, dim),
+            Permute(turned),
+            _coupling(second, transformer, shape, dim - given, dim),
+            Permute(jnp.argsort(order[turned])),
+        ]
+    )
+
+
+def _coupling(
+    key: Array, transformer: AbstractBijection, shape: FlowShape, given: int, dim: int
+) -> Coupling:
+    """Moves all coordinates but the first `given`. Its network's biases and last weights are zero
+    at first, which leaves the transformer as it is."""
+    made = Coupling(
+        key,
+        transformer=transformer,
+        untransformed_dim=given,
+        dim=dim,
+        nn_width=shape.width,
+        nn_depth=shape.depth,
+        nn_activation=jax.nn.silu,
+    )
+    weights = lambda coupling: [layer.weight for layer in coupling.conditioner.layers]
+    biases = lambda coupling: [layer.bias for layer in coupling.conditioner.layers]
+    *hidden, last = weights(made)
+    scaled = [_in_units(w, shape.unit / w.shape[1]) for w in (*hidden, jnp.zeros_like(last))]
+    made = eqx.tree_at(weights, made, scaled)
+    return eqx.tree_at(biases, made, [jnp.zeros_like(bias) for bias in biases(made)])
+
+
+def _in_units(weight: Array, unit: float) -> Parameterize:
+    return Parameterize(lambda leaf: leaf * unit, weight / unit)
