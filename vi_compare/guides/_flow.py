@@ -32,16 +32,12 @@ class FlowShape:
         width: units of each hidden layer of its networks.
         depth: number of their hidden layers.
         fewest: see `layers`.
-        unit: weights are kept in units of this over the number of a layer's inputs, so that a
-            step of Adam moves what a network says about as far as a location or a log scale,
-            whatever its width (Yang et al. 2021, "Tensor programs V").
     """
 
     layers: int = 0
     width: int = 64
     depth: int = 2
     fewest: int = 3
-    unit: float = 2.0
 
 
 class FlowAroundAGaussian(dist.Distribution):
@@ -160,7 +156,7 @@ class AutoFlow(AutoContinuous):
         super()._setup_prototype(*args, **kwargs)
         # FlowJAX cannot make one inside compiled code, where the guide may be called next.
         if self.latent_dim > 1:
-            self._template = Template.of(self.begun(self.latent_dim, self.shape), self.shape.unit)
+            self._template = Template.of(self.begun(self.latent_dim, self.shape))
 
 
 @dataclass(frozen=True)
@@ -172,30 +168,26 @@ class Template:
         drawn: which of them begin at random, the weights of hidden layers; others at zero.
         structure: how they are nested.
         still: all that is no parameter.
-        unit: of weights, see `FlowShape`.
     """
 
     shapes: list[tuple[int, ...]]
     drawn: list[bool]
     structure: Any
     still: Any
-    unit: float
 
     @classmethod
-    def of(cls, bijection: Any, unit: float) -> Template:
+    def of(cls, bijection: Any) -> Template:
         import equinox as eqx
 
         moving, still = eqx.partition(bijection, eqx.is_inexact_array)
         leaves, structure = jax.tree.flatten(moving)
         drawn = [bool(np.any(leaf)) for leaf in leaves]
-        return cls([leaf.shape for leaf in leaves], drawn, structure, still, unit)
+        return cls([leaf.shape for leaf in leaves], drawn, structure, still)
 
     def fresh(self, key: Array) -> list[Array]:
         """Parameters as they begin: weights within ±1/√inputs where they are random."""
         keys = jax.random.split(key, len(self.shapes))
-        begin = lambda key, shape: (
-            jax.random.uniform(key, shape, minval=-1.0) * shape[-1] ** 0.5 / self.unit
-        )
+        begin = lambda key, shape: jax.random.uniform(key, shape, minval=-1.0) * shape[-1] ** 0.5
         return [
             begin(key, shape) if drawn else jnp.zeros(shape)
             for key, shape, drawn in zip(keys, self.shapes, self.drawn, strict=True)

@@ -67,10 +67,19 @@ def _layer(transformer: AbstractBijection, shape: FlowShape, key: Array, order: 
 
 
 def _coupling(
-    key: Array, transformer: AbstractBijection, shape: FlowShape, given: int, dim: int
+    key: Array,
+    transformer: AbstractBijection,
+    shape: FlowShape,
+    given: int,
+    dim: int,
+    seen: float = 5.0,
 ) -> Coupling:
     """Moves all coordinates but the first `given`. Its network's biases and last weights are zero
-    at first, which leaves the transformer as it is."""
+    at first, which leaves the transformer as it is.
+
+    Weights are kept in units of 1/inputs, so that a step of Adam moves what a network says about
+    as far as a location or a log scale, whatever its width (Yang et al. 2021, "Tensor programs V").
+    """
     made = Coupling(
         key,
         transformer=transformer,
@@ -83,9 +92,13 @@ def _coupling(
     weights = lambda coupling: [layer.weight for layer in coupling.conditioner.layers]
     biases = lambda coupling: [layer.bias for layer in coupling.conditioner.layers]
     *hidden, last = weights(made)
-    scaled = [_in_units(w, shape.unit / w.shape[1]) for w in (*hidden, jnp.zeros_like(last))]
+    scaled = [_in_units(w, 1 / w.shape[1]) for w in (*hidden, jnp.zeros_like(last))]
     made = eqx.tree_at(weights, made, scaled)
-    return eqx.tree_at(biases, made, [jnp.zeros_like(bias) for bias in biases(made)])
+    made = eqx.tree_at(biases, made, [jnp.zeros_like(bias) for bias in biases(made)])
+    # Far out, where nothing was learned, what a network says stays as it was at the rim.
+    rim = eqx.nn.Lambda(lambda x: seen * jnp.tanh(x / seen))
+    behind = eqx.nn.Sequential([rim, made.conditioner])
+    return eqx.tree_at(lambda coupling: coupling.conditioner, made, behind)
 
 
 def _in_units(weight: Array, unit: float) -> Parameterize:
