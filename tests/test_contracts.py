@@ -305,8 +305,9 @@ def test_draws_follow_the_density(guide):
     log_q = np.asarray(jax.jit(jax.vmap(q.log_prob))(points)).reshape(len(x), len(y))
     mass = np.exp(log_q) * wx[:, None] * wy
     cells = np.add.reduceat(np.add.reduceat(mass, bx, axis=0), by, axis=1)
-    # Exact to 1e-8, also across the kinks of a network; 20,000 draws see 1e-3.
-    assert cells.sum() == pytest.approx(1.0, abs=1e-6)
+    # Exact to 1e-8, also across the kinks of a network, and to 3e-4 across those of splines;
+    # 20,000 draws see 1e-3.
+    assert cells.sum() == pytest.approx(1.0, abs=5e-4)
     i, j = (np.searchsorted(e, c) for e, c in zip(edges, u.T, strict=True))
     counts = np.zeros((5, 5))
     np.add.at(counts, (i, j), 1)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from vi_compare.divergences.reverse_kl import ReverseKL
     from vi_compare.divergences.score_climbing import ScoreClimbing
     from vi_compare.divergences.wake import Wake
+    from vi_compare.guides.coupling import AutoCoupling
     from vi_compare.guides.mixture import AutoGaussianMixture
+    from vi_compare.guides.spline import AutoSpline
     from vi_compare.guides.student import AutoStudentMixture
     from vi_compare.objects import compare
     from vi_compare.run.plans import Given
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AmariAlpha": "divergences.alpha",
+    "AutoCoupling": "guides.coupling",
     "AutoGaussianMixture": "guides.mixture",
+    "AutoSpline": "guides.spline",
     "AutoStudentMixture": "guides.student",
     "CUBO": "divergences.cubo",
     "Comparison": "report",  # which adds its advice to what a notebook shows
@@ -53,7 +57,9 @@ __all__ = [
     "CUBO",
     "IWELBO",
     "AmariAlpha",
+    "AutoCoupling",
     "AutoGaussianMixture",
+    "AutoSpline",
     "AutoStudentMixture",
     "Comparison",
     "FDivergence",

@@ -33,10 +33,22 @@ def affine(most: float = 10.0) -> AbstractBijection:
     return eqx.tree_at(lambda made: made.scale, Affine(), scale)
 
 
-def spline(knots: int, interval: float) -> AbstractBijection:
+def spline(knots: int, interval: float, least: float = 1e-3) -> AbstractBijection:
     """A rational-quadratic spline on [−interval, interval] (Durkan et al. 2019), the identity
-    outside, and then `affine`; begun as the identity."""
-    return Chain([RationalQuadraticSpline(knots=knots, interval=interval), affine()])
+    outside, and then `affine`; begun as the identity.
+
+    Its slope is `least` or more, and 1 at both ends, as in the paper: FlowJAX leaves these free,
+    and the density would jump there, which no gradient along the draws can see.
+    """
+    made = RationalQuadraticSpline(knots=knots, interval=interval, min_derivative=least)
+
+    def slopes(free: Array) -> Array:
+        ends = [(0, 0)] * (free.ndim - 1) + [(1, 1)]  # of one spline, or of many
+        return jnp.pad(jax.nn.softplus(free) + least, ends, constant_values=1.0)
+
+    begun = jnp.full(knots, jnp.log(jnp.expm1(1 - least)))
+    made = eqx.tree_at(lambda s: s.derivatives, made, Parameterize(slopes, begun))
+    return Chain([made, affine()])
 
 
 def flow(transformer: AbstractBijection, dim: int, shape: FlowShape) -> Scan:
@@ -78,7 +90,8 @@ def _coupling(
     at first, which leaves the transformer as it is.
 
     Weights are kept in units of 1/inputs, so that a step of Adam moves what a network says about
-    as far as a location or a log scale, whatever its width (Yang et al. 2021, "Tensor programs V").
+    as far as a location or a log scale, whatever its width (Yang et al. 2021, "Tensor programs V");
+    biases in tenths, as theirs moves it everywhere.
     """
     made = Coupling(
         key,
@@ -94,7 +107,8 @@ def _coupling(
     *hidden, last = weights(made)
     scaled = [_in_units(w, 1 / w.shape[1]) for w in (*hidden, jnp.zeros_like(last))]
     made = eqx.tree_at(weights, made, scaled)
-    made = eqx.tree_at(biases, made, [jnp.zeros_like(bias) for bias in biases(made)])
+    zeros = [_in_units(jnp.zeros_like(bias), 0.1) for bias in biases(made)]
+    made = eqx.tree_at(biases, made, zeros)
     # Far out, where nothing was learned, what a network says stays as it was at the rim.
     rim = eqx.nn.Lambda(lambda x: seen * jnp.tanh(x / seen))
     behind = eqx.nn.Sequential([rim, made.conditioner])

@@ -54,6 +54,9 @@ class FlowTuning:
         clip: maximum norm of a gradient.
         stable: share of the steps at one step size, at most.
         least: chunks at one step size, at least.
+        far: nats by which a chunk is worse than the best one when its steps were too large; it is
+            then undone.
+        cut: of the step size when a chunk is undone.
         judging: number of draws on which flow and Gaussian are compared.
         certain: standard errors of its gain that make a flow better than the Gaussian.
     """
@@ -67,6 +70,8 @@ class FlowTuning:
     clip: float = 5.0
     stable: float = 0.6
     least: int = 8
+    far: float = 2.0
+    cut: float = 0.3
     judging: int = 16_384
     certain: float = 2.0
 
@@ -151,18 +156,22 @@ class FlowVI:
 
     def _train(self, training: Training, progress: Callable) -> None:
         """At one step size until the gains end, and then as many steps at a falling one."""
-        chunk = self.tuning.chunk
-        most = max(1, int(self.tuning.stable * self.steps / chunk))
+        tuning, chunk, rate = self.tuning, self.tuning.chunk, self.learning_rate
+        most = max(1, int(tuning.stable * self.steps / chunk))
         tell = lambda: progress(training.steps, self.steps, f"loss {training.scores[-1]:.4g}")
+        training.go(rate * np.linspace(0, 1, chunk))
         while len(training.scores) < most and not training.still():
-            training.go(np.full(chunk, self.learning_rate))
             tell()
+            if training.lost():
+                rate *= tuning.cut
+            training.go(np.full(chunk, rate))
         training.settle()
         left = min(len(training.scores), self.steps // chunk - len(training.scores))
         falling = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, left * chunk + 1) / (left * chunk))
-        for rates in self.learning_rate * falling.reshape(left, chunk):
-            training.go(rates)
+        for rates in rate * falling.reshape(left, chunk):
             tell()
+            training.go(rates)
+        tell()
         training.end()
 
 
@@ -257,6 +266,13 @@ class Training:
         old, new = np.array(self.scores[-2 * n : -n]), np.array(self.scores[-n:])
         error = np.sqrt((old.var(ddof=1) + new.var(ddof=1)) / n)
         return not old.mean() - new.mean() > max(error, ENOUGH)
+
+    def lost(self) -> bool:
+        """Whether the last chunk went far from the best one, and was undone."""
+        if self.scores[-1] <= self.best[0] + self.tuning.far:
+            return False
+        self.state = self.best[1]
+        return True
 
     def settle(self) -> None:
         """Before the step size falls: say whether the gains have ended, and go back to the best
