@@ -26,7 +26,7 @@ from vi_compare.solvers import Problem
 from vi_compare.target import Target
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from targets import script  # noqa: E402
+from targets import script
 
 DRAWS, MINUTES = 50_000, 2
 LEAST = {"breast cancer": -77.80, "funnel": -0.1}
