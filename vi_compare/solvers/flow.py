@@ -84,7 +84,7 @@ def suits(guide: Callable, divergence: Divergence | None) -> int | None:
     return 3 if reverse or isinstance(divergence, ForwardKL) else None
 
 
-def build(steps: int = 3000, learning_rate: float = 0.05) -> FlowVI:
+def build(steps: int = 2000, learning_rate: float = 0.05) -> FlowVI:
     """Adam in the frame of the best Gaussian, begun at it: a flow that ends no worse."""
     tuning = FlowTuning()
     least = 2 * tuning.chunk
