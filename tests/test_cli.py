@@ -450,6 +450,7 @@ def test_a_script_that_only_defines_a_model_climbs_the_ladder(tmp_path):
     # A normal is fitted to a normal: the first rung passes.
     assert out["ladder"]["found"] == "normal/reverse-kl"
     assert out["ladder"]["not_tried"] == ["mvn/reverse-kl", "mixture:auto/reverse-kl"]
+    assert out["ladder"]["left_out"] == {"coupling": "one dimension has nothing to couple"}
     assert [f["name"] for f in out["fits"]] == ["normal/reverse-kl", "normal/forward-kl"]
     assert "The cheapest approximation that passes is normal/reverse-kl" in done.stdout
 

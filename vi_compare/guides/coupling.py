@@ -5,6 +5,8 @@ By FlowJAX, an optional extra: ``pip install 'vi-compare[flows]'``.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from vi_compare.guides._flow import AutoFlow
 
 
@@ -25,6 +27,6 @@ class AutoCoupling(AutoFlow):
         return _flowjax.flow(_flowjax.affine(), dim, shape)
 
 
-def build(model, layers: int = 0, width: int = 64) -> AutoCoupling:
-    """Flow of affine couplings around a Gaussian (FlowJAX); layers 0: enough of them."""
-    return AutoCoupling(model, layers, width)
+def build(model, layers: int | Literal["auto"] = "auto", width: int = 64) -> AutoCoupling:
+    """Flow of affine couplings around a Gaussian (FlowJAX); as many layers as it needs, or coupling:6."""
+    return AutoCoupling(model, 0 if layers == "auto" else layers, width)

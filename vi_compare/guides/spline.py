@@ -5,6 +5,8 @@ By FlowJAX, an optional extra: ``pip install 'vi-compare[flows]'``.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from vi_compare.guides._flow import AutoFlow
 
 
@@ -30,6 +32,6 @@ class AutoSpline(AutoFlow):
         return _flowjax.flow(_flowjax.spline(self.knots, self.interval), dim, shape)
 
 
-def build(model, layers: int = 0, width: int = 64) -> AutoSpline:
-    """Flow of rational-quadratic splines around a Gaussian (FlowJAX); layers 0: enough of them."""
-    return AutoSpline(model, layers, width)
+def build(model, layers: int | Literal["auto"] = "auto", width: int = 64) -> AutoSpline:
+    """Flow of rational-quadratic splines around a Gaussian (FlowJAX); or as many layers as spline:6."""
+    return AutoSpline(model, 0 if layers == "auto" else layers, width)

@@ -143,12 +143,16 @@ def _short(kind: str, name: str, values: dict[str, Any], build) -> str:
     # The first option of a guide or a divergence (components, rank, alpha) is part of what it
     # is, unless it says how much work is done.
     named = kind in ("guides", "divergences") and first != "particles"
-    if named and isinstance(defaults.get(first), int | float):
+    if named and (_is_number(values.get(first)) or _is_number(defaults.get(first))):
         shown = {first: values[first]} | shown
         if len(shown) == 1:
             return f"{name}:{_plain(values[first])}"
     options = ",".join(k if v is True else f"{k}={v}" for k, v in shown.items())
     return f"{name}:{options}" if options else name
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _plain(value: float | str) -> str:
