@@ -44,6 +44,7 @@ class MixtureTuning:
         joint: steps of all components after each addition.
         own: steps of a candidate by itself.
         candidates: for one addition.
+        elsewhere: standard deviations from which a coordinate counts as another one.
         levels: nats below the highest log q at which what lies outside of q counts as seen: the
             first candidates are where log p is furthest above log q or such a level.
         wide: times as far as a draw of its own a component is searched around.
@@ -64,6 +65,7 @@ class MixtureTuning:
     joint: int = 10
     own: int = 10
     candidates: int = 8
+    elsewhere: float = 3.0
     levels: tuple[float, ...] = (1e4, 500.0, 100.0, 50.0, 20.0, 10.0, 5.0)
     wide: float = 4.0
     together: int = 8
@@ -322,7 +324,9 @@ class MixtureSearch:
     def _candidates(self, q: Mixtures, here: Seen, most: int) -> Mixtures:
         """Where the next component could begin, one a row: at places that q leaves out, where q
         falls short, and as a copy of the heaviest component."""
-        means, roots = self._left_out(q)
+        means, roots = (
+            np.concatenate(both) for both in zip(self._left_out(q), self._exchanged(q), strict=True)
+        )
         points = self._short(q, here, most - 1 - len(means))
         near = np.argmax(q.log_parts(points[None])[0] + q.log_weights[0][:, None], axis=0)
         copy = [int(np.argmax(q.log_weights[0]))]
@@ -341,6 +345,28 @@ class MixtureSearch:
         best = np.argsort(-rewards)[:3]
         best = best[rewards[best] > self._average(q, e)]
         return self.places.means[0, best], self.places.roots[0, best]
+
+    def _exchanged(self, q: Mixtures, most: int = 512) -> tuple[np.ndarray, np.ndarray]:
+        """Means (n, d) and roots (n, d, d) of heavy components with one coordinate from a place
+        elsewhere: where k coordinates have two modes each there are 2^k modes, and no list of
+        places has them all. The two where log p is highest of those that q leaves out."""
+        heavy = np.argsort(-q.log_weights[0], kind="stable")[:4]
+        scales = np.linalg.norm(q.roots[0, heavy], axis=2)
+        away = np.abs(self.places.means[0][None] - q.means[0, heavy][:, None])
+        one, place, column = np.nonzero(away > self.tuning.elsewhere * scales[:, None])
+        if not len(one):
+            return np.empty((0, q.dim)), np.empty((0, q.dim, q.dim))
+        if len(one) > most:
+            some = np.sort(self.rng.choice(len(one), most, replace=False))
+            one, place, column = one[some], place[some], column[some]
+        u = q.means[0, heavy[one]]
+        u[np.arange(len(u)), column] = self.places.means[0, place, column]
+        log_q = q.log_prob(u[None])[0]
+        level = q.log_prob(q.means[:, heavy])[0].max() - self.tuning.levels[-1]
+        order = np.argsort(np.maximum(level, log_q) - self.scores(u)[0], kind="stable")
+        of_each = np.unique(column[order], return_index=True)[1]  # the best of each coordinate
+        best = order[np.sort(of_each)][:2]
+        return u[best], q.roots[0, heavy[one[best]]]
 
     def _average(self, q: Mixtures, e: np.ndarray) -> float:
         return float(elbo(q, look(q, self.scores, e, self.diagonal).rewards)[0])

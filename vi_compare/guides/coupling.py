@@ -28,5 +28,5 @@ class AutoCoupling(AutoFlow):
 
 
 def build(model, layers: int | Literal["auto"] = "auto", width: int = 64) -> AutoCoupling:
-    """Flow of affine couplings around a Gaussian (FlowJAX); as many layers as it needs, or coupling:6."""
+    """Flow of affine couplings around a Gaussian (FlowJAX): enough layers, or coupling:6."""
     return AutoCoupling(model, 0 if layers == "auto" else layers, width)

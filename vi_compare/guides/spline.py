@@ -33,5 +33,5 @@ class AutoSpline(AutoFlow):
 
 
 def build(model, layers: int | Literal["auto"] = "auto", width: int = 64) -> AutoSpline:
-    """Flow of rational-quadratic splines around a Gaussian (FlowJAX); or as many layers as spline:6."""
+    """Flow of rational-quadratic splines around a Gaussian (FlowJAX): enough, or spline:6."""
     return AutoSpline(model, 0 if layers == "auto" else layers, width)

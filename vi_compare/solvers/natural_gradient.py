@@ -48,11 +48,13 @@ def suits(guide: Callable, divergence) -> int | None:
     return 3 if plain_form and several else None
 
 
-def build(most: int = 64) -> NaturalGradientVI:
-    """Natural gradients of all components at once, grown one by one: stops by itself."""
+def build(most: int = 64, worth: float = 0.01) -> NaturalGradientVI:
+    """Natural gradients of all components, grown until one gains less than `worth` nats."""
     if most < 1:
         raise InputError(f"natural-gradient: most must be positive, got {most}")
-    return NaturalGradientVI(most)
+    if worth < 0:
+        raise InputError(f"natural-gradient: worth must not be negative, got {worth:g}")
+    return NaturalGradientVI(most, Extent(worth=worth))
 
 
 @dataclass(frozen=True)
