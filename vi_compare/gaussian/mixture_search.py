@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import logsumexp
 
-from vi_compare.gaussian.antithetic import even_pairs
+from vi_compare.gaussian.antithetic import even_pairs, pairs
 from vi_compare.gaussian.frames import Frame
 from vi_compare.gaussian.gaussians import enough_draws
 from vi_compare.gaussian.mixture_steps import (
@@ -55,6 +55,8 @@ class MixtureTuning:
         farthest: maximum KL in nats between a component before and after a step.
         most: steps until a mixture is at rest.
         fewest: minimum number of them.
+        whole: steps at full length before they become shorter: components that overlap come to
+            rest more slowly than each by itself would, and shorter steps would leave them there.
         aim: nats left at which to stop while draws are cheap.
         cheap: draws that may be spent on getting from `ENOUGH` to `aim`.
         still: a step may promise this many nats beyond its noise in a fit that is at rest.
@@ -75,8 +77,9 @@ class MixtureTuning:
     farthest: float = 0.5
     most: int = 150
     fewest: int = 40
-    aim: float = 2e-3
-    cheap: int = 100_000
+    whole: int = 20
+    aim: float = 1e-5
+    cheap: int = 40_000
     still: float = 4e-3
     window: int = 20
 
@@ -183,14 +186,17 @@ class MixtureSearch:
         """One mixture, by steps that become shorter until what noise leaves is small."""
         tuning, state, seen = self.tuning, Rest(q), []
         for k in range(tuning.most):
-            found = look(q, self.scores, self.even(), self.diagonal)
+            # Draws whose covariance is made exactly I have lighter tails than a normal has: few of
+            # them would bring q to rest elsewhere.
+            e = pairs(self.rng, self.draws, self.scores.dim)
+            found = look(q, self.scores, e, self.diagonal)
             lost = float((q.weights * found.lost).sum())
             if lost > LOST:
                 state.trouble = f"log p is not finite at {lost:.0%} of the draws"
                 break
             state.losses.append(-float(elbo(q, found.rewards)[0]))
             seen.append((found.pulls, found.bends, found.rewards, float(noise(q, found)[0])))
-            size = min(0.5, 2 / (k + 4))
+            size = min(0.5, 2 / (max(0, k - tuning.whole) + 4))
             state.way.append((q, size))
             state.mixture = q = self._step(q, found, size)
             self._judge(state, seen)
@@ -205,7 +211,7 @@ class MixtureSearch:
         """As `natural_gradient` judges one Gaussian."""
         tuning = self.tuning
         level = float(np.mean([one[3] for one in seen[-tuning.window :]]))
-        state.left = 4 / 3 * level / len(seen)
+        state.left = 4 / 3 * level / max(1, len(seen) - tuning.whole)
         half = seen[len(seen) // 2 :]
         means = [np.mean([one[i] for one in half], axis=0) for i in range(3)]
         excess = float(signal(state.mixture, *means)[0]) - level / len(half)

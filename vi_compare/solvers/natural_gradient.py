@@ -387,8 +387,9 @@ class _Course:
 
     def _covariance(self, guide: Callable, rest: Rest) -> np.ndarray | None:
         """Of the parameters' error from noise. A step of size s moves them by s times a natural
-        gradient, so that the way shows the noise of a gradient; steps of 2/(k + 4) leave
-        4/(3 (k + 1)) of it, as `natural_gradient` has it for one Gaussian."""
+        gradient, so that the way shows the noise of a gradient. After k steps of 2/(k + 4) there
+        is 4/((4 r − 1) k) of its variance left where a full step would go the share r of the way to
+        the optimum: 1 for one Gaussian, less for components that overlap; ½ is taken here."""
         shapes = families.shapes(guide, self.problem.target)
         if sum(leaf.size for leaf in jax.tree.leaves(shapes)) > self.extent.parameters:
             return None
@@ -399,7 +400,11 @@ class _Course:
         gradients = (np.diff(points, axis=0) / sizes)[half:]
         if len(gradients) < 3:
             return None
-        return np.atleast_2d(np.cov(gradients.T)) * 4 / (3 * (len(sizes) + 1))
+        steps = max(1, len(sizes) - self.search.tuning.whole)
+        # What goes slower still shows as a shift from one quarter of the way to the last.
+        before, last = np.array_split(points[half:], 2)
+        shift = last.mean(axis=0) - before.mean(axis=0)
+        return np.atleast_2d(np.cov(gradients.T)) * 4 / steps + np.outer(shift, shift)
 
     def _message(self, found: list[Candidate], best: Candidate, reached: int) -> str:
         rest = best.rest
