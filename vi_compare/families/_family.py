@@ -14,6 +14,7 @@ from jax import Array
 from vi_compare.families._parameters import moved_parameters
 from vi_compare.gaussian.frames import Frame
 from vi_compare.gaussian.gaussians import FullRank, MeanField
+from vi_compare.gaussian.kernels import Kernel
 from vi_compare.gaussian.low_rank import LowRank
 from vi_compare.guide_trace import GuideTrace
 from vi_compare.target import Target
@@ -96,12 +97,22 @@ class Family:
         """
         raise self._not_offered("it has no closed-form projection")
 
+    @property
+    def kernel(self) -> Kernel | None:
+        """What the components of a mixture are, where `from_components` gives parameters."""
+        return None
+
     def from_components(
-        self, weights: np.ndarray, means: np.ndarray, roots: np.ndarray, target: Target
+        self,
+        weights: np.ndarray,
+        means: np.ndarray,
+        roots: np.ndarray,
+        dfs: np.ndarray,
+        target: Target,
     ) -> dict:
-        """Parameters for K Gaussians of weights (K,), means (K, d) and covariances F Fᵀ, with
-        roots F (K, d, d), by which no digit is lost."""
-        raise self._not_offered("it is no mixture of Gaussians")
+        """Parameters for K components of weights (K,), means (K, d), covariances or scale matrices
+        F Fᵀ, with roots F (K, d, d), by which no digit is lost, and degrees of freedom (K,)."""
+        raise self._not_offered("it is no mixture of Gaussians or Student t")
 
     @property
     def grows(self) -> bool:

@@ -1,4 +1,5 @@
-"""Gaussian mixtures under reverse KL: grown component by component, and brought to rest.
+"""Mixtures of Gaussians or of Student t under reverse KL: grown component by component, and brought
+to rest.
 
 Steps are natural gradients (gaussian/mixture_steps.py). A component is added where q falls short:
 several candidates are moved by themselves, the others held still, and the one that gains most is
@@ -15,11 +16,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import logsumexp
 
-from vi_compare.gaussian.antithetic import even_pairs, pairs
+from vi_compare.gaussian.antithetic import pairs
 from vi_compare.gaussian.frames import Frame
 from vi_compare.gaussian.gaussians import enough_draws
+from vi_compare.gaussian.kernels import Base, GaussianKernel, Kernel
 from vi_compare.gaussian.mixture_steps import (
     Seen,
+    Slopes,
     elbo,
     look,
     mean_of_finite,
@@ -110,11 +113,12 @@ class Rest:
 
 
 class MixtureSearch:
-    """Moves Gaussian mixtures over one target.
+    """Moves mixtures over one target.
 
     Args:
         places: Gaussians around modes of the target, the best first.
         diagonal: whether covariances are diagonal.
+        kernel: what components are; Gaussians where none is given.
     """
 
     def __init__(
@@ -124,21 +128,24 @@ class MixtureSearch:
         places: tuple[Frame, ...],
         diagonal: bool,
         tuning: MixtureTuning = MixtureTuning(),
+        kernel: Kernel | None = None,
     ):
         self.scores, self.rng, self.diagonal, self.tuning = scores, rng, diagonal, tuning
+        self.kernel = kernel = kernel or GaussianKernel()
         self.places = Mixtures.of(
             np.zeros((1, len(places))),
             np.stack([place.mean for place in places])[None],
             np.stack([self._root(place) for place in places])[None],
+            kernel,
         )
         self.draws = enough_draws(4 * scores.dim, 64)
 
     def _root(self, place: Frame) -> np.ndarray:
         return np.diag(place.conditional_scales) if self.diagonal else place.tril
 
-    def even(self, n: int = 0) -> np.ndarray:
-        """Draws (n, d) for a step."""
-        return even_pairs(self.rng, n or self.draws, self.scores.dim)
+    def even(self, n: int = 0) -> Base:
+        """n draws for a step."""
+        return self.kernel.base(self.rng, n or self.draws, self.scores.dim)
 
     # --- starts ----------------------------------------------------------------------------
 
@@ -149,7 +156,7 @@ class MixtureSearch:
         return few.weighted(np.where(np.isfinite(alone), alone, alone.min())[None])
 
     def single(self, starts: int = 4) -> tuple[Mixtures, np.ndarray]:
-        """The best single Gaussian from the best places, and its losses."""
+        """The best single component from the best places, and its losses."""
         few = self.places.components(range(min(starts, self.places.size)))
         moved, losses = self.moved(few.apart(), self.tuning.first)
         best = int(np.argmin(losses[-5:].mean(axis=0)))
@@ -165,7 +172,7 @@ class MixtureSearch:
         again = np.array([[which[i, j] in which[i, :j] for j in range(k)] for i in range(r)])
         far = np.where(again, 1.5, self.rng.choice([0.0, 1.5], (r, k)))[..., None]
         means = means + far * (away @ np.swapaxes(roots, -1, -2))[:, :, 0]
-        return Mixtures.of(np.zeros((r, k)), means, self.tuning.narrow * roots)
+        return Mixtures.of(np.zeros((r, k)), means, self.tuning.narrow * roots, self.kernel)
 
     # --- steps -----------------------------------------------------------------------------
 
@@ -188,14 +195,14 @@ class MixtureSearch:
         for k in range(tuning.most):
             # Draws whose covariance is made exactly I have lighter tails than a normal has: few of
             # them would bring q to rest elsewhere.
-            e = pairs(self.rng, self.draws, self.scores.dim)
+            e = self.kernel.base(self.rng, self.draws, self.scores.dim, pairs)
             found = look(q, self.scores, e, self.diagonal)
             lost = float((q.weights * found.lost).sum())
             if lost > LOST:
                 state.trouble = f"log p is not finite at {lost:.0%} of the draws"
                 break
             state.losses.append(-float(elbo(q, found.rewards)[0]))
-            seen.append((found.pulls, found.bends, found.rewards, float(noise(q, found)[0])))
+            seen.append((found.slopes, found.rewards, float(noise(q, found)[0])))
             size = min(0.5, 2 / (max(0, k - tuning.whole) + 4))
             state.way.append((q, size))
             state.mixture = q = self._step(q, found, size)
@@ -210,11 +217,12 @@ class MixtureSearch:
     def _judge(self, state: Rest, seen: list) -> None:
         """As `natural_gradient` judges one Gaussian."""
         tuning = self.tuning
-        level = float(np.mean([one[3] for one in seen[-tuning.window :]]))
+        level = float(np.mean([one[2] for one in seen[-tuning.window :]]))
         state.left = 4 / 3 * level / max(1, len(seen) - tuning.whole)
         half = seen[len(seen) // 2 :]
-        means = [np.mean([one[i] for one in half], axis=0) for i in range(3)]
-        excess = float(signal(state.mixture, *means)[0]) - level / len(half)
+        slopes = Slopes(*(np.mean([one[0][i] for one in half], axis=0) for i in range(3)))
+        rewards = np.mean([one[1] for one in half], axis=0)
+        excess = float(signal(state.mixture, slopes, rewards)[0]) - level / len(half)
         state.moving = excess > tuning.still + level / len(half)
 
     def thinned(self, q: Mixtures, components: int, tell: Tell) -> tuple[Mixtures, np.ndarray]:
@@ -333,12 +341,15 @@ class MixtureSearch:
         means, roots = (
             np.concatenate(both) for both in zip(self._left_out(q), self._exchanged(q), strict=True)
         )
+        begin = np.full(len(means), self.kernel.start)
         points = self._short(q, here, most - 1 - len(means))
         near = np.argmax(q.log_parts(points[None])[0] + q.log_weights[0][:, None], axis=0)
         copy = [int(np.argmax(q.log_weights[0]))]
         means = np.concatenate([means, points, q.means[0, copy]])
         roots = np.concatenate([roots, self.tuning.narrow * q.roots[0, near], q.roots[0, copy]])
-        return Mixtures.of(np.zeros((len(means), 1)), means[:, None], roots[:, None])
+        dfs = np.concatenate([begin, q.dfs[0, near], q.dfs[0, copy]])
+        none = np.zeros((len(means), 1))
+        return Mixtures.of(none, means[:, None], roots[:, None], self.kernel, dfs[:, None])
 
     def _left_out(self, q: Mixtures, few: int = 32) -> tuple[np.ndarray, np.ndarray]:
         """Means (n, d) and roots (n, d, d) of the places with the highest mean log-density ratio,
@@ -374,14 +385,14 @@ class MixtureSearch:
         best = order[np.sort(of_each)][:2]
         return u[best], q.roots[0, heavy[one[best]]]
 
-    def _average(self, q: Mixtures, e: np.ndarray) -> float:
+    def _average(self, q: Mixtures, e: Base) -> float:
         return float(elbo(q, look(q, self.scores, e, self.diagonal).rewards)[0])
 
     def _short(self, q: Mixtures, here: Seen, most: int) -> np.ndarray:
         """Points (n, d) where q falls short, of draws of q and of draws further out: where log p is
         furthest above log q, or above what q has at its top less some nats; and, by chance, where
         mass is missing."""
-        e = self.even() * self.rng.uniform(1, self.tuning.wide, (self.draws, 1))
+        e = self.even().stretched(self.rng.uniform(1, self.tuning.wide, self.draws))
         wide = q.points(e)[0].reshape(-1, q.dim)
         u = np.concatenate([here.u.reshape(-1, q.dim), wide])
         log_p = np.concatenate([here.log_p.ravel(), self.scores(wide)[0]])

@@ -1,8 +1,9 @@
-"""Several Gaussian mixtures side by side, as a search by natural gradients moves them.
+"""Several mixtures side by side, as a search by natural gradients moves them.
 
 R mixtures of K components each, so that the restarts of one fit, or the candidates for one more
-component, are moved by the same few matrix products. A component is N(m, F Fᵀ) with any root F;
-its inverse is moved along with it, so that nothing is factorised on the way.
+component, are moved by the same few matrix products. A component is u = m + F e with any root F,
+and e standard normal or Student t (gaussian/kernels.py). The inverse of F is moved along with it,
+so that nothing is factorised on the way.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import logsumexp
 
+from vi_compare.gaussian.kernels import Base, GaussianKernel, Kernel
+
 
 @dataclass(frozen=True)
 class Mixtures:
-    """R mixtures of K Gaussians over u (d,).
+    """R mixtures of K components over u (d,).
 
     Attributes:
         log_weights: (R, K), normalised.
         means: (R, K, d).
-        roots: F (R, K, d, d), of covariances F Fᵀ.
+        roots: F (R, K, d, d), of covariances F Fᵀ, or of scale matrices for Student t.
         inverses: of the roots, (R, K, d, d).
         log_volumes: log |det F|, (R, K).
+        dfs: degrees of freedom (R, K), infinite for Gaussians.
+        kernel: what the components are.
     """
 
     log_weights: np.ndarray
@@ -31,12 +36,25 @@ class Mixtures:
     roots: np.ndarray
     inverses: np.ndarray
     log_volumes: np.ndarray
+    dfs: np.ndarray
+    kernel: Kernel
 
     @classmethod
-    def of(cls, log_weights: np.ndarray, means: np.ndarray, roots: np.ndarray) -> Mixtures:
-        """Of weights that need not be normalised."""
+    def of(
+        cls,
+        log_weights: np.ndarray,
+        means: np.ndarray,
+        roots: np.ndarray,
+        kernel: Kernel | None = None,
+        dfs: np.ndarray | None = None,
+    ) -> Mixtures:
+        """Of weights that need not be normalised; Gaussians where no kernel is given, and of the
+        degrees of freedom at which those of the kernel begin where none are given."""
+        kernel = kernel or GaussianKernel()
         normalised = log_weights - logsumexp(log_weights, axis=1, keepdims=True)
-        return cls(normalised, means, roots, np.linalg.inv(roots), np.linalg.slogdet(roots)[1])
+        inverses, volumes = np.linalg.inv(roots), np.linalg.slogdet(roots)[1]
+        dfs = np.full(log_weights.shape, kernel.start) if dfs is None else dfs
+        return cls(normalised, means, roots, inverses, volumes, dfs, kernel)
 
     def __len__(self) -> int:
         return len(self.means)
@@ -76,20 +94,24 @@ class Mixtures:
             [one.log_weights + share for one, share in zip((self, other), shares, strict=True)], 1
         )
         both = zip(self._arrays()[1:], other._arrays()[1:], strict=True)
-        return Mixtures(log_weights, *(np.concatenate(pair, axis=1) for pair in both))
+        return self._of([log_weights, *(np.concatenate(pair, axis=1) for pair in both)])
 
     def apart(self) -> Mixtures:
         """Every component of the first mixture as a mixture of its own."""
-        each = [np.swapaxes(a[:1], 0, 1) for a in self._arrays()]
-        return Mixtures(*each).weighted(np.zeros((self.size, 1)))
+        each = self._each(lambda a: np.swapaxes(a[:1], 0, 1))
+        return each.weighted(np.zeros((self.size, 1)))
 
     def pooled(self) -> Mixtures:
         """One mixture of all components of all rows, each row with the same weight."""
         whole = self._each(lambda a: a.reshape(1, -1, *a.shape[2:]))
         return whole.weighted(whole.log_weights)
 
-    def points(self, e: np.ndarray) -> np.ndarray:
-        """Where the standard normal draws e (n, d) go by every component, (R, K, n, d)."""
+    def points(self, base: Base) -> np.ndarray:
+        """Where n draws go by every component, (R, K, n, d)."""
+        return self.placed(self.kernel.draws(base, self.dfs))
+
+    def placed(self, e: np.ndarray) -> np.ndarray:
+        """m + F e (R, K, n, d) of every component, for e (n, d), or of its own (R, K, n, d)."""
         return self.means[:, :, None] + e @ np.swapaxes(self.roots, -1, -2)
 
     def log_parts(self, u: np.ndarray) -> np.ndarray:
@@ -111,15 +133,16 @@ class Mixtures:
         return logsumexp(self._standardised(u)[0] + self.log_weights[:, None], axis=2)
 
     def _with_slope(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        parts, z = self._standardised(u)
+        parts, pull, z = self._standardised(u)
         parts += self.log_weights[:, None]
         log_q = logsumexp(parts, axis=2)
-        z *= np.exp(parts - log_q[..., None])[..., None]  # by the share of each component
+        z *= (pull * np.exp(parts - log_q[..., None]))[..., None]  # by the share of each component
         every = self.inverses.reshape(len(self), -1, self.dim)
         return log_q, -(z.reshape(*u.shape[:2], -1) @ every)
 
-    def _standardised(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """log q_k (R, n, K), and the points in every component's frame (R, n, K, d)."""
+    def _standardised(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray | float, np.ndarray]:
+        """log q_k (R, n, K), c and the points in every component's frame e (R, n, K, d): there, the
+        gradient of log q_k is −c e."""
         r, k, d = self.means.shape
         every = self.inverses.reshape(r, -1, d)
         middle = self.means.mean(axis=1, keepdims=True)  # far from 0 digits would cancel
@@ -127,8 +150,8 @@ class Mixtures:
         z = (u - middle) @ np.swapaxes(every, 1, 2)
         z -= centres.reshape(r, 1, -1)
         z = z.reshape(r, -1, k, d)
-        constant = self.log_volumes + d * np.log(2 * np.pi) / 2
-        return np.einsum("rnkd,rnkd->rnk", z, z) / -2 - constant[:, None], z
+        log_k, pull = self.kernel.profile(np.einsum("rnkd,rnkd->rnk", z, z), self.dfs, d)
+        return log_k - self.log_volumes[:, None], pull, z
 
     def _blocks(self, u: np.ndarray, most: int = 500_000) -> list[np.ndarray]:
         """u (R, n, d) in parts along n whose standardised points have `most` numbers: more would
@@ -137,7 +160,13 @@ class Mixtures:
         return np.array_split(u, max(1, -(-u.shape[1] * numbers // most)), axis=1)
 
     def _arrays(self) -> tuple[np.ndarray, ...]:
-        return self.log_weights, self.means, self.roots, self.inverses, self.log_volumes
+        few = self.log_weights, self.means, self.roots, self.inverses, self.log_volumes
+        return *few, self.dfs
 
     def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> Mixtures:
-        return Mixtures(*map(change, self._arrays()))
+        return self._of(list(map(change, self._arrays())))
+
+    def _of(self, arrays: list[np.ndarray]) -> Mixtures:
+        """Of the same kernel, from what `_arrays` gives."""
+        log_weights, means, roots, inverses, volumes, dfs = arrays
+        return Mixtures(log_weights, means, roots, inverses, volumes, dfs, self.kernel)

@@ -15,6 +15,7 @@ from numpyro.infer.initialization import init_to_uniform
 from vi_compare.errors import InputError
 from vi_compare.families import Covariances, GaussianMixture, register
 from vi_compare.gaussian.gaussians import lower
+from vi_compare.gaussian.kernels import GaussianKernel
 from vi_compare.guides._mixture import AutoMixture, MixtureFamily
 
 
@@ -141,7 +142,11 @@ class GaussianMixtureFamily(MixtureFamily):
         order = self.order(target)
         return GaussianMixture(weights, means[:, order], covariances[:, order][:, :, order])
 
-    def from_components(self, weights, means, roots, target):
+    @property
+    def kernel(self):
+        return GaussianKernel()
+
+    def from_components(self, weights, means, roots, dfs, target):
         back = self.back(target)
         return self.guide.from_components(weights, means[:, back], roots[:, back])
 

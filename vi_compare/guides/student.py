@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
@@ -10,6 +13,8 @@ from numpyro.infer.initialization import init_to_uniform
 
 from vi_compare.errors import InputError
 from vi_compare.families import Covariances, register
+from vi_compare.gaussian.gaussians import lower
+from vi_compare.gaussian.kernels import StudentKernel
 from vi_compare.guides._mixture import AutoMixture, MixtureFamily
 
 # Learned degrees of freedom stay within these. At 1 the mean ceases to exist, and with it
@@ -33,7 +38,7 @@ class AutoStudentMixture(AutoMixture):
 
     Args:
         model: a NumPyro model with continuous latent sites.
-        num_components: K, at least 1.
+        num_components: K, at least 1; or "auto", where vi_compare's own solvers find it.
         df: degrees of freedom of every component, fixed; None: learned, from 10.
         init_scale: scale of every component at the start, in units of u; the locations
             start at the initial point plus a standard normal each.
@@ -90,6 +95,18 @@ class AutoStudentMixture(AutoMixture):
     def margin_cdf(self, params, z):
         return dist.StudentT(self._dfs(params)[:, None]).cdf(z)
 
+    def from_components(
+        self, weights: np.ndarray, means: np.ndarray, roots: np.ndarray, dfs: np.ndarray
+    ) -> dict[str, Array]:
+        """The parameters for scale matrices F Fᵀ, F (K, d, d), and degrees of freedom (K,)."""
+        trils = np.stack([lower(root) for root in roots])
+        made = {"logits": np.log(weights), "locs": means, "scale_trils": trils}
+        made |= {"dfs": dfs} if self.df is None else {}
+        return {
+            self._name(what): jnp.asarray(value, jnp.result_type(float))
+            for what, value in made.items()
+        }
+
 
 @register(AutoStudentMixture)
 class StudentFamily(MixtureFamily):
@@ -100,10 +117,20 @@ class StudentFamily(MixtureFamily):
     def holds(self):
         return Covariances.FULL if self.guide.df is None else None
 
+    @property
+    def kernel(self):
+        # At its bounds themselves the parameter would be infinite in its unconstrained space.
+        return StudentKernel(self.guide.df, least=1.01 * LEAST_DF, most=0.99 * MOST_DF)
 
-def build(model, components: int = 1, df: float = 0.0) -> AutoStudentMixture:
-    """Mixture of multivariate Student t, degrees of freedom learned or fixed by df=5."""
-    if components < 1:
+    def from_components(self, weights, means, roots, dfs, target):
+        back = self.back(target)
+        return self.guide.from_components(weights, means[:, back], roots[:, back], dfs)
+
+
+def build(model, components: int | Literal["auto"] = 1, df: float = 0.0) -> AutoStudentMixture:
+    """Mixture of multivariate Student t, degrees of freedom learned or fixed by df=5: student:2, or
+    student:auto."""
+    if components != "auto" and components < 1:
         raise InputError(f"student:{components} has no component; give a positive number")
     if df < 0:
         raise InputError(f"student: df must be positive, or 0 to learn it, got {df:g}")

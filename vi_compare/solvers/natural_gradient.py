@@ -1,7 +1,7 @@
-"""Gaussian mixtures under reverse KL by natural gradients, with nothing to set.
+"""Mixtures of Gaussians or Student t under reverse KL by natural gradients, with nothing to set.
 
 1. Places: Gaussians around the modes that ascents find (reference/places.py).
-2. Mixtures: grown from the best single Gaussian, component by component, where q falls short
+2. Mixtures: grown from the best single component, component by component, where q falls short
    (gaussian/mixture_search.py); grown from components at the best places; the first one with two
    components more, less the two that it misses least; others from components scattered over the
    places; and the components of all of these together, thinned.
@@ -26,6 +26,7 @@ from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.estimate import Estimate
 from vi_compare.formatting import count, plain
+from vi_compare.gaussian.frames import Frame
 from vi_compare.gaussian.gaussians import MOST_FULL
 from vi_compare.gaussian.mixture_search import MixtureSearch, MixtureTuning, Rest
 from vi_compare.gaussian.mixture_steps import left, look, mean_of_finite
@@ -41,11 +42,10 @@ from vi_compare.verdict import Status
 
 
 def suits(guide: Callable, divergence) -> int | None:
-    """Mixtures of Gaussians under reverse KL; not where one form of its gradient is asked for."""
-    family = families.family(guide)
+    """Mixtures of Gaussians or Student t under reverse KL; not where one form of its gradient is
+    asked for."""
     plain_form = isinstance(divergence, ReverseKL) and not (divergence.stl or divergence.score)
-    several = family.has_projection and family.covariances is None
-    return 3 if plain_form and several else None
+    return 3 if plain_form and families.family(guide).kernel is not None else None
 
 
 def build(most: int = 64, worth: float = 0.01) -> NaturalGradientVI:
@@ -151,12 +151,23 @@ class NaturalGradientVI:
         if not places.frames:
             return _by_steps(problem)
         scores = Scores(target)
-        diagonal = families.family(problem.guide).diagonal_components
-        search = MixtureSearch(scores, generator(search_key), places.frames, diagonal, self.tuning)
+        search = self._search(problem, scores, generator(search_key), places.frames)
         with np.errstate(all="ignore"):  # far draws of a trial may overflow
             fit = _Course(problem, search, self).run()
         spent = Cost(scores.compile_seconds, places.gradients, places.gradients)
         return replace(fit, cost=fit.cost + spent)
+
+    def _search(
+        self,
+        problem: Problem,
+        scores: Scores,
+        rng: np.random.Generator,
+        frames: tuple[Frame, ...],
+    ) -> MixtureSearch:
+        family = families.family(problem.guide)
+        assert family.kernel is not None
+        diagonal = family.diagonal_components
+        return MixtureSearch(scores, rng, frames, diagonal, self.tuning, family.kernel)
 
     def _place_search(self, target: Target) -> PlaceSearch:
         search = PlaceSearch()
@@ -177,7 +188,7 @@ def _otherwise():
 def _by_steps(problem: Problem) -> Fit:
     if families.family(problem.guide).grows:
         raise InputError(
-            "mixture:auto finds its components on a density that is the same at each look, in at "
+            "the number of components is found on a density that is the same at each look, in at "
             f"most {MOST_FULL} dimensions; say how many components to take"
         )
     return _otherwise().solve(problem)
@@ -330,7 +341,7 @@ class _Course:
 
     def _basins(self, ranked: list[Candidate]) -> list[int]:
         e = self.search.even(64)
-        u = [one.mixture.points(e).reshape(1, -1, e.shape[1]) for one in ranked]
+        u = [one.mixture.points(e).reshape(1, -1, e.dim) for one in ranked]
         own = [one.mixture.log_prob(at)[0] for one, at in zip(ranked, u, strict=True)]
 
         def one_way(a: int, b: int) -> float:
@@ -382,7 +393,7 @@ class _Course:
         )
 
     def _params(self, guide: Callable, q: Mixtures) -> dict:
-        parts = q.weights[0], q.means[0], q.roots[0]
+        parts = q.weights[0], q.means[0], q.roots[0], q.dfs[0]
         return families.family(guide).from_components(*parts, self.problem.target)
 
     def _covariance(self, guide: Callable, rest: Rest) -> np.ndarray | None:
