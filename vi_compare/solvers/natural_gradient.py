@@ -72,6 +72,9 @@ class Extent:
         judging: draws of each component on which mixtures are compared.
         near: nats below the best at which another mixture is brought to rest, too.
         parameters: maximum number for the covariance of their errors, a dense matrix.
+        few: parameters up to which whoever runs the solver is to ask what is left to gain, in all
+            directions together; natural gradients, which are of each component by itself, promise
+            too little where a target is far from quadratic, and are what can be afforded beyond.
         pooled: mixtures whose components are put together.
     """
 
@@ -85,6 +88,7 @@ class Extent:
     judging: int = 512
     near: float = 0.01
     parameters: int = 500
+    few: int = 300
     pooled: int = 3
 
 
@@ -389,20 +393,23 @@ class _Course:
                 "steps_to_rest": len(rest.losses),
             },
             remedy="name the solver framed or svi, whose steps can be raised",
-            left=_left(best, rest),
+            left=None if self._parameters(guide) <= self.extent.few else _left(best, rest),
         )
 
     def _params(self, guide: Callable, q: Mixtures) -> dict:
         parts = q.weights[0], q.means[0], q.roots[0], q.dfs[0]
         return families.family(guide).from_components(*parts, self.problem.target)
 
+    def _parameters(self, guide: Callable) -> int:
+        shapes = families.shapes(guide, self.problem.target)
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
     def _covariance(self, guide: Callable, rest: Rest) -> np.ndarray | None:
         """Of the parameters' error from noise. A step of size s moves them by s times a natural
         gradient, so that the way shows the noise of a gradient. After k steps of 2/(k + 4) there
         is 4/((4 r − 1) k) of its variance left where a full step would go the share r of the way to
         the optimum: 1 for one Gaussian, less for components that overlap; ½ is taken here."""
-        shapes = families.shapes(guide, self.problem.target)
-        if sum(leaf.size for leaf in jax.tree.leaves(shapes)) > self.extent.parameters:
+        if self._parameters(guide) > self.extent.parameters:
             return None
         flat = lambda q: np.asarray(ravel_pytree(self._params(guide, q))[0], float)
         points = np.stack([flat(q) for q, _ in rest.way] + [flat(rest.mixture)])
