@@ -12,7 +12,7 @@ from oracles import THREE_PEAKS, Line, reverse_kl
 from scipy import stats
 from targets import plane, script
 
-from vi_compare import catalogue
+from vi_compare import Settings, Study, catalogue
 from vi_compare.divergences.reverse_kl import ReverseKL
 from vi_compare.errors import InputError
 from vi_compare.gaussian.mixture_search import MixtureSearch
@@ -196,3 +196,8 @@ def test_auto_is_a_number_of_components():
     assert parse_label("mixture:components=auto/reverse-kl").name == "mixture:auto/reverse-kl"
     with pytest.raises(InputError, match="components must be a whole number or auto, got 'many'"):
         parse_label("mixture:many/reverse-kl")
+
+
+def test_a_size_that_no_solver_finds_is_refused_with_the_remedy():
+    with pytest.raises(InputError, match="no solver finds the size of mixture:auto by fisher"):
+        Study(plane, fits="mixture:auto/fisher").prepare(Settings(draws=1000, reference="none"))

@@ -180,7 +180,6 @@ def curved() -> Target:
 @pytest.mark.parametrize("label", ["student:1", "student:3", "student:components=2,df=5"])
 def test_nothing_significant_is_left_to_gain(label):
     fit = solved(curved(), label)
-    assert fit.left is not None
     left = left_to_gain(ReverseKL(), fit.approximation, jax.random.key(1)).left
     assert left.value - 3 * left.standard_error < 0.005
 

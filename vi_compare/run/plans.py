@@ -267,7 +267,13 @@ class Planner:
         require_for_search(wanted.name, points, self.restarts, self.target)
         if wanted.guide.own is not None:
             self._try(wanted.guide.name, guide, jax.random.key(0), divergence)
-        chosen = wanted.solver or parse_part("solvers", _default_solver(guide, divergence, wanted))
+        default = _default_solver(guide, divergence)
+        if default is None:
+            raise InputError(
+                f"{wanted.name}: no solver finds the size of {wanted.guide.text} by "
+                f"{wanted.divergence.text}; say how many components to take"
+            )
+        chosen = wanted.solver or parse_part("solvers", default)
         if catalogue.load("solvers", chosen.name).suits(guide, divergence) is None:
             raise InputError(
                 f"{wanted.name}: the solver {chosen.name} cannot fit {wanted.guide.text} by "
@@ -283,20 +289,11 @@ def _called(draws: Files | Mapping[str, Any]) -> str:
     return Path(draws).name if isinstance(draws, str | Path) else "draws"
 
 
-def _default_solver(guide: Callable, divergence: Any, wanted: FitLabel) -> str:
-    """The solver of highest rank for the pair.
-
-    Raises:
-        InputError: where no solver takes it.
-    """
+def _default_solver(guide: Callable, divergence: Any) -> str | None:
+    """The solver of highest rank for the pair; None where none takes it."""
     ranks = {
         name: rank
         for name, module in catalogue.load_all("solvers").items()
         if (rank := module.suits(guide, divergence)) is not None
     }
-    if not ranks:
-        raise InputError(
-            f"{wanted.name}: no solver finds the size of {wanted.guide.text} by "
-            f"{wanted.divergence.text}; say how many components to take"
-        )
-    return max(ranks, key=lambda name: ranks[name])
+    return max(ranks, key=lambda name: ranks[name], default=None)
