@@ -84,7 +84,7 @@ class Extent:
     operations: float = 1e9
     place_operations: float = 3e10
     spare: int = 2
-    exchanges: int = 3
+    exchanges: int = 1
     judging: int = 512
     near: float = 0.01
     parameters: int = 500
