@@ -19,5 +19,6 @@ from vi_compare.families._parameters import constrained as constrained
 from vi_compare.families._parameters import first_parameters as first_parameters
 from vi_compare.families._parameters import impossible as impossible
 from vi_compare.families._parameters import nested as nested
+from vi_compare.families._parameters import number_of_parameters as number_of_parameters
 from vi_compare.families._parameters import shapes as shapes
 from vi_compare.families._parameters import unconstrained as unconstrained

@@ -26,6 +26,11 @@ def shapes(guide: Callable, target: Target) -> dict:
     return jax.eval_shape(partial(first_parameters, guide, target), jax.random.key(0))
 
 
+def number_of_parameters(guide: Callable, target: Target) -> int:
+    """How many numbers a guide's parameters are."""
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes(guide, target)))
+
+
 def moved_parameters(guide: Callable, target: Target, key: Array) -> dict:
     """{name: value} of the parameter sites as they begin, each moved by a standard normal in
     its unconstrained space; those of a network (``numpyro.module``) only begin afresh."""

@@ -101,11 +101,6 @@ class Mixtures:
         each = self._each(lambda a: np.swapaxes(a[:1], 0, 1))
         return each.weighted(np.zeros((self.size, 1)))
 
-    def pooled(self) -> Mixtures:
-        """One mixture of all components of all rows, each row with the same weight."""
-        whole = self._each(lambda a: a.reshape(1, -1, *a.shape[2:]))
-        return whole.weighted(whole.log_weights)
-
     def points(self, base: Base) -> np.ndarray:
         """Where n draws go by every component, (R, K, n, d)."""
         return self.placed(self.kernel.draws(base, self.dfs))

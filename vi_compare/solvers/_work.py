@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
-
 from vi_compare import families
 from vi_compare.solvers import Problem
 from vi_compare.target import Target
@@ -63,11 +61,6 @@ def operations_of_a_step(problem: Problem) -> float:
     asked = problem.divergence.evaluations(families.family(guide).num_components).gradient
     if not asked or target.subsampled:
         return 0.0
-    return asked * (target.operations + FOR_A_PARAMETER * _parameters(problem))
-
-
-def _parameters(problem: Problem) -> int:
-    """Number of the guide's parameters."""
-    return sum(
-        leaf.size for leaf in jax.tree.leaves(families.shapes(problem.guide, problem.target))
+    return asked * (
+        target.operations + FOR_A_PARAMETER * families.number_of_parameters(guide, target)
     )

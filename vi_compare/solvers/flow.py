@@ -35,6 +35,7 @@ from vi_compare.gaussian.frames import Frame, from_draws
 from vi_compare.gaussian.natural_gradient import ENOUGH, LOST
 from vi_compare.randomness import split
 from vi_compare.solvers import Cost, Expected, Fit, Problem
+from vi_compare.solvers._minibatches import fitted_in_a_frame
 from vi_compare.solvers._restarts import side_by_side
 from vi_compare.target.work import afforded
 from vi_compare.verdict import Status
@@ -58,6 +59,7 @@ class FlowTuning:
             then undone.
         cut: of the step size when a chunk is undone.
         judging: number of draws on which flow and Gaussian are compared.
+        framed_rate: step size of the SVI that fits minibatches.
         certain: standard errors of its gain that make a flow better than the Gaussian.
     """
 
@@ -74,6 +76,7 @@ class FlowTuning:
     cut: float = 0.3
     judging: int = 16_384
     certain: float = 2.0
+    framed_rate: float = 0.01
 
 
 def suits(guide: Callable, divergence: Divergence | None) -> int | None:
@@ -127,7 +130,7 @@ class FlowVI:
             InputError: above the dimensions that a full covariance can be fitted in.
         """
         if problem.target.subsampled:
-            return _stochastic(problem)
+            return fitted_in_a_frame(problem, learning_rate=self.tuning.framed_rate)
         gaussian_key, train_key, judge_key = split(problem.key, 3)
         solver, first = _gaussian_problem(problem, gaussian_key)
         gaussian = solver.solve(first)
@@ -437,11 +440,3 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
     if len(values) < 2:
         return -np.inf, np.inf
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-
-
-def _stochastic(problem: Problem, learning_rate: float = 0.01) -> Fit:
-    """A minibatch's density has no best Gaussian that could be found to the end."""
-    fit = catalogue.load("solvers", "framed").build(learning_rate=learning_rate).solve(problem)
-    plates = ", ".join(map(repr, problem.target.subsampled))
-    why = f"the model sees a minibatch of {plates}, so it was fitted by SVI in a Gaussian's frame"
-    return replace(fit, message=f"{why}: {fit.message}")

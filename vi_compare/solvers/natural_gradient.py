@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
@@ -68,7 +67,6 @@ class Extent:
         operations: of log p and log q that these may take, a second or so of one core.
         place_operations: the same for the ascents to modes.
         spare: components that a mixture is grown by before it is thinned.
-        exchanges: how often it is grown and thinned, at most.
         judging: draws of each component on which mixtures are compared.
         near: nats below the best at which another mixture is brought to rest, too.
         parameters: maximum number for the covariance of their errors, a dense matrix.
@@ -84,7 +82,6 @@ class Extent:
     operations: float = 1e9
     place_operations: float = 3e10
     spare: int = 2
-    exchanges: int = 1
     judging: int = 512
     near: float = 0.01
     parameters: int = 500
@@ -237,19 +234,11 @@ class _Course:
         return found
 
     def _exchanged(self, one: Candidate) -> Candidate:
-        """With components elsewhere, as long as that gains."""
-        best, components = one, one.mixture.size
-        for _ in range(self.extent.exchanges):
-            more, rising = self.search.grown(
-                best.mixture, components + self.extent.spare, self._tell
-            )
-            fewer, falling = self.search.thinned(more, components, self._tell)
-            other = Candidate(fewer, np.concatenate([best.losses, rising, falling]))
-            self._compare([best, other])
-            if not other.elbo > best.elbo + self.extent.worth and best is not one:
-                break
-            best = other if other.elbo > best.elbo or best is one else best
-        return best
+        """With components elsewhere: some more, less those that are missed least."""
+        components = one.mixture.size
+        more, rising = self.search.grown(one.mixture, components + self.extent.spare, self._tell)
+        fewer, falling = self.search.thinned(more, components, self._tell)
+        return Candidate(fewer, np.concatenate([one.losses, rising, falling]))
 
     def _affordable(self, components: int, wanted: int) -> int:
         """How many mixtures can begin at places chosen at random."""
@@ -393,23 +382,21 @@ class _Course:
                 "steps_to_rest": len(rest.losses),
             },
             remedy="name the solver framed or svi, whose steps can be raised",
-            left=None if self._parameters(guide) <= self.extent.few else _left(best, rest),
+            left=None
+            if families.number_of_parameters(guide, self.problem.target) <= self.extent.few
+            else _left(best, rest),
         )
 
     def _params(self, guide: Callable, q: Mixtures) -> dict:
         parts = q.weights[0], q.means[0], q.roots[0], q.dfs[0]
         return families.family(guide).from_components(*parts, self.problem.target)
 
-    def _parameters(self, guide: Callable) -> int:
-        shapes = families.shapes(guide, self.problem.target)
-        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
     def _covariance(self, guide: Callable, rest: Rest) -> np.ndarray | None:
         """Of the parameters' error from noise. A step of size s moves them by s times a natural
         gradient, so that the way shows the noise of a gradient. After k steps of 2/(k + 4) there
         is 4/((4 r − 1) k) of its variance left where a full step would go the share r of the way to
         the optimum: 1 for one Gaussian, less for components that overlap; ½ is taken here."""
-        if self._parameters(guide) > self.extent.parameters:
+        if families.number_of_parameters(guide, self.problem.target) > self.extent.parameters:
             return None
         flat = lambda q: np.asarray(ravel_pytree(self._params(guide, q))[0], float)
         points = np.stack([flat(q) for q, _ in rest.way] + [flat(rest.mixture)])

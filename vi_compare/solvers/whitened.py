@@ -18,7 +18,7 @@ must be exactly I (gaussian/antithetic.py). The polish removes the bias that the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -58,6 +58,7 @@ from vi_compare.gaussian.quasi_newton import Limited, descend, together
 from vi_compare.randomness import generator, split
 from vi_compare.scores import Scores
 from vi_compare.solvers import Cost, Expected, Fit, Problem, Progress, Restart
+from vi_compare.solvers._minibatches import fitted_in_a_frame
 from vi_compare.solvers._restarts import SAME_BASIN, Selection, grouped, side_by_side
 from vi_compare.starts import starting_points
 from vi_compare.target import Target
@@ -256,7 +257,7 @@ class WhitenedVI:
         if target.dim > family.most:
             raise InputError(_too_many(target.dim, family))
         if target.subsampled:
-            return _stochastic(problem)
+            return fitted_in_a_frame(problem)
         _, key = split(problem.key, 2)
         search = GaussianSearch(target, family, key, problem.progress, self.tuning)
         with np.errstate(all="ignore"):  # a trial that overflows is a step too long
@@ -270,15 +271,6 @@ def _too_many(dim: int, family: Recipe) -> str:
         f"{family.name} in {dim:,} dimensions: more than {family.most:,} would take more memory "
         f"and time than a fit is worth; {remedy}, or name the solver svi to try all the same"
     )
-
-
-def _stochastic(problem: Problem) -> Fit:
-    """Fixed draws of a minibatch's density are no function that could be maximised."""
-    solver = catalogue.load("solvers", "framed").build()
-    fit = solver.solve(problem)
-    plates = ", ".join(map(repr, problem.target.subsampled))
-    why = f"the model sees a minibatch of {plates}, so it was fitted by SVI in a Gaussian's frame"
-    return replace(fit, message=f"{why}: {fit.message}")
 
 
 class GaussianSearch:
