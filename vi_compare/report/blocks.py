@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -239,6 +239,14 @@ def unconfirmed(cells: Sequence[Cell]) -> list[Cell]:
 
 def missing(reason: str) -> Cell:
     return Cell("not available", title=reason, reason=reason or "no reason was recorded")
+
+
+def recorded(value: Any, text: Callable[[Any], str]) -> Cell:
+    """What a solver counted, as text; or that it kept no count."""
+    if value is None:
+        why = "the solver kept no count of it"
+        return Cell("not recorded", title=why, reason=why)
+    return Cell(text(value), value=float(value))
 
 
 def bounds_among(readings: Iterable[Reading]) -> str:

@@ -170,6 +170,12 @@ class FitView:
         return self.data["status"] == Status.GIVEN
 
     @property
+    def seconds(self) -> float:
+        """All that fitting took; a solver need not tell what of it was compiling."""
+        cost = self.data["cost"]
+        return (cost["compile_seconds"] or 0.0) + (cost["run_seconds"] or 0.0)
+
+    @property
     def failed(self) -> bool:
         return self.data["status"] == Status.FAILED
 

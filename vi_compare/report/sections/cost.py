@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from vi_compare.report.blocks import (
     Table,
     missing,
     name_of,
+    recorded,
 )
 from vi_compare.report.figures.cost import against_seconds
 from vi_compare.report.view import FitView, View
@@ -60,19 +60,14 @@ def _drawn(view: View) -> list[Pictures]:
 
 def _seconds(fit: FitView) -> float:
     """All that the fit took; 0 where nothing was fitted."""
-    cost = fit.data["cost"]
-    if fit.given:
-        return 0.0
-    return (cost["compile_seconds"] or 0.0) + (cost["run_seconds"] or 0.0)
+    return 0.0 if fit.given else fit.seconds
 
 
 def _cells(fit: FitView) -> list[Cell]:
     cost = fit.data["cost"]
-    seconds = [
-        _or_not_recorded(cost[k], formatting.seconds) for k in ("compile_seconds", "run_seconds")
-    ]
+    seconds = [recorded(cost[k], formatting.seconds) for k in ("compile_seconds", "run_seconds")]
     counts = [
-        _or_not_recorded(cost[k], formatting.count)
+        recorded(cost[k], formatting.count)
         for k in ("log_density_evaluations", "gradient_evaluations")
     ]
     if fit.given:
@@ -83,13 +78,6 @@ def _cells(fit: FitView) -> list[Cell]:
         *counts,
         _number_of(parameters(fit.data["params"])),
     ]
-
-
-def _or_not_recorded(value: Any, text: Callable[[Any], str]) -> Cell:
-    if value is None:
-        why = "the solver kept no count of it"
-        return Cell("not recorded", title=why, reason=why)
-    return Cell(text(value), value=float(value))
 
 
 def _number_of(parameters: int | None) -> Cell:

@@ -14,6 +14,7 @@ from vi_compare.report.blocks import (
     measured,
     missing,
     name_of,
+    recorded,
     spread_line,
 )
 from vi_compare.report.climb import rungs, where_it_ended
@@ -44,18 +45,13 @@ def section(view: View) -> Section | None:
 
 
 def _cells(fit: FitView, before: FitView | None) -> list[Cell]:
-    cost = fit.data["cost"]
-    seconds = (cost["compile_seconds"] or 0.0) + (cost["run_seconds"] or 0.0)
-    gradients = cost["gradient_evaluations"]
     return [
         name_of(fit, about=True),
         Cell(fit.word),
         measured(fit.reading("elbo")),
         _bought(fit, before),
-        Cell(formatting.seconds(seconds), value=seconds),
-        missing("the solver kept no count of it")
-        if gradients is None
-        else Cell(formatting.count(gradients), value=float(gradients)),
+        Cell(formatting.seconds(fit.seconds), value=fit.seconds),
+        recorded(fit.data["cost"]["gradient_evaluations"], formatting.count),
     ]
 
 

@@ -98,7 +98,4 @@ def _covered(reading: Reading, fit: FitView) -> Cell:
 def _time(fit: FitView) -> Cell:
     if fit.given:
         return Cell("–", title="given: nothing was fitted")
-    cost = fit.data["cost"]
-    # A solver need not tell what compiling took; the run then has all of it.
-    seconds = (cost["compile_seconds"] or 0.0) + cost["run_seconds"]
-    return Cell(formatting.seconds(seconds), value=seconds)
+    return Cell(formatting.seconds(fit.seconds), value=fit.seconds)
